@@ -1,0 +1,56 @@
+"""The command line: finds the subcommand, and turns a user's mistake into one line.
+
+Each subcommand is a module beside this one with ``SUMMARY``, ``configure(parser)`` and
+``run(arguments) -> exit code``; heavy imports stand inside ``run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from gradscope import __version__
+from gradscope.errors import GradscopeError
+
+COMMANDS = ("record", "plot", "info")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of every subcommand; imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="gradscope",
+        description="Record, keep and draw how gradients move through a network while it trains.",
+    )
+    parser.add_argument("--version", action="version", version=f"gradscope {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = importlib.import_module(f"gradscope.cli.{name}")
+        subparser = subparsers.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.__doc__,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 2 the user's mistake, 130 Ctrl-C."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (GradscopeError, OSError) as error:
+        message = " ".join(str(error).split())
+        print(f"gradscope {arguments.command}: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

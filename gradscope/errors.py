@@ -1,0 +1,43 @@
+"""What gradscope raises when a user can do something about it.
+
+Wrong values raise ``ValueError`` and wrong kinds ``TypeError`` as everywhere in Python; the classes
+here mark the mistakes that have a meaning of their own. The command line prints any of them, and
+any ``OSError``, as one line with exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GradscopeError(Exception):
+    """Base of every error that gradscope itself defines."""
+
+
+class UsageError(GradscopeError, ValueError):
+    """An option, a configuration key or an argument that cannot be used as given."""
+
+
+class DataError(GradscopeError, ValueError):
+    """A data set that is missing, empty or damaged."""
+
+
+class RecordingError(GradscopeError, ValueError):
+    """A file that is no recording, is damaged, or was written by a newer schema."""
+
+
+class RecordingExistsError(GradscopeError, FileExistsError):
+    """A recording stands (or is being written) where a new one should go."""
+
+
+def unknown(kind: str, got: str, known: Iterable[str]) -> str:
+    """Say what was got, what is nearest and what exists.
+
+    >>> unknown("model", "vgg12", ["vgg13", "vgg16"])
+    "unknown model 'vgg12'; did you mean 'vgg13'? Known: vgg13, vgg16"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(got, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown {kind} {got!r}{hint} Known: {', '.join(names)}"
