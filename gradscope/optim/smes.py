@@ -1,0 +1,329 @@
+"""SMES, second-moment exponential scaling: momentum SGD, Adam and what lies around them.
+
+    theta <- theta - lr * m_hat / (v_hat^alpha + eps)
+
+with Adam's bias-corrected moments. alpha = 0.5 is Adam, alpha = 0 is SGD with an averaged
+momentum, negative alpha amplifies what is already large. `smes_update` is the mathematics; `SMES`
+is torch's contract around it.
+
+References
+----------
+G. Zhang, H. Liu. The Unified Balance Theory of Second-Moment Exponential Scaling Optimizers in
+Visual Tasks. arXiv:2405.18498.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT, StateDict
+
+from gradscope.optim.options import check_options
+from gradscope.optim.power import power
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Updated(NamedTuple):
+    """What `smes_update` returns: the parameter and both moments after the step."""
+
+    param: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+
+
+def smes_update(
+    param: Tensor,
+    grad: Tensor,
+    *,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    step: float | Tensor,
+    lr: float | Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    alpha: float,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    bias_correction: bool = True,
+    maximize: bool = False,
+) -> Updated:
+    """Compute one SMES step of one tensor, changing nothing in place.
+
+    ``m <- beta1 m + (1 - beta1) g``, ``v <- beta2 v + (1 - beta2) g^2``,
+    ``theta <- theta - lr m_hat / (v_hat^alpha + eps)``; eps stands outside the power. At alpha = 0
+    the denominator is 1 + eps and v is kept all the same. Where v = 0 the step is 0.
+
+    Parameters
+    ----------
+    param, grad : Tensor, any shape and floating dtype
+        The parameter and its gradient.
+    exp_avg, exp_avg_sq : Tensor, float32 or float64, shape of ``param``
+        The raw moments before the step. The arithmetic is done in their dtype.
+    step : float or Tensor, 0-d
+        Number of this step, counted from 1.
+    lr, betas, eps, alpha, weight_decay, decoupled_weight_decay, bias_correction, maximize
+        As in `SMES`.
+
+    Returns
+    -------
+    Updated
+        The new parameter, in its own dtype, and the new moments.
+
+    References
+    ----------
+    arXiv:2405.18498 for the exponent; arXiv:1412.6980, algorithm 1, for the moments.
+    """
+    beta1, beta2 = betas
+    theta, g = param.to(exp_avg.dtype), grad.to(exp_avg.dtype)
+    g = -g if maximize else g
+    if weight_decay and decoupled_weight_decay:
+        theta = theta * (1 - lr * weight_decay)
+    elif weight_decay:
+        g = g.add(theta, alpha=weight_decay)
+    m = exp_avg.lerp(g, 1 - beta1)
+    v = (beta2 * exp_avg_sq).addcmul(g, g, value=1 - beta2)
+    correction1 = 1 - beta1**step if bias_correction else 1.0
+    correction2 = 1 - beta2**step if bias_correction else 1.0
+    denominator = power(v, alpha) / correction2**alpha + eps
+    theta = descend(theta, m, denominator, lr / correction1)
+    return Updated(theta.to(param.dtype), m, v)
+
+
+def descend(theta: Tensor, m: Tensor, denominator: Tensor, step_size: float | Tensor) -> Tensor:
+    """Return ``theta - step_size * m / denominator``, the step size a number or a tensor."""
+    if isinstance(step_size, Tensor):
+        # addcdiv takes no tensor as its factor; a step size of 0 makes the quotient 0.
+        return theta.addcdiv(m, denominator / -step_size)
+    return theta.addcdiv(m, denominator, value=-step_size)
+
+
+class SMES(Optimizer):
+    r"""Adam with a free exponent on its second moment.
+
+    .. math:: \theta \leftarrow \theta - lr \cdot \hat m / (\hat v^{\alpha} + \epsilon)
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of groups, or of named parameters
+        What to optimize. Every option may differ from group to group.
+    lr : float or Tensor, default 1e-3
+        Learning rate. At alpha = 0 it is SGD's divided by ``1 - beta1``: 0.1 becomes 1.0.
+    betas : pair of float, default (0.9, 0.999)
+        Decay of the first and second moment.
+    eps : float, default 1e-8
+        Added to ``v_hat^alpha``, outside the power.
+    weight_decay : float, default 0
+        L2 coefficient; added to the gradient, or decoupled from it.
+    alpha : float, default 0.5
+        The exponent: 0.5 is Adam, 0 averaged-momentum SGD, 1 root-free Adam, negative amplifies.
+    decoupled_weight_decay : bool, default False
+        AdamW's decay instead of Adam's.
+    bias_correction : bool, default True
+        Divide the moments by ``1 - beta^step``.
+    scope : {"element", "tensor", "residual", "global"}, default "element"
+        What is raised to alpha: v_hat itself (the paper); its geometric mean over v > 0 in the
+        tensor; v_hat over that mean; the geometric mean over all tensors.
+    graft : {"none", "global", "tensor", "profile"}, default "none"
+        Give the step another step's norm: over all tensors, or tensor by tensor; "profile" takes
+        the norms tensor by tensor but keeps the direction's own norm over all.
+    graft_from : {"zero", "alpha"}, default "zero"
+        Where the norm comes from. "zero": norm of the alpha = 0 step, direction of alpha's.
+        "alpha": the reverse.
+    maximize : bool, default False
+        Ascend.
+    foreach, fused : bool, optional
+        ``foreach=True`` is operators over many tensors, ``fused=True`` one kernel (CUDA; on CPU
+        torch's own at alpha = 0.5), both False the plain loop. None takes the fastest that fits.
+    capturable : bool, default False
+        Keep the step count on the device, so that the step can be captured in a CUDA graph. The
+        alpha of the capture is the alpha of every replay.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For options that have no meaning.
+
+    Notes
+    -----
+    The state has Adam's keys, ``step``, ``exp_avg`` and ``exp_avg_sq``; v is kept at every alpha,
+    so alpha may change, pass through 0 and return. Moments of half-precision parameters are
+    float32. States of `torch.optim.Adam` and `~torch.optim.AdamW` load.
+
+    Examples
+    --------
+    >>> model = torch.nn.Linear(2, 1)
+    >>> optimizer = SMES(model.parameters(), lr=1.0, alpha=0.0)
+    >>> model(torch.ones(2)).sum().backward()
+    >>> optimizer.step()
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        *,
+        alpha: float = 0.5,
+        decoupled_weight_decay: bool = False,
+        bias_correction: bool = True,
+        scope: str = "element",
+        graft: str = "none",
+        graft_from: str = "zero",
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+    ) -> None:
+        options = {k: v for k, v in locals().items() if k not in {"self", "params", "__class__"}}
+        super().__init__(params, options)
+        # GradScaler then leaves unscaling and skipping to the kernel.
+        self._step_supports_amp_scaling = bool(fused)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters; options it leaves out are the optimizer's own."""
+        check_options({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+
+    @torch._disable_dynamo
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Load a state of SMES, `torch.optim.Adam` or `~torch.optim.AdamW`.
+
+        Options that the loaded groups lack, such as alpha in Adam's, stay as they are.
+
+        Raises
+        ------
+        ValueError
+            For a state with ``amsgrad=True``: SMES has no maximum of second moments.
+        """
+        loaded: dict[str, Any] = {}
+
+        def prepare(optimizer: Optimizer, state_dict: StateDict) -> StateDict:
+            if any(group.get("amsgrad") for group in state_dict["param_groups"]):
+                raise ValueError("the state has amsgrad=True; SMES keeps no maximum of v. Use Adam")
+            groups = zip(optimizer.param_groups, state_dict["param_groups"], strict=False)
+            own = [{**{k: g[k] for k in self.defaults}, **saved} for g, saved in groups]
+            own += state_dict["param_groups"][len(own) :]
+            loaded.update(state_dict, param_groups=own)
+            return loaded
+
+        hook = self.register_load_state_dict_pre_hook(prepare)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        self._restore_float32_moments(loaded)
+
+    def _restore_float32_moments(self, loaded: StateDict) -> None:
+        """Undo torch's cast of loaded state to the parameters' half precision."""
+        for group, saved in zip(self.param_groups, loaded["param_groups"], strict=True):
+            for param, key in zip(group["params"], saved["params"], strict=True):
+                if param.dtype not in (torch.float16, torch.bfloat16):
+                    continue
+                for name in MOMENTS:
+                    if name in loaded["state"].get(key, {}):
+                        moment = loaded["state"][key][name]
+                        self.state[param][name] = moment.to(param.device, torch.float32, copy=True)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:
+        """Append the group's parameters that have a gradient, with their (new) state."""
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            state = self.state[param]
+            _refuse_kind(param.grad)
+            if not state:
+                on_device = group["capturable"] or group["fused"]
+                state["step"] = torch.zeros(
+                    (), dtype=torch.float32, device=param.device if on_device else "cpu"
+                )
+                wide = torch.promote_types(param.dtype, torch.float32)
+                for name in MOMENTS:
+                    state[name] = torch.zeros_like(
+                        param, dtype=wide, memory_format=torch.preserve_format
+                    )
+            params.append(param)
+            grads.append(param.grad)
+            exp_avgs.append(state["exp_avg"])
+            exp_avg_sqs.append(state["exp_avg_sq"])
+            steps.append(state["step"])
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes the loss and its gradients anew; called once, before the step.
+
+        Returns
+        -------
+        The closure's loss, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            lists: tuple[list[Tensor], ...] = ([], [], [], [], [])
+            self._init_group(group, *lists)
+            _plain(group, *lists)
+        return loss
+
+
+def _plain(
+    group: dict[str, Any],
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+) -> None:
+    """Update one tensor after the other through `smes_update`."""
+    names = ("betas", "eps", "alpha", "weight_decay", "decoupled_weight_decay")
+    options = {name: group[name] for name in (*names, "bias_correction", "maximize")}
+    for param, grad, m, v, step in zip(params, grads, exp_avgs, exp_avg_sqs, steps, strict=True):
+        step += 1
+        in_tensors = group["capturable"] or torch.compiler.is_compiling()
+        updated = smes_update(
+            param,
+            grad,
+            exp_avg=m,
+            exp_avg_sq=v,
+            step=step if in_tensors else step.item(),
+            lr=group["lr"] if in_tensors else float(group["lr"]),
+            **options,
+        )
+        param.copy_(updated.param)
+        m.copy_(updated.exp_avg)
+        v.copy_(updated.exp_avg_sq)
+
+
+def _refuse_kind(grad: Tensor) -> None:
+    if grad.is_sparse:
+        raise RuntimeError("SMES takes no sparse gradients; use torch.optim.SparseAdam for them")
+    if grad.is_complex():
+        raise RuntimeError(
+            "SMES takes no complex parameters: alpha has no meaning for them. Optimize "
+            "torch.view_as_real of the parameter, or use torch.optim.Adam"
+        )
