@@ -1,0 +1,134 @@
+"""Everything that decides what a built-in experiment does, as one frozen value.
+
+A `Config` goes into the recording as ``config_json`` and comes back from there, from a TOML file or
+from flags. Keys that are left out take the defaults of the data set when the configuration is
+resolved; the recording holds the resolved values. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from gradscope.errors import UsageError, unknown
+from gradscope.experiments.options import check, option
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "digits": {"width": 0.25, "batch_size": 32, "epochs": 8, "augment": False},
+    "": {"width": 1.0, "batch_size": 128, "epochs": 30, "augment": True},
+}
+"""What an option is when it was not given, by data set; "" stands for all others."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment: model, data, optimizer, length, numerics.
+
+    Each field is a key of a configuration file and, with hyphens, a flag of ``gradscope record``.
+
+    Raises
+    ------
+    UsageError
+        If a value is of the wrong kind, out of range, or contradicts another.
+    """
+
+    model: str = option("vgg13", "text", "network: vgg13, vgg16, vgg19")
+    batch_norm: bool = option(True, "bool", "batch normalisation behind each convolution")
+    width: float | None = option(None, "float", "factor on all channels", above=0, high=64)
+    dataset: str = option("digits", "text", "images: digits, cifar10, cifar100, folder")
+    data_dir: str | None = option(None, "text", "folder of the data set; CIFAR: ./datasets")
+    download: bool = option(False, "bool", "fetch CIFAR where its files are absent")
+    augment: bool | None = option(None, "bool", "zero-pad by 4, crop, flip (not for digits)")
+    image_size: int = option(32, "int", "side in pixels that folder images get", low=8, high=1024)
+    val_fraction: float = option(0.1, "float", "share of training data held out", above=0, below=1)
+    limit_train: int | None = option(None, "int", "train on this many examples only", low=1)
+    alpha: float = option(-0.1, "float", "exponent of the second moment", low=-4, high=4)
+    lr: float = option(0.1, "float", "learning rate", low=0, high=1e6)
+    betas: tuple[float, ...] = option(
+        (0.9, 0.999), "floats", "decay of the two moments, as 0.9,0.999", low=0, below=1, length=2
+    )
+    eps: float = option(1e-8, "float", "added to the denominator", low=0, high=1)
+    weight_decay: float = option(5e-4, "float", "strength of the weight decay", low=0, high=100)
+    decoupled_weight_decay: bool = option(False, "bool", "decay as in AdamW, outside the moments")
+    clip_grad_norm: float | None = option(None, "float", "largest total gradient norm", above=0)
+    lr_schedule: str = option(
+        "constant", "text", "constant, step or cosine", choices=("constant", "step", "cosine")
+    )
+    lr_milestones: tuple[int, ...] = option((), "ints", "epochs of the steps, as 30,60,90", low=1)
+    lr_gamma: float = option(0.2, "float", "factor at each milestone", above=0, high=1)
+    batch_size: int | None = option(None, "int", "examples in a step", low=1, high=1_000_000)
+    epochs: int | None = option(None, "int", "passes over the training split", low=1, high=10**6)
+    steps: int | None = option(None, "int", "optimizer steps, not epochs", low=1, high=10**9)
+    seed: int = option(0, "int", "of weights, order and augmentation", low=0, high=2**63 - 1)
+    device: str = option("auto", "text", "auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
+    amp: str = option("off", "text", "autocast: off, bf16, fp16", choices=("off", "bf16", "fp16"))
+    deterministic: bool = option(False, "bool", "only algorithms that repeat bit for bit")
+    every: int | str = option("auto", "cadence", "record each K-th step, or auto", low=1)
+
+    def __post_init__(self) -> None:
+        for config_field in dataclasses.fields(self):
+            value = check(config_field, getattr(self, config_field.name))
+            object.__setattr__(self, config_field.name, value)
+        if self.epochs is not None and self.steps is not None:
+            raise UsageError("give `epochs` or `steps`, not both")
+        if self.lr_schedule == "step" and not self.lr_milestones:
+            raise UsageError("`lr_schedule` step needs `lr_milestones`, such as 30,60,90")
+        if list(self.lr_milestones) != sorted(set(self.lr_milestones)):
+            raise UsageError(f"`lr_milestones` must increase; got {list(self.lr_milestones)}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], *, source: str = "the configuration") -> Self:
+        """Build a configuration from named values; hyphens in names count as underscores.
+
+        Raises
+        ------
+        UsageError
+            If a key does not exist or a value cannot be used.
+        """
+        known = {config_field.name for config_field in dataclasses.fields(cls)}
+        named = {key.replace("-", "_"): value for key, value in values.items()}
+        for key in named:
+            if key not in known:
+                raise UsageError(f"{source}: {unknown('configuration key', key, known)}")
+        return cls(**named)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some values changed; ``epochs`` and ``steps`` displace each other."""
+        for given, displaced in (("epochs", "steps"), ("steps", "epochs")):
+            if changes.get(given) is not None:
+                changes.setdefault(displaced, None)
+        return dataclasses.replace(self, **changes)
+
+    def resolved(self) -> Self:
+        """Return a copy in which what was left out has the data set's default."""
+        defaults = _DEFAULTS.get(self.dataset, _DEFAULTS[""])
+        if self.steps is not None:
+            defaults = {name: value for name, value in defaults.items() if name != "epochs"}
+        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
+
+    def to_json(self) -> str:
+        """Return the configuration as the text that a recording keeps."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read the keys of a TOML file.
+
+    Raises
+    ------
+    UsageError
+        If the file is no TOML.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no TOML file: {error}") from error

@@ -1,0 +1,108 @@
+"""Images in folders, one folder a class: ``DIR/train/<class>/*`` and ``DIR/test/<class>/*``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gradscope.errors import DataError, UsageError
+from gradscope.experiments.config import Config
+from gradscope.experiments.datasets.splits import Source, Split
+
+NAMES = ("folder",)
+
+
+def load(config: Config) -> Source:
+    """Load every image of a folder, in any format that Pillow reads, as RGB of ``image_size``.
+
+    ``DIR/val`` stands in where there is no ``DIR/test``.
+
+    Raises
+    ------
+    UsageError
+        If ``data_dir`` was not given.
+    DataError
+        If a folder is missing or empty, the classes of training and test differ, or an image
+        cannot be read.
+    """
+    if config.data_dir is None:
+        raise UsageError("dataset folder needs --data-dir DIR, with DIR/train/<class>/*")
+    root = Path(config.data_dir)
+    train_folder, test_folder = root / "train", root / "test"
+    if not test_folder.is_dir() and (root / "val").is_dir():
+        test_folder = root / "val"
+    classes = _classes(train_folder)
+    _check_classes(classes, _classes(test_folder), test_folder)
+    train, test = (
+        _load_split(folder, classes, config.image_size) for folder in (train_folder, test_folder)
+    )
+    return Source(train, test, classes)
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        raise DataError(
+            f"no folder {folder}; looked for {folder}/<class>/*, one folder of images a class"
+        )
+    names = tuple(sorted(entry.name for entry in _visible(folder) if entry.is_dir()))
+    if len(names) < 2:
+        found = f"only {names[0]}" if names else "none"
+        raise DataError(f"{folder} must hold a folder for each of two or more classes; got {found}")
+    return names
+
+
+def _check_classes(train: Sequence[str], test: Sequence[str], test_folder: Path) -> None:
+    missing, surplus = sorted(set(train) - set(test)), sorted(set(test) - set(train))
+    if missing or surplus:
+        parts = (("missing", missing), ("not in training", surplus))
+        words = "; ".join(f"{word}: {', '.join(names)}" for word, names in parts if names)
+        raise DataError(f"classes of {test_folder} differ from the training classes ({words})")
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _load_split(folder: Path, classes: Sequence[str], size: int) -> Split:
+    files, labels = [], []
+    for label, name in enumerate(classes):
+        images = [path for path in _visible(folder / name) if path.is_file()]
+        if not images:
+            raise DataError(f"no images in {folder / name}")
+        files += images
+        labels += [label] * len(images)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pixels = np.stack(list(pool.map(partial(read_image, size=size), files)))
+    return Split(
+        torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+        torch.tensor(labels, dtype=torch.int64),
+    )
+
+
+def read_image(path: Path, *, size: int) -> np.ndarray:
+    """Read an image as RGB; one of another size is scaled to fill the square and cut at its centre.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size, 3)
+
+    Raises
+    ------
+    DataError
+        If the file is no image or is damaged; names it.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+            fitted = rgb if rgb.size == (size, size) else ImageOps.fit(rgb, (size, size))
+            return np.asarray(fitted)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from error

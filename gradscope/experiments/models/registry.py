@@ -1,0 +1,40 @@
+"""The models that an experiment can name; each family is a module beside this one."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from gradscope.errors import UsageError, unknown
+from gradscope.experiments.config import Config
+from gradscope.experiments.models import vgg
+
+FAMILIES = (vgg,)
+"""Modules with ``NAMES`` and ``build(config, *, sample_shape, n_outputs)``."""
+
+
+def model_names() -> tuple[str, ...]:
+    """Return the names that `build_model` knows."""
+    return tuple(name for family in FAMILIES for name in family.NAMES)
+
+
+def build_model(config: Config, *, sample_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+    """Build the network that the configuration names.
+
+    Parameters
+    ----------
+    config : Config
+        Names the model and its options.
+    sample_shape : tuple of int
+        Shape of one input, such as ``(3, 32, 32)``.
+    n_outputs : int
+        Outputs of the head.
+
+    Raises
+    ------
+    UsageError
+        If no model has that name.
+    """
+    for family in FAMILIES:
+        if config.model in family.NAMES:
+            return family.build(config, sample_shape=sample_shape, n_outputs=n_outputs)
+    raise UsageError(unknown("model", config.model, model_names()))
