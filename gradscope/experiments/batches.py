@@ -7,6 +7,8 @@ generator that belongs to the run.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -45,68 +47,98 @@ def crop_and_flip(images: Tensor, *, generator: torch.Generator) -> Tensor:
     return picked.permute(0, 3, 1, 2)
 
 
-class Batches:
-    """Batches of one split.
+@dataclass(frozen=True)
+class Normalise:
+    """Bytes to float32 with mean 0 and standard deviation 1: ``(pixel / 255 - mean) / std``.
+
+    Parameters
+    ----------
+    mean, std : Tensor, float32, shape (channels,)
+        Of the training split, pixels scaled to [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return normalised images (batch, channels, height, width)."""
+        scale = (1 / (255 * self.std)).to(images.device)[:, None, None]
+        shift = (-self.mean / self.std).to(images.device)[:, None, None]
+        return torch.addcmul(shift, images.float(), scale)
+
+
+class TrainingStream:
+    """Training batches without end, epoch after epoch in a new random order.
+
+    What is left of an epoch after its full batches is dropped, so that all steps are equal. The
+    state can be saved in the middle of an epoch and continues with the very next batch.
 
     Parameters
     ----------
     split : Split
         Images and labels, on the device.
-    mean, std : Tensor, shape (channels,)
-        Pixels in [0, 1] become ``(pixel - mean) / std``.
+    normalise : Normalise
+        Applied after augmentation, so that padding is black.
     batch_size : int
         Examples in a batch; the whole split where it has fewer.
     augment : bool
-        Whether training batches are cropped and flipped.
-    generator : torch.Generator, optional
-        Source of order and augmentation; needed for `endless`.
+        Whether batches go through `crop_and_flip`.
+    seed : int
+        Of order and augmentation; torch's own random state is left alone.
     """
 
     def __init__(
-        self,
-        split: Split,
-        *,
-        mean: Tensor,
-        std: Tensor,
-        batch_size: int,
-        augment: bool = False,
-        generator: torch.Generator | None = None,
+        self, split: Split, normalise: Normalise, *, batch_size: int, augment: bool, seed: int
     ) -> None:
         self.split = split
+        self.normalise = normalise
         self.batch_size = min(batch_size, len(split))
         self.augment = augment
-        self.generator = generator
         device = split.images.device
-        self._scale = (1 / (255 * std)).to(device)[:, None, None]
-        self._shift = (-mean / std).to(device)[:, None, None]
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._order = torch.empty(0, dtype=torch.int64, device=device)
+        self._position = 0
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in the split; what is left over is dropped, so that all steps are equal."""
+        """Full batches in the split."""
         return len(self.split) // self.batch_size
 
-    def endless(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield training batches epoch after epoch, each in a new random order."""
-        if self.generator is None:
-            raise ValueError("training batches need a `generator`; got None")
-        device = self.split.images.device
-        while True:
-            order = torch.randperm(len(self.split), generator=self.generator, device=device)
-            for chosen in order.split(self.batch_size)[: self.steps_per_epoch]:
-                images = self.split.images[chosen]
-                if self.augment:
-                    images = crop_and_flip(images, generator=self.generator)
-                yield self.normalise(images), self.split.labels[chosen]
+    def __iter__(self) -> Self:
+        return self
 
-    def once(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every example once, in order, without augmentation."""
-        for images, labels in zip(
-            self.split.images.split(self.batch_size),
-            self.split.labels.split(self.batch_size),
-            strict=True,
-        ):
-            yield self.normalise(images), labels
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        if self._position + self.batch_size > len(self._order):
+            self._order = torch.randperm(
+                len(self.split), generator=self._generator, device=self._order.device
+            )
+            self._position = 0
+        chosen = self._order[self._position : self._position + self.batch_size]
+        self._position += self.batch_size
+        images = self.split.images[chosen]
+        if self.augment:
+            images = crop_and_flip(images, generator=self._generator)
+        return self.normalise(images), self.split.labels[chosen]
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Return float32 images with the training split's mean 0 and standard deviation 1."""
-        return torch.addcmul(self._shift, images.float(), self._scale)
+    def state_dict(self) -> dict[str, Any]:
+        """Return what continues the stream with its next batch."""
+        return {
+            "generator": self._generator.get_state(),
+            "order": self._order,
+            "position": self._position,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where another stream over the same split stood."""
+        self._generator.set_state(state["generator"].cpu())
+        self._order = state["order"].to(self._order.device)
+        self._position = state["position"]
+
+
+def in_order(
+    split: Split, normalise: Normalise, *, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield every example of a split once, in order, without augmentation."""
+    batches = zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
+    for images, labels in batches:
+        yield normalise(images), labels

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from gradscope.experiments.batches import PADDING, Batches, crop_and_flip
+from gradscope.experiments.batches import (
+    PADDING,
+    Normalise,
+    TrainingStream,
+    crop_and_flip,
+    in_order,
+)
 from gradscope.experiments.datasets.splits import Split
 
 
@@ -40,22 +46,23 @@ def test_each_image_has_its_own_offset_and_coin_and_none_is_preferred():
     assert abs(is_flipped.float().mean() - 0.5) < 0.05
 
 
-def make_batches(n=10, batch_size=4, seed=0, **options):
+def make_split(n=10):
     images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 3, 3)
-    return Batches(
-        Split(images.contiguous(), torch.arange(n)),
-        mean=torch.tensor([0.5, 0.1]),
-        std=torch.tensor([0.2, 0.4]),
-        batch_size=batch_size,
-        generator=seeded(seed),
-        **options,
+    return Split(images.contiguous(), torch.arange(n))
+
+
+NORMALISE = Normalise(torch.tensor([0.5, 0.1]), torch.tensor([0.2, 0.4]))
+
+
+def make_stream(n=10, batch_size=4, augment=False, seed=0):
+    return TrainingStream(
+        make_split(n), NORMALISE, batch_size=batch_size, augment=augment, seed=seed
     )
 
 
 def test_an_epoch_shows_no_image_twice_and_drops_what_is_left():
-    batches = make_batches()
-    assert batches.steps_per_epoch == 2
-    stream = batches.endless()
+    stream = make_stream()
+    assert stream.steps_per_epoch == 2
     first = [next(stream)[1].tolist() for _ in range(2)]
     second = [next(stream)[1].tolist() for _ in range(2)]
     assert len({*first[0], *first[1]}) == 8
@@ -64,32 +71,44 @@ def test_an_epoch_shows_no_image_twice_and_drops_what_is_left():
 
 
 def test_pixels_are_normalised_by_channel():
-    images, labels = next(make_batches().endless())
+    images, labels = next(make_stream())
     expected = (labels / 255 - 0.5) / 0.2, (labels / 255 - 0.1) / 0.4
     torch.testing.assert_close(images[:, 0, 0, 0], expected[0])
     torch.testing.assert_close(images[:, 1, 2, 2], expected[1])
 
 
-def test_once_shows_everything_in_order():
-    labels = torch.cat([labels for _, labels in make_batches().once()])
+def test_padding_is_black_before_it_is_normalised():
+    images, labels = zip(*(next(make_stream(augment=True)) for _ in range(5)), strict=True)
+    for image, label in zip(torch.cat(images), torch.cat(labels), strict=True):
+        pixels = (image[0] * 0.2 + 0.5) * 255
+        assert set(pixels.round().long().flatten().tolist()) <= {0, label.item()}
+
+
+def test_in_order_shows_everything_once():
+    labels = torch.cat([labels for _, labels in in_order(make_split(), NORMALISE, batch_size=4)])
     assert labels.tolist() == list(range(10))
 
 
 def test_the_same_seed_gives_the_same_batches_whatever_torchs_own_state():
     def draw(global_seed):
         torch.manual_seed(global_seed)
-        stream = make_batches(augment=True).endless()
+        stream = make_stream(augment=True)
         return torch.stack([next(stream)[0] for _ in range(6)])
 
     assert torch.equal(draw(1), draw(2))
 
 
 def test_a_small_split_makes_one_small_batch():
-    assert make_batches(n=3).steps_per_epoch == 1
+    assert make_stream(n=3).steps_per_epoch == 1
+    assert len(next(make_stream(n=3))[1]) == 3
 
 
-def test_training_needs_a_generator():
-    batches = make_batches()
-    batches.generator = None
-    with pytest.raises(ValueError, match="need a `generator`"):
-        next(batches.endless())
+@pytest.mark.parametrize("n_before", [0, 1, 2, 3])
+def test_a_saved_stream_continues_with_the_next_batch(n_before):
+    stream, other = make_stream(augment=True), make_stream(augment=True, seed=9)
+    for _ in range(n_before):
+        next(stream)
+    other.load_state_dict(stream.state_dict())
+    for _ in range(5):
+        for ours, theirs in zip(next(stream), next(other), strict=True):
+            assert torch.equal(ours, theirs)
