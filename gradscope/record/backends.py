@@ -1,0 +1,80 @@
+"""Which code turns tensors into raw sums: the fastest that this machine and these tensors allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gradscope.record import measures
+from gradscope.record.measures import GRADIENT, MOMENT, UPDATE
+
+
+class Backend(Protocol):
+    """Fills rows of raw sums.
+
+    ``out`` is (param, len(PARAM_SUMS)), float64, on the device; item i of each sequence belongs to
+    row ``rows[i]``.
+    """
+
+    def add_output(self, tensor: Tensor, sums: Tensor) -> None:
+        """Add one call of a layer to its row of `measures.OUTPUT_SUMS`."""
+
+    def gradients(
+        self, out: Tensor, rows: Sequence[int], grads: Sequence[Tensor], params: Sequence[Tensor],
+        copies: Sequence[Tensor],
+    ) -> None:  # fmt: skip
+        """Measure gradients, and copy each parameter for the update (no copies: do not)."""
+
+    def updates(
+        self, out: Tensor, rows: Sequence[int], before: Sequence[Tensor], after: Sequence[Tensor],
+        grads: Sequence[Tensor],
+    ) -> None:  # fmt: skip
+        """Measure what the step did."""
+
+    def moments(
+        self, out: Tensor, rows: Sequence[int], exp_avg_sqs: Sequence[Tensor],
+        exp_avgs: Sequence[Tensor | None], below: Tensor, above: Tensor,
+    ) -> None:  # fmt: skip
+        """Measure the moments after the step."""
+
+
+class ReferenceBackend:
+    """`measures`, tensor by tensor: any device, any dtype, any layout."""
+
+    def add_output(self, tensor: Tensor, sums: Tensor) -> None:
+        """See `Backend`."""
+        measures.add_output(tensor, sums)
+
+    def gradients(
+        self, out: Tensor, rows: Sequence[int], grads: Sequence[Tensor], params: Sequence[Tensor],
+        copies: Sequence[Tensor],
+    ) -> None:  # fmt: skip
+        """See `Backend`."""
+        for row, grad, param in zip(rows, grads, params, strict=True):
+            out[row, GRADIENT] = measures.gradient_sums(grad, param)
+        if copies:
+            torch._foreach_copy_(list(copies), list(params))
+
+    def updates(
+        self, out: Tensor, rows: Sequence[int], before: Sequence[Tensor], after: Sequence[Tensor],
+        grads: Sequence[Tensor],
+    ) -> None:  # fmt: skip
+        """See `Backend`."""
+        for row, old, new, grad in zip(rows, before, after, grads, strict=True):
+            out[row, UPDATE] = measures.update_sums(old, new, grad)
+
+    def moments(
+        self, out: Tensor, rows: Sequence[int], exp_avg_sqs: Sequence[Tensor],
+        exp_avgs: Sequence[Tensor | None], below: Tensor, above: Tensor,
+    ) -> None:  # fmt: skip
+        """See `Backend`."""
+        for i, (row, v, m) in enumerate(zip(rows, exp_avg_sqs, exp_avgs, strict=True)):
+            out[row, MOMENT] = measures.moment_sums(v, m, below[i], above[i])
+
+
+def choose_backend(device: torch.device) -> Backend:
+    """Return the fastest backend for a device."""
+    return ReferenceBackend()

@@ -1,0 +1,299 @@
+"""`Recorder`: one line in a training loop, and every layer is recorded."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import types
+import weakref
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradscope import schema
+from gradscope.errors import UsageError, unknown
+from gradscope.record.cadence import Cadence, make_cadence
+from gradscope.record.finish import split_evaluation
+from gradscope.record.layers import as_models, device_of
+from gradscope.record.optimizers import as_optimizers
+from gradscope.record.params import Selector, make_selector
+from gradscope.record.provenance import describe_environment
+from gradscope.record.watcher import Watcher
+from gradscope.store.writer import RecordingWriter
+
+if TYPE_CHECKING:
+    import xarray
+
+PRESETS = {
+    "light": ("training", "evaluation", "gradients"),
+    "standard": ("training", "evaluation", "gradients", "second_moments", "updates", "signals"),
+}
+ALWAYS = {"training", "evaluation"}
+
+_attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, Recorder] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class RecordingCost:
+    """What recording took so far: bytes written, host seconds on the training thread."""
+
+    bytes: int
+    seconds: float
+
+
+class Recorder:
+    """Record gradients, second moments, updates and signals of every layer while a loop trains.
+
+    Weights are bit-identical with and without it: nothing random is drawn, nothing on the model,
+    the optimizer's state or the gradients is changed, and nothing is stored on the model.
+
+    Parameters
+    ----------
+    model : Module or dict of str to Module
+        What is trained. Names of several models become prefixes of their parameters.
+    optimizer : Optimizer or dict of str to Optimizer
+        Any torch optimizer.
+    path : path-like, optional
+        The recording; ``runs/<model>-<UTC>.h5`` by default.
+    grad_scaler : torch.amp.GradScaler, optional
+        Needed to see loss scale and skipped steps, and to unscale output gradients.
+    every : {"auto"}, int or callable step -> bool
+        Which steps get statistics; ``/training`` has a row for every step. "auto" takes each step
+        up to 1,000, then about 1,000 log-spaced ones per factor of ten.
+    record : {"light", "standard"} or collection of group names
+        "light" is training and gradients, "standard" adds second moments, updates and signals.
+    include, exclude : regular expression or callable name -> bool, optional
+        Which parameters; a pattern may match anywhere in the name. A layer stays if one of its
+        parameters does.
+    second_moment : {"optimizer", "own"}
+        "own" keeps an average of squared gradients (beta2 0.999) where the optimizer has none.
+    if_exists : {"error", "overwrite"}
+        What to do about a recording that stands at ``path``.
+
+    Raises
+    ------
+    RecordingExistsError
+        If a recording stands at ``path`` and ``if_exists`` is "error".
+    TypeError, ValueError
+        If an argument is of the wrong kind or value.
+
+    Examples
+    --------
+    >>> import gradscope, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> optimizer = torch.optim.Adam(model.parameters())
+    >>> path = getfixture("tmp_path") / "run.h5"
+    >>> with gradscope.Recorder(model, optimizer, path) as recorder:
+    ...     for _ in range(3):
+    ...         loss = model(torch.ones(5, 4)).square().mean()
+    ...         loss.backward()
+    ...         optimizer.step()
+    ...         optimizer.zero_grad()
+    ...         recorder.log(loss=loss)
+    >>> gradscope.open_recording(path)["gradients/grad_norm"].sizes["step"]
+    3
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Mapping[str, nn.Module],
+        optimizer: torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer],
+        path: str | Path | None = None,
+        *,
+        grad_scaler: Any = None,
+        every: str | int | Cadence = "auto",
+        record: str | Collection[str] = "standard",
+        include: Selector = None,
+        exclude: Selector = None,
+        second_moment: str = "optimizer",
+        if_exists: str = "error",
+    ) -> None:
+        models, optimizers = as_models(model), as_optimizers(optimizer)
+        groups = choose_groups(record)
+        cadence, is_selected = make_cadence(every), make_selector(include, exclude)
+        if second_moment not in ("optimizer", "own"):
+            raise ValueError(unknown("value of second_moment", second_moment, ("optimizer", "own")))
+        self._detach_others(optimizers)
+        name = "-".join(type(m).__name__ for m in models.values())
+        self.path = Path(path) if path is not None else _default_path(name)
+        attrs = describe_environment(device_of(models))
+        attrs |= {
+            "model_name": name,
+            "recorded_groups": " ".join(groups),
+            "cadence": str(every) if not callable(every) else "custom",
+        }
+        attrs["optimizer_name"] = " ".join(type(o).__name__ for o in optimizers.values())
+        attrs["optimizer_names"] = " ".join(optimizers).strip()
+        self._writer = RecordingWriter(self.path, attrs=attrs, if_exists=if_exists)
+        self._is_closed = False
+        self._watcher = Watcher(
+            models, optimizers, self._writer, cadence=cadence, groups=groups,
+            is_selected=is_selected, grad_scaler=grad_scaler, keeps_own=second_moment == "own",
+        )  # fmt: skip
+        for item in optimizers.values():
+            _attached[item] = self
+
+    @staticmethod
+    def _detach_others(optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+        """Close a recorder that still watches one of these: a notebook's cell was run again."""
+        for optimizer in optimizers.values():
+            other = _attached.get(optimizer)
+            if other is not None:
+                other.close("interrupted")
+
+    @property
+    def step(self) -> int:
+        """Attempted optimizer steps so far."""
+        return self._watcher.n_finished
+
+    @property
+    def cost(self) -> RecordingCost:
+        """Bytes and host seconds that recording took so far."""
+        return RecordingCost(self._writer.bytes_written, self._watcher.seconds)
+
+    @property
+    def first_nonfinite(self) -> tuple[int, str] | None:
+        """Step and layer of the first non-finite gradient, nearest to the loss; None without."""
+        if not self._is_closed:
+            self._watcher.flush()
+        return self._watcher.first_nonfinite
+
+    def describe(self, **attributes: Any) -> None:
+        """Set root attributes: seed, dataset_name, model_name, config_json, sample_dims, command.
+
+        Raises
+        ------
+        ValueError
+            If the schema declares no such attribute.
+        """
+        for name in attributes:
+            if name not in schema.ROOT_ATTRIBUTES:
+                raise ValueError(unknown("attribute", name, schema.ROOT_ATTRIBUTES))
+        self._writer.set_attrs(**attributes)
+
+    def log(self, **values: Any) -> None:
+        """Add numbers to the step in progress, or to the last finished one until the next forward.
+
+        Names that begin with ``train_``, ``val_``, ``test_`` or ``eval_`` go to ``/evaluation``, at
+        the last finished step (0 before the first); all others to ``/training``.
+
+        Parameters
+        ----------
+        **values : float, int or tensor of one element
+            Tensors on an accelerator are copied there and cost no synchronisation.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value is not one number.
+        """
+        if self._is_closed:
+            raise UsageError("this recorder is closed; `log` came after the end of the recording")
+        evaluation, training = split_evaluation(values, schema.EVALUATION.variables)
+        for name, value in training.items():
+            if name in _OWN_NAMES:
+                raise ValueError(f"`{name}` is recorded by gradscope itself; log another name")
+            self._watcher.log(name, value)
+        if evaluation:
+            rows = {name: np.array([float(value)]) for name, value in evaluation.items()}
+            self._writer.append("evaluation", {"step": np.array([self.step]), **rows})
+
+    def pause(self) -> None:
+        """Stop counting and measuring steps until `unpause`."""
+        self._watcher.is_paused = True
+
+    def unpause(self) -> None:
+        """Go on after `pause`."""
+        self._watcher.is_paused = False
+
+    def flush(self) -> None:
+        """Bring everything recorded so far to disk."""
+        self._watcher.flush()
+        self._writer.flush(wait=True)
+
+    def close(self, status: str | None = None) -> None:
+        """Finish the recording; further calls do nothing.
+
+        Parameters
+        ----------
+        status : str, optional
+            One of `schema.STATUSES`; by default "diverged" after a loss that is not finite, else
+            "finished".
+        """
+        if self._is_closed:
+            return
+        if status is not None and status not in schema.STATUSES:
+            raise ValueError(unknown("status", status, schema.STATUSES))
+        self._is_closed = True
+        self._watcher.close()
+        for optimizer in [o for o, recorder in _attached.items() if recorder is self]:
+            del _attached[optimizer]
+        if status is None:
+            status = "finished" if math.isfinite(float(self._watcher.last_loss)) else "diverged"
+        nonfinite = self._watcher.first_nonfinite
+        if nonfinite is not None:
+            self._writer.set_attrs(
+                first_nonfinite_step=nonfinite[0], first_nonfinite_layer=nonfinite[1]
+            )
+        self._writer.set_attrs(record_seconds=self._watcher.seconds)
+        self._writer.close(status=status)
+
+    @property
+    def data(self) -> xarray.DataTree:
+        """The recording so far, as `gradscope.open_recording` gives it."""
+        from gradscope.store.reader import open_recording
+
+        if not self._is_closed:
+            self.flush()
+        return open_recording(self.path)
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the heatmap of what is recorded so far; options of `plots.figure.View`."""
+        from gradscope.plots.figure import View, plot_recording
+
+        return plot_recording(self.data, View(**options))
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: types.TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+
+
+_OWN_NAMES = frozenset(schema.TRAINING.variables) - {"loss", "batch_size"} | {"step"}
+
+
+def choose_groups(record: str | Collection[str]) -> tuple[str, ...]:
+    """Turn a preset or a set of group names into the groups to record, in the schema's order.
+
+    Raises
+    ------
+    ValueError
+        If a preset or a group is unknown.
+    """
+    if isinstance(record, str):
+        if record not in PRESETS:
+            raise ValueError(unknown("preset of `record`", record, PRESETS))
+        return PRESETS[record]
+    for name in record:
+        if name not in PRESETS["standard"]:
+            raise ValueError(unknown("group in `record`", name, PRESETS["standard"]))
+    return tuple(name for name in PRESETS["standard"] if name in {*record} | ALWAYS)
+
+
+def _default_path(model_name: str) -> Path:
+    now = datetime.datetime.now(datetime.UTC)
+    return Path("runs") / f"{model_name}-{now:%Y%m%dT%H%M%S}.h5"

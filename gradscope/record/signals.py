@@ -1,0 +1,183 @@
+"""Statistics of every layer's output and of the gradient that arrives there.
+
+Torch's global module hooks are used, so nothing is stored on the model: it can be pickled, copied
+and averaged while it is watched, and the copies are not. Inside the forward hook the output is
+measured and a hook set on the output tensor; full backward hooks would break the next in-place
+activation (pytorch#61519). A forward pass counts for the step only once a gradient flows back
+through it, so evaluation never mixes in.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from gradscope.record.layers import LayerTable, first_tensor
+from gradscope.record.measures import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, OUTPUT_SUMS, combine_outputs
+
+
+class _Pass:
+    """One forward pass: the sums of its outputs, until a gradient comes back."""
+
+    def __init__(self, n_layers: int, batch_size: int, device: torch.device) -> None:
+        self.sums = torch.zeros(n_layers, len(OUTPUT_SUMS), dtype=torch.float64, device=device)
+        self.batch_size = batch_size
+        self.is_measured = False
+        self.is_committed = False
+        self.seen: set[int] = set()
+
+
+class Signals:
+    """Watches the forward and backward passes of some models.
+
+    Parameters
+    ----------
+    table : LayerTable
+        Learns execution order and resolution from the first pass that counts.
+    add_output : callable
+        Adds the sums of a tensor to a row of `measures.OUTPUT_SUMS`.
+    on_forward : callable
+        Called when a root model starts a pass with gradients; says whether to measure it.
+    """
+
+    def __init__(
+        self,
+        table: LayerTable,
+        add_output: Callable[[Tensor, Tensor], None],
+        on_forward: Callable[[], bool],
+        *,
+        device: torch.device,
+        measured: Iterable[nn.Module],
+    ) -> None:
+        self._table = table
+        self._add_output = add_output
+        self._on_forward = on_forward
+        self._device = device
+        self._measured = set(measured)
+        self._roots = set(table.models.values())
+        self._learns = True
+        self._seconds = 0.0
+        self.index: dict[nn.Module, int] = {}
+        self.reindex(table.layers)
+        self._handles = [
+            torch_module.register_module_forward_pre_hook(self._before_forward),
+            torch_module.register_module_forward_hook(self._after_forward),
+        ]
+
+    def reindex(self, modules: Iterable[nn.Module]) -> None:
+        """Set which row each measured layer has, and forget what was gathered."""
+        measured = [module for module in modules if module in self._measured]
+        self.index = {module: row for row, module in enumerate(measured)}
+        self._restart()
+
+    def stop_learning(self) -> None:
+        """Keep order and resolution as they are from now on."""
+        self._learns = False
+        self._table.forget_outputs()
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._passes.clear()
+
+    def take(self) -> tuple[Tensor, int, int]:
+        """Hand over sums (layer, len(LAYER_SUMS)), micro-batches and examples; start afresh."""
+        for source in self._committed:  # only now: checkpointing measures late, in backward
+            combine_outputs(self._sums[:, OUTPUT], source.sums)
+        taken = self._sums, self.n_microbatches, self.batch_size
+        self._restart()
+        return taken
+
+    def put_back(
+        self, rows: dict[nn.Module, int], sums: Tensor, n_microbatches: int, batch_size: int
+    ) -> None:
+        """Take up again what was gathered under other row numbers, ``rows``."""
+        for module, row in self.index.items():
+            if module in rows:
+                self._sums[row] = sums[rows[module]]
+        self.n_microbatches, self.batch_size = n_microbatches, batch_size
+
+    def take_seconds(self) -> float:
+        """Hand over the host time spent in hooks since the last call."""
+        taken, self._seconds = self._seconds, 0.0
+        return taken
+
+    def _restart(self) -> None:
+        shape = (len(self.index), len(LAYER_SUMS))
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        self._passes: list[_Pass] = []
+        self._committed: list[_Pass] = []
+        self.n_microbatches = self.batch_size = 0
+
+    def _before_forward(self, module: nn.Module, args: tuple) -> None:
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
+        if module in self._roots and not _is_in_backward():
+            self._start_pass(args)
+        if self._learns and module in self._table.layers and next(module.children(), None):
+            self._table.observe_call(module)
+
+    def _start_pass(self, args: tuple) -> None:
+        examples = first_tensor(args)
+        if examples is None:
+            examples = next((a for a in args if isinstance(a, Tensor)), None)
+        n = examples.shape[0] if examples is not None and examples.ndim else 0
+        self._passes.append(_Pass(len(self.index), n, self._device))
+        self._passes[-1].is_measured = self._on_forward()
+
+    def _after_forward(self, module: nn.Module, args: tuple, output: object) -> None:
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
+        is_root, is_layer = module in self._roots, module in self._table.layers
+        tensor = first_tensor(output) if is_root or is_layer else None
+        if tensor is None:
+            return
+        if not self._passes:  # somebody calls parts of the model, never the whole
+            self._start_pass(args)
+        current = self._passes[-1]
+        if is_root and tensor.requires_grad:
+            tensor.register_hook(functools.partial(self._commit, current))
+        if is_layer:
+            self._see_layer(module, args, tensor, current)
+
+    def _see_layer(self, module: nn.Module, args: tuple, tensor: Tensor, current: _Pass) -> None:
+        if self._learns:
+            self._table.observe_output(module, args, tensor)
+        row = self.index.get(module)
+        if row is None or not current.is_measured:
+            return
+        if _is_in_backward() and row in current.seen:
+            return  # checkpointing runs the layer once more; it was counted the first time
+        if not _is_in_backward():
+            current.seen.add(row)
+        began = time.perf_counter()
+        with torch.no_grad():
+            self._add_output(tensor.detach(), current.sums[row])
+        self._seconds += time.perf_counter() - began
+        if tensor.requires_grad:
+            tensor.register_hook(functools.partial(self._on_output_grad, row, current))
+
+    def _on_output_grad(self, row: int, source: _Pass, grad: Tensor) -> None:
+        began = time.perf_counter()
+        self._commit(source)
+        self._add_output(grad.detach(), self._sums[row, OUTPUT_GRAD])
+        self._seconds += time.perf_counter() - began
+
+    def _commit(self, source: _Pass, _grad: Tensor | None = None) -> None:
+        if source.is_committed:
+            return
+        source.is_committed = True
+        self.n_microbatches += 1
+        self.batch_size += source.batch_size
+        if source.is_measured:
+            self._committed.append(source)
+
+
+def _is_in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1
