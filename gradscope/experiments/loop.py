@@ -1,0 +1,232 @@
+"""The built-in training loop: an ordinary client of the public `Recorder`.
+
+Nothing here is known to the recorder that anybody's loop could not tell it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gradscope.experiments.config import Config
+from gradscope.experiments.environment import numerics
+from gradscope.experiments.lr_schedule import lr_at
+from gradscope.experiments.setup import Experiment, build_experiment
+from gradscope.record.recorder import Recorder
+
+REPORT_SECONDS = 0.1
+"""At most so often the loss is fetched from the device and reported."""
+CHECK_STEPS = {"cpu": 1, "cuda": 50}
+"""A loss that is not finite is noticed at multiples of this step, the same in every run."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; ``metrics`` are those of the latest evaluation."""
+
+    step: int
+    n_steps: int
+    steps_per_epoch: int
+    loss: float
+    images_per_second: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Parameters
+    ----------
+    config : Config
+        As resolved.
+    status : str
+        ``finished``, ``interrupted`` or ``diverged``.
+    step : int
+        Steps taken.
+    metrics : dict of str to float
+        The last evaluation; with ``test_*`` where the run finished.
+    seconds : float
+        From the first step to the last.
+    first_nonfinite : tuple of int and str, optional
+        Step and layer of the first gradient that was not finite, as recorded.
+    record_seconds : float
+        What recording took of the training thread.
+    """
+
+    config: Config
+    status: str
+    step: int
+    metrics: dict[str, float]
+    seconds: float
+    first_nonfinite: tuple[int, str] | None = None
+    record_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Observers:
+    """What a run tells while it goes on, and what it asks."""
+
+    on_start: Callable[[Experiment], None] = lambda experiment: None
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def train(
+    config: Config,
+    path: Path | None,
+    *,
+    if_exists: str = "error",
+    command: str = "",
+    observers: Observers | None = None,
+) -> Outcome:
+    """Train as the configuration says and record it.
+
+    Parameters
+    ----------
+    config : Config
+        The experiment.
+    path : Path or None
+        Where the recording goes; None trains without recording, bit for bit the same.
+    if_exists : str
+        What happens to a recording at ``path``: ``error`` or ``overwrite``.
+    command : str
+        What the user typed, for the recording.
+    observers : Observers, optional
+        Told about the run.
+
+    Raises
+    ------
+    GradscopeError
+        If the configuration, the data or the output cannot be used.
+    """
+    with numerics(seed=config.seed, deterministic=config.deterministic):
+        experiment = build_experiment(config)
+        run = _Run(experiment, observers or Observers())
+        if path is None:
+            return run.train(None)
+        with Recorder(
+            experiment.model,
+            experiment.optimizer,
+            path,
+            grad_scaler=experiment.scaler if experiment.scaler.is_enabled() else None,
+            every=experiment.config.every,
+            if_exists=if_exists,
+        ) as recorder:
+            _describe(recorder, experiment.config, command)
+            outcome = run.train(recorder)
+            recorder.close(outcome.status)
+        return outcome
+
+
+def _describe(recorder: Recorder, config: Config, command: str) -> None:
+    words = {"command": command} if command else {}
+    recorder.describe(
+        seed=config.seed,
+        dataset_name=config.dataset,
+        model_name=config.model,
+        config_json=config.to_json(),
+        **words,
+    )
+
+
+@dataclass
+class _Run:
+    """One run while it goes on."""
+
+    experiment: Experiment
+    observers: Observers
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    report_due: float = 0.0
+    started: float = 0.0
+
+    def train(self, recorder: Recorder | None) -> Outcome:
+        self.observers.on_start(self.experiment)
+        self.experiment.model.train()
+        self.evaluate(recorder, "train", "val")
+        self.started = time.perf_counter()
+        status = self.take_steps(recorder)
+        seconds = time.perf_counter() - self.started
+        if status == "finished":
+            self.evaluate(recorder, "test")
+        return Outcome(
+            config=self.experiment.config,
+            status=status,
+            step=self.step,
+            metrics=self.metrics,
+            seconds=seconds,
+            first_nonfinite=recorder.first_nonfinite if recorder else None,
+            record_seconds=recorder.cost.seconds if recorder else 0.0,
+        )
+
+    def take_steps(self, recorder: Recorder | None) -> str:
+        experiment = self.experiment
+        check_steps = CHECK_STEPS.get(experiment.device.type, 1)
+        per_epoch = experiment.stream.steps_per_epoch
+        while self.step < experiment.n_steps:
+            if self.observers.should_stop():
+                return "interrupted"
+            loss = take_step(experiment, self.step + 1)
+            self.step += 1
+            if recorder is not None:
+                recorder.log(loss=loss)
+            is_last = self.step == experiment.n_steps
+            if (self.step % check_steps == 0 or is_last) and not torch.isfinite(loss):
+                return "diverged"
+            if self.step % per_epoch == 0 or is_last:
+                self.evaluate(recorder, "train", "val")
+            self.report(loss, is_due=is_last)
+        return "finished"
+
+    def evaluate(self, recorder: Recorder | None, *splits: str) -> None:
+        found: dict[str, float] = {}
+        for split in splits:
+            found |= self.experiment.evaluate(split)
+        self.metrics = self.metrics | found
+        if recorder is not None:
+            recorder.log(**found)
+
+    def report(self, loss: Tensor, *, is_due: bool) -> None:
+        now = time.perf_counter()
+        if now < self.report_due and not is_due:
+            return
+        self.report_due = now + REPORT_SECONDS
+        n_images = self.step * self.experiment.stream.batch_size
+        self.observers.on_progress(
+            Progress(
+                step=self.step,
+                n_steps=self.experiment.n_steps,
+                steps_per_epoch=self.experiment.stream.steps_per_epoch,
+                loss=loss.item(),
+                images_per_second=n_images / max(now - self.started, 1e-9),
+                metrics=self.metrics,
+            )
+        )
+
+
+def take_step(experiment: Experiment, step: int) -> Tensor:
+    """Take the k-th optimizer step on the next batch and return its loss, on the device."""
+    config, optimizer, scaler = experiment.config, experiment.optimizer, experiment.scaler
+    lr = lr_at(
+        config,
+        step,
+        n_steps=experiment.n_steps,
+        steps_per_epoch=experiment.stream.steps_per_epoch,
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad(set_to_none=True)
+    loss, _ = experiment.loss(*next(experiment.stream))
+    scaler.scale(loss).backward()
+    if config.clip_grad_norm is not None:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(experiment.model.parameters(), config.clip_grad_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return loss.detach()

@@ -1,0 +1,136 @@
+"""From a configuration to everything that a run needs: data, network, optimizer, length."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gradscope.experiments.batches import Normalise, TrainingStream, in_order
+from gradscope.experiments.config import Config
+from gradscope.experiments.datasets.registry import load_dataset
+from gradscope.experiments.datasets.splits import Split
+from gradscope.experiments.environment import find_device
+from gradscope.experiments.models.registry import build_model
+from gradscope.optim.smes import SMES
+
+EVALUATION_BATCH = 500
+_AMP_DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run, ready to start.
+
+    Parameters
+    ----------
+    config : Config
+        Resolved: with the data set's defaults and the device in use.
+    device : torch.device
+    model : nn.Module
+    optimizer : SMES
+    scaler : torch.amp.GradScaler
+        Disabled unless ``amp`` is fp16.
+    stream : TrainingStream
+        Training batches.
+    splits : dict of str to Split
+        What is evaluated: ``train`` (a fixed subset, as large as val), ``val``, ``test``.
+    normalise : Normalise
+    n_steps : int
+        Optimizer steps of the run.
+    """
+
+    config: Config
+    device: torch.device
+    model: nn.Module
+    optimizer: SMES
+    scaler: torch.amp.GradScaler
+    stream: TrainingStream
+    splits: dict[str, Split]
+    normalise: Normalise
+    n_steps: int
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy, a scalar, and the logits; under autocast where asked."""
+        amp = self.config.amp
+        with torch.autocast(self.device.type, dtype=_AMP_DTYPES[amp], enabled=amp != "off"):
+            logits = self.model(inputs)
+        return cross_entropy(logits.float(), targets), logits
+
+    @torch.no_grad()
+    def evaluate(self, name: str) -> dict[str, float]:
+        """Return loss and accuracy on a split, in eval mode, as ``val_loss``, ``val_accuracy``."""
+        was_training = self.model.training
+        self.model.eval()
+        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        split = self.splits[name]
+        for inputs, targets in in_order(split, self.normalise, batch_size=EVALUATION_BATCH):
+            loss, logits = self.loss(inputs, targets)
+            n_correct = (logits.argmax(1) == targets).sum()
+            total += torch.stack([loss.double() * len(targets), n_correct.double()])
+        self.model.train(was_training)
+        mean_loss, accuracy = (total / len(split)).tolist()
+        return {f"{name}_loss": mean_loss, f"{name}_accuracy": accuracy}
+
+
+def build_experiment(config: Config) -> Experiment:
+    """Load the data and build network and optimizer; weights follow torch's random state.
+
+    Raises
+    ------
+    UsageError
+        If a name or an option cannot be used, or CUDA is asked for and absent.
+    DataError
+        If the data are missing or damaged.
+    """
+    device = find_device(config.device)
+    config = dataclasses.replace(config.resolved(), device=device.type)
+    dataset = load_dataset(config)
+    sample_shape, n_outputs = tuple(dataset.train.images.shape[1:]), len(dataset.classes)
+    model = build_model(config, sample_shape=sample_shape, n_outputs=n_outputs).to(device)
+    train = dataset.train.to(device)
+    normalise = Normalise(dataset.mean.to(device), dataset.std.to(device))
+    stream = TrainingStream(
+        train,
+        normalise,
+        batch_size=_given(config.batch_size),
+        augment=_given(config.augment),
+        seed=config.seed,
+    )
+    return Experiment(
+        config=config,
+        device=device,
+        model=model,
+        optimizer=_build_optimizer(config, model),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),
+        stream=stream,
+        splits={
+            "train": Split(train.images[: len(dataset.val)], train.labels[: len(dataset.val)]),
+            "val": dataset.val.to(device),
+            "test": dataset.test.to(device),
+        },
+        normalise=normalise,
+        n_steps=config.steps or _given(config.epochs) * stream.steps_per_epoch,
+    )
+
+
+def _given(value: Any) -> Any:
+    if value is None:
+        raise ValueError("the configuration is not resolved; call its `resolved()`")
+    return value
+
+
+def _build_optimizer(config: Config, model: nn.Module) -> SMES:
+    return SMES(
+        model.parameters(),
+        lr=config.lr,
+        betas=(config.betas[0], config.betas[1]),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        alpha=config.alpha,
+        decoupled_weight_decay=config.decoupled_weight_decay,
+    )
