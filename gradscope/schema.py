@@ -283,8 +283,10 @@ ROOT_ATTRIBUTES = (
     "torch_version", "python_version", "numpy_version", "cuda_version", "device", "git_commit", "command", "seed",
     "model_name", "dataset_name", "optimizer_name", "optimizer_names", "sample_dims", "config_json",
     "record_bytes", "record_seconds", "first_nonfinite_step", "first_nonfinite_layer", "recorded_groups", "cadence",
+    "resume_step",
 )
-"""Attributes of the root group. ``is_complete`` is 1 once the recording was properly closed."""
+"""Attributes of the root group. ``is_complete`` is 1 once the recording was properly closed;
+``resume_step`` stands in a segment only: rows of earlier segments beyond it are void."""
 # fmt: on
 
 

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     },
 }
 # Modules of the store that the training process loads; the others belong to reading.
-WRITING = {"writer", "merge", "segments", "layout", "locks"}
+WRITING = set("claim contents layout locks merge plan rows segments worker writer".split())
 FORBIDDEN = {
     "schema": {"torch", "xarray", "scipy", "matplotlib", "numpy", "h5py"},
     "errors": {"torch", "xarray", "scipy", "matplotlib", "numpy", "h5py"},

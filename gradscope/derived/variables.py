@@ -1,0 +1,73 @@
+"""Quantities that follow from recorded ones, one pure function each.
+
+The function has the name of the variable in `gradscope.schema.DERIVED` and its arguments have the
+names of what it needs: stored variables, coordinates of ``param``, or hyper-parameters of the
+parameter's group. Shapes broadcast: (step, param) with (param,).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def grad_rms(grad_norm: Array, numel: Array) -> Array:
+    """Root mean square gradient, grad_norm / sqrt(numel)."""
+    return grad_norm / np.sqrt(numel)
+
+
+def exp_avg_sq_hat_mean(exp_avg_sq_mean: Array, beta2: Array, state_step: Array) -> Array:
+    """Bias-corrected mean second moment, exp_avg_sq_mean / (1 - beta2^state_step)."""
+    return exp_avg_sq_mean / -np.expm1(state_step * np.log(beta2))
+
+
+def update_rms(update_norm: Array, numel: Array) -> Array:
+    """Root mean square update, update_norm / sqrt(numel)."""
+    return update_norm / np.sqrt(numel)
+
+
+def update_ratio(update_norm: Array, param_norm: Array) -> Array:
+    """Relative update, update_norm / param_norm."""
+    return update_norm / param_norm
+
+
+def grad_param_product(grad_norm: Array, param_norm: Array) -> Array:
+    """Gradient norm times parameter norm; does not change when a layer is rescaled."""
+    return grad_norm * param_norm
+
+
+def effective_lr(update_norm: Array, grad_norm: Array) -> Array:
+    """Effective learning rate, update_norm / grad_norm: what gradient descent would need."""
+    return update_norm / grad_norm
+
+
+FORMULAS: dict[str, Callable[..., Array]] = {
+    function.__name__: function
+    for function in (
+        grad_rms,
+        exp_avg_sq_hat_mean,
+        update_rms,
+        update_ratio,
+        grad_param_product,
+        effective_lr,
+    )
+}
+
+
+def inputs_of(name: str) -> tuple[str, ...]:
+    """Return the names of what a derived variable is computed from.
+
+    >>> inputs_of("update_ratio")
+    ('update_norm', 'param_norm')
+    """
+    return tuple(inspect.signature(FORMULAS[name]).parameters)
+
+
+def compute(name: str, *inputs: Array) -> Array:
+    """Compute a derived variable; where a quotient is undefined it is NaN or infinite, silently."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return FORMULAS[name](*inputs)

@@ -1,0 +1,124 @@
+"""One writer at a time, by a lock that a killed writer does not leave behind.
+
+The kernel holds the lock (``fcntl``, which NFS passes on to its server) and lets go of it when the
+process ends, however it ends; children that a data loader forks do not inherit it. Where a file
+system refuses locks, the age of the lock file decides: its writer touches it with every flush.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+STALE_SECONDS = 60.0
+"""Age from which a lock that no kernel holds belongs to nobody."""
+
+_BUSY = {errno.EACCES, errno.EAGAIN}
+_held: set[Path] = set()
+
+
+class WriterLock:
+    """The right to write one recording.
+
+    Parameters
+    ----------
+    path : Path
+        File to lock; made when missing.
+
+    Raises
+    ------
+    BlockingIOError
+        If another writer, here or in another process, holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        if self.path in _held:
+            raise BlockingIOError(errno.EAGAIN, "held by this process", str(path))
+        self._descriptor = _open_locked(self.path)
+        _held.add(self.path)
+
+    def touch(self) -> None:
+        """Show that the writer is alive, for file systems without locks."""
+        with contextlib.suppress(OSError):
+            os.utime(self.path)
+
+    def release(self) -> None:
+        """Remove the file and let go; more than once does nothing."""
+        if self.path in _held and self._descriptor >= 0:
+            _held.discard(self.path)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living writer holds the lock; asks without disturbing it."""
+    if path.resolve() in _held:
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _try(descriptor) if fcntl else _is_fresh(descriptor)
+    except OSError:
+        return _is_fresh(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_locked(path: Path) -> int:
+    """Open and lock; again when the file was removed in between by a writer that finished."""
+    while True:
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(descriptor, path, is_new=is_new)
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path, *, is_new: bool) -> None:
+    busy = BlockingIOError(errno.EAGAIN, "held by another process", str(path))
+    try:
+        if fcntl is not None:
+            if not _try(descriptor):
+                raise busy
+            return
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # this file system refuses locks
+    if not is_new and _is_fresh(descriptor):
+        raise busy
+    os.utime(path)
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        raise
+    return True
+
+
+def _is_fresh(descriptor: int) -> bool:
+    return abs(time.time() - os.fstat(descriptor).st_mtime) < STALE_SECONDS

@@ -1,0 +1,111 @@
+"""Many segments into one file, at constant memory, aligned and compressed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gradscope.store import layout
+from gradscope.store.contents import FileContents, one_error, open_file, read_contents
+from gradscope.store.layout import Axis
+from gradscope.store.plan import GroupPlan, OpenFile, plan, read_block
+from gradscope.store.segments import publish
+
+BLOCK_BYTES = 16 * 1024 * 1024
+
+
+def merge_files(
+    paths: Iterable[Path],
+    target: Path,
+    *,
+    attrs: dict[str, Any] | None = None,
+    resume_step: int | None = None,
+) -> int:
+    """Write one file with the rows of many; return its size in bytes.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Segments, the oldest first. They are read only.
+    target : Path
+        Appears whole or not at all.
+    attrs : dict, optional
+        Root attributes to change.
+    resume_step : int, optional
+        Rows beyond it are left out.
+
+    Raises
+    ------
+    RecordingError
+        If a segment is damaged.
+    OSError
+        If the disk is full or the folder is gone; no half file is left.
+    """
+    files = [read_contents(path) for path in paths]
+    return publish(target, lambda path: _write(path, files, attrs or {}, resume_step))
+
+
+def _write(
+    target: Path, files: Sequence[FileContents], attrs: dict[str, Any], resume_step: int | None
+) -> None:
+    merged = plan(files, resume_step)
+    with _open_files() as opened, h5py.File(target, "w", libver=layout.FORMAT) as file:
+        layout.write_attributes(file, merged.attrs | attrs)
+        for group in merged.groups.values():
+            _write_group(file, group, opened)
+
+
+@contextlib.contextmanager
+def _open_files() -> Iterator[OpenFile]:
+    """Give open files by path, and close them all at the end."""
+    with contextlib.ExitStack() as stack:
+        opened: dict[Path, h5py.File] = {}
+
+        def get(path: Path) -> h5py.File:
+            if path not in opened:
+                opened[path] = stack.enter_context(open_file(path))
+            return opened[path]
+
+        yield get
+
+
+def _write_group(file: h5py.File, group: GroupPlan, opened: OpenFile) -> None:
+    target = file.require_group(group.name)
+    row_dim = layout.row_dim(group.name)
+    layout.write_axis(target, Axis(row_dim, {row_dim: group.rows}))
+    for axis in group.axes.values():
+        layout.write_axis(target, axis)
+    for name, variable in group.variables.items():
+        shape = group.shape(name)
+        dataset = layout.create_variable(target, variable, shape)
+        layout.write_attributes(dataset, group.attrs.get(name, {}))
+        for block in _blocks(shape, dataset):
+            dataset[block] = _read(group, name, block, opened)
+
+
+def _read(group: GroupPlan, name: str, block: tuple[slice, ...], opened: OpenFile) -> np.ndarray:
+    with one_error(group.pieces[0].path.parent):
+        return read_block(group, name, block, opened)
+
+
+def _blocks(shape: tuple[int, ...], dataset: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
+    """Cut an array along whole chunks into blocks of bounded size."""
+    if 0 in shape:
+        return
+    chunks = dataset.chunks
+    if len(shape) == 1:
+        rows = max(1, BLOCK_BYTES // (dataset.dtype.itemsize * chunks[0])) * chunks[0]
+        yield from ((slice(r, min(r + rows, shape[0])),) for r in range(0, shape[0], rows))
+        return
+    row_of_chunks = dataset.dtype.itemsize * chunks[0] * int(np.prod(shape[2:], dtype=np.int64))
+    columns = max(1, BLOCK_BYTES // (row_of_chunks * chunks[1])) * chunks[1]
+    rest = tuple(slice(0, n) for n in shape[2:])
+    for r in range(0, shape[0], chunks[0]):
+        for c in range(0, shape[1], columns):
+            rows = slice(r, min(r + chunks[0], shape[0]))
+            yield (rows, slice(c, min(c + columns, shape[1])), *rest)
