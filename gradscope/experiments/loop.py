@@ -33,6 +33,7 @@ class Progress:
     n_steps: int
     steps_per_epoch: int
     loss: float
+    seconds: float
     images_per_second: float
     metrics: dict[str, float]
 
@@ -82,7 +83,6 @@ def train(
     path: Path | None,
     *,
     if_exists: str = "error",
-    command: str = "",
     observers: Observers | None = None,
 ) -> Outcome:
     """Train as the configuration says and record it.
@@ -95,8 +95,6 @@ def train(
         Where the recording goes; None trains without recording, bit for bit the same.
     if_exists : str
         What happens to a recording at ``path``: ``error`` or ``overwrite``.
-    command : str
-        What the user typed, for the recording.
     observers : Observers, optional
         Told about the run.
 
@@ -118,20 +116,18 @@ def train(
             every=experiment.config.every,
             if_exists=if_exists,
         ) as recorder:
-            _describe(recorder, experiment.config, command)
+            _describe(recorder, experiment.config)
             outcome = run.train(recorder)
             recorder.close(outcome.status)
         return outcome
 
 
-def _describe(recorder: Recorder, config: Config, command: str) -> None:
-    words = {"command": command} if command else {}
+def _describe(recorder: Recorder, config: Config) -> None:
     recorder.describe(
         seed=config.seed,
         dataset_name=config.dataset,
         model_name=config.model,
         config_json=config.to_json(),
-        **words,
     )
 
 
@@ -179,9 +175,10 @@ class _Run:
             is_last = self.step == experiment.n_steps
             if (self.step % check_steps == 0 or is_last) and not torch.isfinite(loss):
                 return "diverged"
-            if self.step % per_epoch == 0 or is_last:
+            ends_epoch = self.step % per_epoch == 0 or is_last
+            if ends_epoch:
                 self.evaluate(recorder, "train", "val")
-            self.report(loss, is_due=is_last)
+            self.report(loss, is_due=ends_epoch)
         return "finished"
 
     def evaluate(self, recorder: Recorder | None, *splits: str) -> None:
@@ -197,14 +194,15 @@ class _Run:
         if now < self.report_due and not is_due:
             return
         self.report_due = now + REPORT_SECONDS
-        n_images = self.step * self.experiment.stream.batch_size
+        seconds = max(now - self.started, 1e-9)
         self.observers.on_progress(
             Progress(
                 step=self.step,
                 n_steps=self.experiment.n_steps,
                 steps_per_epoch=self.experiment.stream.steps_per_epoch,
                 loss=loss.item(),
-                images_per_second=n_images / max(now - self.started, 1e-9),
+                seconds=seconds,
+                images_per_second=self.step * self.experiment.stream.batch_size / seconds,
                 metrics=self.metrics,
             )
         )

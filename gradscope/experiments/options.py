@@ -53,20 +53,17 @@ def option_of(config_field: Field[Any]) -> Option:
     return config_field.metadata["option"]
 
 
-def parse(text: str, kind: str) -> Any:
+def read(text: str, kind: str) -> Any:
     """Read a flag's text as its kind; lists are separated by commas.
 
-    Raises
-    ------
-    ValueError
-        If the text cannot be read so.
+    What cannot be read so comes back as it is, for `check` to refuse in the same words everywhere.
 
     Examples
     --------
-    >>> parse("0.9,0.999", "floats")
+    >>> read("0.9,0.999", "floats")
     (0.9, 0.999)
-    >>> parse("auto", "cadence")
-    'auto'
+    >>> read("fast", "float")
+    'fast'
     """
     readers: dict[str, Callable[[str], Any]] = {
         "float": float,
@@ -76,7 +73,10 @@ def parse(text: str, kind: str) -> Any:
         "ints": lambda words: tuple(int(word) for word in words.split(",")),
         "cadence": lambda word: word if word == "auto" else int(word),
     }
-    return readers[kind](text)
+    try:
+        return readers[kind](text)
+    except ValueError:
+        return text
 
 
 def check(config_field: Field[Any], value: Any) -> Any:

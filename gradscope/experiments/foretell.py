@@ -1,0 +1,81 @@
+"""What recording a run will cost, told before its first step."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gradscope import schema
+from gradscope.experiments.setup import Experiment
+from gradscope.optim.smes import SMES
+from gradscope.record.cadence import count_rows, make_cadence
+from gradscope.record.recorder import Recorder
+
+FILE_BYTES = 150_000
+"""Of a recording without rows: names, attributes, coordinates."""
+PROBE_STEPS = 3
+_PARAM_GROUPS = (schema.GRADIENTS, schema.SECOND_MOMENTS, schema.UPDATES)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate: bytes on disk, seconds of the training thread, rows of statistics."""
+
+    bytes: int
+    seconds: float
+    rows: int
+
+
+def foretell_cost(experiment: Experiment) -> Cost:
+    """Estimate what recording will cost.
+
+    Bytes are the declared sizes of the numbers, uncompressed. Seconds are measured: a copy of the
+    network takes a few recorded steps in a temporary folder. Neither the experiment nor torch's
+    random state is changed.
+    """
+    n_rows = count_rows(make_cadence(experiment.config.every), experiment.n_steps)
+    with torch.random.fork_rng(_cuda_devices(experiment)):
+        seconds = _measure_row(experiment)
+    return Cost(FILE_BYTES + _count_bytes(experiment, n_rows), seconds * n_rows, n_rows)
+
+
+def _count_bytes(experiment: Experiment, n_rows: int) -> int:
+    n_params = sum(1 for _ in experiment.model.parameters())
+    n_layers = sum(not list(module.children()) for module in experiment.model.modules())
+    of_params = n_rows * n_params * sum(_row_bytes(group) for group in _PARAM_GROUPS)
+    of_layers = n_rows * n_layers * _row_bytes(schema.SIGNALS)
+    return of_params + of_layers + experiment.n_steps * _row_bytes(schema.TRAINING)
+
+
+def _row_bytes(group: schema.Group) -> int:
+    kinds = {"str": "O", "bool": "int8"}
+    return sum(np.dtype(kinds.get(v.dtype, v.dtype)).itemsize for v in group.variables.values())
+
+
+def _cuda_devices(experiment: Experiment) -> list[torch.device]:
+    return [experiment.device] if experiment.device.type == "cuda" else []
+
+
+def _measure_row(experiment: Experiment) -> float:
+    """Seconds that recording one row takes, the first step's preparations left out."""
+    model = copy.deepcopy(experiment.model)
+    optimizer = SMES(model.parameters(), lr=0.0, alpha=experiment.config.alpha)
+    split = experiment.splits["train"]
+    n = experiment.stream.batch_size
+    images, labels = experiment.normalise(split.images[:n]), split.labels[:n]
+    with tempfile.TemporaryDirectory() as folder:
+        with Recorder(model, optimizer, Path(folder) / "probe.h5", every=1) as recorder:
+            costs = []
+            for _ in range(PROBE_STEPS):
+                before = recorder.cost.seconds
+                loss = torch.nn.functional.cross_entropy(model(images), labels)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                costs.append(recorder.cost.seconds - before)
+    return float(np.median(costs[1:]))
