@@ -1,0 +1,123 @@
+"""Layer by step, in network order: the picture that gradscope is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from gradscope.plots.labels import fit_label, label_rows, quantity_label, short_names
+from gradscope.plots.rows import row_dim
+from gradscope.plots.scales import Scale, format_values, scale_of
+from gradscope.plots.steps import Columns, format_steps, is_log_spaced, step_columns
+
+MISSING: dict[str, Any] = {"facecolor": "0.92", "hatch": "//////", "edgecolor": "0.72"}
+ZERO = "black"
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """What `draw_heatmap` drew."""
+
+    ax: Axes
+    mesh: QuadMesh
+    colorbar: Colorbar
+    columns: Columns
+
+
+def draw_heatmap(
+    data: xr.DataArray,
+    *,
+    ax: Axes | None = None,
+    cax: Axes | None = None,
+    scale: Scale | None = None,
+    step_scale: str = "auto",
+) -> Heatmap:
+    """Draw a quantity over steps and layers, the input at the bottom.
+
+    Parameters
+    ----------
+    data : DataArray, dims (step, param) or (step, layer)
+        In network order; NaN where missing, which is drawn hatched. Zeros that a log scale cannot
+        show are drawn black. Both are named in a legend where they occur.
+    ax, cax : Axes, optional
+        Where to draw the map and its colour bar; by default a new figure, and beside ``ax``.
+    scale : Scale, optional
+        Colours; by default from the values. Give one to several maps to compare them.
+    step_scale : {"auto", "linear", "log"}
+        ``auto`` takes a log axis where steps were recorded ever more rarely.
+
+    Returns
+    -------
+    Heatmap
+    """
+    ax = Figure(layout="constrained").add_subplot() if ax is None else ax
+    steps, values = data["step"].values, np.asarray(data.values, dtype=float)
+    scale = scale_of(values, str(data.name)) if scale is None else scale
+    is_log = step_scale == "log" or (step_scale == "auto" and is_log_spaced(steps))
+    columns = step_columns(values, steps, is_log_axis=is_log, is_log_value=scale.kind == "log")
+    mesh = _mesh(ax, columns, scale)
+    label = "step" if columns.merged == 1 else f"step (a column is a mean of ≤ {columns.merged})"
+    format_steps(ax, is_log=is_log, label=label)
+    ax.set_xlim(columns.edges[0], columns.edges[-1])
+    ax.set_ylabel("layer (input → output)", labelpad=4)
+    ax.spines[:].set_visible(False)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(mesh, cax=cax, ax=None if cax else ax, extend=scale.extend)
+    bar.set_label(quantity_label(data))
+    format_values(bar.ax.yaxis, scale)
+    bar.outline.set_visible(False)
+    _stages(ax, data)
+    _legend(ax, columns.values, scale)
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+    fit_label(bar.ax)
+    label_rows(ax, short_names(data[row_dim(data)].values.astype(str)))
+    return Heatmap(ax, mesh, bar, columns)
+
+
+def _mesh(ax: Axes, columns: Columns, scale: Scale) -> QuadMesh:
+    """Draw the cells as one raster image; a second one marks the zeros of a log scale."""
+    rows = np.arange(columns.values.shape[0] + 1) - 0.5
+    shown = np.ma.masked_invalid(
+        np.where(np.isposinf(columns.values), scale.high * 2, columns.values)
+    )
+    mesh = ax.pcolormesh(
+        columns.edges, rows, shown, norm=scale.norm, cmap=scale.cmap, rasterized=True
+    )
+    if scale.kind == "log" and (columns.values == 0).any():
+        zeros = np.ma.masked_where(columns.values != 0, np.ones_like(columns.values))
+        ax.pcolormesh(columns.edges, rows, zeros, cmap=ListedColormap([ZERO]), rasterized=True)
+    ax.patch.set(**MISSING)
+    return mesh
+
+
+def _stages(ax: Axes, data: xr.DataArray) -> None:
+    """Draw a thin line wherever the network changes its resolution."""
+    if "stage" not in data.coords:
+        return
+    stage = data["stage"].values
+    borders = np.flatnonzero(np.diff(stage)) + 0.5
+    if borders.size <= len(stage) / 2:
+        for border in borders:
+            ax.axhline(border, color="white", linewidth=0.5, zorder=3)
+
+
+def _legend(ax: Axes, values: np.ndarray, scale: Scale) -> None:
+    """Name what is no colour of the bar, where there is any."""
+    patches = []
+    if np.isnan(values).any():
+        patches.append(Patch(**MISSING, linewidth=0, label="missing"))
+    if scale.kind == "log" and (values == 0).any():
+        patches.append(Patch(color=ZERO, label="zero"))
+    if patches:
+        ax.legend(handles=patches, loc="lower right", bbox_to_anchor=(1, 1.01), ncols=2)

@@ -1,0 +1,176 @@
+"""From a recording to the rows of a picture: one labelled array, steps by layers."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import xarray as xr
+
+from gradscope import schema
+from gradscope.errors import UsageError, unknown
+
+BY = ("weight", "param", "layer")
+WEIGHT_KINDS = ("weight", "embedding")
+ROOT_SUM_SQUARE = "root of the sum of squares"
+
+
+def select_rows(
+    tree: xr.DataTree,
+    quantity: str,
+    *,
+    by: str = "weight",
+    layers: str | None = None,
+    steps: tuple[int | None, int | None] = (None, None),
+) -> xr.DataArray:
+    """Return a quantity in network order, ready to draw.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A recording.
+    quantity : str
+        A variable with the dimensions (step, param) or (step, layer).
+    by : {"weight", "param", "layer"}
+        ``weight`` keeps the weight of each weight layer, ``param`` every parameter; ``layer``
+        unites the parameters of a layer, ``sqrt(sum_p x_p^2)``, which only norms can.
+    layers : str, optional
+        Keep rows whose name has a match of this regular expression.
+    steps : (int or None, int or None)
+        First and last step to keep.
+
+    Returns
+    -------
+    DataArray, dims (step, param) or (step, layer)
+        With the attributes of the variable; missing is NaN, also for counts.
+
+    Raises
+    ------
+    UsageError
+        If the quantity, the regular expression or the steps select nothing.
+    """
+    if by not in BY:
+        raise UsageError(unknown("grouping", by, BY))
+    data = _quantity(tree, quantity)
+    data = _between(data, *steps)
+    if "param" in data.dims:
+        data = _parameters(data, by)
+    elif by == "param":
+        raise UsageError(f"`{quantity}` belongs to layers, not parameters; use --by layer")
+    elif by == "weight":
+        data = data.isel(layer=_is_weight_layer(tree, data))
+    data = _matching(data, layers)
+    return data if data.dtype.kind == "f" else data.where(data >= 0)
+
+
+def quantities(tree: xr.DataTree) -> list[str]:
+    """List what can be drawn over steps and layers."""
+    return sorted(
+        str(name)
+        for node in tree.children.values()
+        for name, variable in node.data_vars.items()
+        if variable.dims in (("step", "param"), ("step", "layer"))
+    )
+
+
+def _quantity(tree: xr.DataTree, quantity: str) -> xr.DataArray:
+    known = quantities(tree)
+    if not known:
+        raise UsageError("this recording holds no quantity by layer: nothing was recorded yet")
+    if quantity not in known:
+        try:
+            group, variable = schema.find(quantity)
+        except KeyError:
+            raise UsageError(unknown("quantity", quantity, known)) from None
+        if "layer" not in variable.dims and "param" not in variable.dims:
+            raise UsageError(
+                f"`{quantity}` in /{group} has no layers. Those that do: {', '.join(known)}"
+            )
+        raise UsageError(f"this recording has no `{quantity}`; it has: {', '.join(known)}")
+    homes = (node for node in tree.children.values() if quantity in node.data_vars)
+    return next(homes).dataset[quantity]
+
+
+def _between(data: xr.DataArray, first: int | None, last: int | None) -> xr.DataArray:
+    steps = data["step"].values
+    if steps.size == 0:
+        raise UsageError(f"`{data.name}` has no recorded step yet")
+    low, high = steps[0] if first is None else first, steps[-1] if last is None else last
+    chosen = (steps >= low) & (steps <= high)
+    if not chosen.any():
+        raise UsageError(
+            f"no recorded step in {low}:{high}; this recording has {steps[0]} to {steps[-1]}"
+        )
+    return data.isel(step=chosen)
+
+
+def _parameters(data: xr.DataArray, by: str) -> xr.DataArray:
+    if by == "param":
+        return data
+    if by == "weight":
+        is_weight = np.isin(data["kind"].values, WEIGHT_KINDS)
+        if not is_weight.any():
+            raise UsageError("this recording has no weight layers; use --by param")
+        return data.isel(param=is_weight)
+    if data.attrs.get("reduction") != ROOT_SUM_SQUARE:
+        norms = ", ".join(sorted(
+            name for group in schema.GROUPS.values() for name, variable in group.variables.items()
+            if variable.reduction == ROOT_SUM_SQUARE and "param" in variable.dims))  # fmt: skip
+        raise UsageError(
+            f"--by layer adds squares, which only norms can ({norms}); "
+            f"`{data.name}` is a {data.attrs.get('reduction', 'value')}: use --by weight or param"
+        )
+    return _root_sum_square(data)
+
+
+def _root_sum_square(data: xr.DataArray) -> xr.DataArray:
+    """Unite the parameters of each layer; missing only where all of them are."""
+    layers = data["layer"].values.astype(str)
+    names, first = np.unique(layers, return_index=True)
+    names, first = names[np.argsort(first)], np.sort(first)
+    values = np.asarray(data.values, dtype=np.float64)
+    united = np.full((values.shape[0], len(names)), np.nan)
+    for column, name in enumerate(names):
+        part = values[:, layers == name]
+        some = ~np.isnan(part).all(axis=1)
+        # Scaled by the largest, so that squares of 1e-30 do not vanish.
+        top = np.nanmax(np.abs(part[some]), axis=1, keepdims=True)
+        scaled = np.divide(part[some], top, out=np.zeros_like(part[some]), where=top > 0)
+        united[some, column] = top[:, 0] * np.sqrt(np.nansum(scaled**2, axis=1))
+    coordinates = {key: ("layer", data[key].values[first])
+                   for key in ("depth", "relative_depth", "stage", "layer_type")
+                   if key in data.coords}  # fmt: skip
+    return xr.DataArray(
+        united, dims=("step", "layer"), name=data.name, attrs=data.attrs,
+        coords={"step": data["step"], "layer": names, **coordinates})  # fmt: skip
+
+
+def _is_weight_layer(tree: xr.DataTree, data: xr.DataArray) -> np.ndarray:
+    """Find the layers that own a weight; all of them in a recording without parameters."""
+    owners: set[str] = set()
+    for node in tree.children.values():
+        if "param" in node.dims and {"layer", "kind"} <= set(node.coords):
+            is_weight = np.isin(node.dataset["kind"].values, WEIGHT_KINDS)
+            owners |= set(node.dataset["layer"].values[is_weight].astype(str))
+    found = np.isin(data["layer"].values.astype(str), sorted(owners))
+    return found if found.any() else np.ones_like(found)
+
+
+def _matching(data: xr.DataArray, layers: str | None) -> xr.DataArray:
+    if layers is None:
+        return data
+    try:
+        pattern = re.compile(layers)
+    except re.error as error:
+        raise UsageError(f"`{layers}` is no regular expression: {error}") from None
+    dim = row_dim(data)
+    names = data[dim].values.astype(str)
+    chosen = np.array([bool(pattern.search(name)) for name in names], dtype=bool)
+    if not chosen.any():
+        raise UsageError(f"no row matches {layers!r}; there are: {', '.join(names[:40])}")
+    return data.isel({dim: chosen})
+
+
+def row_dim(data: xr.DataArray) -> str:
+    """Return the dimension that is drawn as rows: ``param`` or ``layer``."""
+    return "param" if "param" in data.dims else "layer"

@@ -1,0 +1,154 @@
+"""Which scale a quantity is read on, and ticks that can be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    SymmetricalLogLocator,
+)
+
+TAIL = 0.001
+"""Share of values at each end that may lie beyond the colours, when they would stretch them."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values become colours or heights.
+
+    ``kind`` is "log" for magnitudes, "linear" for shares and logarithms, "diverging" for signed
+    quantities, "symlog" for those over many factors of ten. ``extend`` says at which end some
+    values lie beyond the limits.
+    """
+
+    kind: str
+    low: float
+    high: float
+    threshold: float = 0.0
+    extend: str = "neither"
+
+    @property
+    def norm(self) -> Normalize:
+        """A fresh norm for a mesh."""
+        if self.kind == "log":
+            return LogNorm(self.low, self.high)
+        if self.kind == "symlog":
+            return SymLogNorm(self.threshold, vmin=self.low, vmax=self.high)
+        return Normalize(self.low, self.high)
+
+    @property
+    def cmap(self) -> str:
+        """Colour-blind safe maps; the one for magnitudes is also monotone in grey."""
+        return "RdBu_r" if self.kind in ("diverging", "symlog") else "viridis"
+
+
+def scale_of(values: np.ndarray, name: str = "") -> Scale:
+    """Choose a scale from the values, and from the name where it says what they are.
+
+    Parameters
+    ----------
+    values : ndarray
+        Any shape; what is not finite is left out.
+    name : str
+        Shares (``*_fraction``, ``*_accuracy``) and logarithms (``log_*``) are drawn linearly.
+
+    Raises
+    ------
+    ValueError
+        If no value is finite.
+    """
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        raise ValueError(f"`{name}` has no finite value to draw")
+    if name.startswith("log_") or name.endswith(("_fraction", "_accuracy")):
+        low, high = _padded(float(finite.min()), float(finite.max()))
+        return Scale("linear", low, high)
+    if finite.min() < 0:
+        return _signed(finite)
+    positive = finite[finite > 0]
+    if positive.size == 0:
+        return Scale("linear", 0.0, 1.0)
+    ends = np.array([positive.min(), positive.max()], dtype=float)
+    bulk = np.quantile(positive, [TAIL, 1 - TAIL]).astype(float)
+    # Tails are cut only where a few values would take a third of the colours.
+    cut = np.log(ends[1] / ends[0]) > 1.5 * np.log(max(bulk[1] / bulk[0], 1.05))
+    low, high = bulk if cut and bulk[1] > bulk[0] else ends
+    if low == high:
+        low, high = low / 1.1, high * 1.1
+    return Scale("log", float(low), float(high), extend=_extend(ends, low, high))
+
+
+def _signed(finite: np.ndarray) -> Scale:
+    """Symmetric about zero; logarithmic in both directions over more than three factors of ten."""
+    sizes = np.abs(finite)
+    bulk, top = float(np.quantile(sizes, 1 - TAIL)), float(sizes.max())
+    high = bulk if 0 < 1.5 * bulk < top else top
+    middle = float(np.median(sizes[sizes > 0]))
+    extend = _extend(np.array([finite.min(), finite.max()]), -high, high)
+    if high / middle > 30:
+        return Scale("symlog", -high, high, threshold=middle / 10, extend=extend)
+    return Scale("diverging", -high, high, extend=extend)
+
+
+def _extend(ends: np.ndarray, low: float, high: float) -> str:
+    below, above = bool(ends[0] < low), bool(ends[1] > high)
+    return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[(below, above)]
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def format_values(axis: Axis, scale: Scale) -> None:
+    """Set ticks on the axis (or colour bar axis) of a quantity."""
+    if scale.kind == "symlog":
+        axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=scale.threshold))
+        axis.set_major_formatter(FuncFormatter(power_of_ten))
+        axis.set_minor_locator(NullLocator())
+    elif scale.kind != "log":
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        decades = np.log10(scale.high / scale.low)
+        if decades < 0.35:
+            axis.set_major_locator(MaxNLocator(4))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+            axis.set_minor_locator(NullLocator())
+            return
+        subs = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+        axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=7))
+        is_plain = scale.low >= 0.99e-3 and scale.high < 1e4
+        axis.set_major_formatter(FuncFormatter(plain_number if is_plain else power_of_ten))
+        axis.set_minor_locator(LogLocator(base=10, subs=tuple(range(2, 10)), numticks=12))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def plain_number(value: float, _: int | None = None) -> str:
+    """Write 0.002 for 0.002.
+
+    >>> plain_number(0.002)
+    '0.002'
+    """
+    return f"{value:g}"
+
+
+def power_of_ten(value: float, _: int | None = None) -> str:
+    r"""Write 2e-7 as a product with a power of ten, for matplotlib's mathtext.
+
+    >>> power_of_ten(-2e-7)
+    '−$2\\times10^{-7}$'
+    """
+    if value == 0:
+        return "0"
+    exponent = int(np.floor(np.log10(abs(value)) + 1e-9))
+    mantissa = round(abs(value) / 10.0**exponent)
+    sign = "−" if value < 0 else ""
+    factor = "" if mantissa == 1 else rf"{mantissa}\times"
+    return f"{sign}${factor}10^{{{exponent}}}$"
