@@ -188,7 +188,8 @@ class RecordingWriter:
         array = np.asarray(values)
         if dtype.kind != "f" and array.dtype.kind == "f":
             array = np.where(np.isnan(array), -1, array)
-        array = np.array(array, dtype=dtype, ndmin=1)
+        with np.errstate(over="ignore"):  # a diverging run may leave float32's range: infinite
+            array = np.array(array, dtype=dtype, ndmin=1)
         expected = [n_rows]
         for i, dim in enumerate(variable.dims[1:], start=1):
             if dim not in self._axes and array.ndim > i:
