@@ -1,0 +1,29 @@
+import torch
+
+from gradscope.experiments.config import Config
+from gradscope.experiments.environment import numerics
+from gradscope.experiments.foretell import foretell_cost
+from gradscope.experiments.loop import train
+from gradscope.experiments.setup import build_experiment
+
+CONFIG = Config(width=0.05, limit_train=64, batch_size=16, steps=100, val_fraction=0.01)
+
+
+def test_the_estimate_is_near_what_recording_takes(tmp_path):
+    with numerics(seed=0, deterministic=False):
+        foretold = foretell_cost(build_experiment(CONFIG))
+    outcome = train(CONFIG, tmp_path / "run.h5")
+    assert foretold.rows == 100
+    assert 0.6 < foretold.bytes / (tmp_path / "run.h5").stat().st_size < 1.7
+    assert 0 < foretold.seconds < 20 * outcome.record_seconds
+
+
+def test_the_estimate_leaves_network_and_random_state_alone():
+    with numerics(seed=0, deterministic=False):
+        experiment = build_experiment(CONFIG)
+        state = {name: t.clone() for name, t in experiment.model.state_dict().items()}
+        before = torch.get_rng_state()
+        foretell_cost(experiment)
+        assert torch.equal(before, torch.get_rng_state())
+        assert all(torch.equal(state[k], t) for k, t in experiment.model.state_dict().items())
+        assert all(p.grad is None for p in experiment.model.parameters())
