@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -16,7 +17,7 @@ from gradscope.plots.heatmap import draw_heatmap
 from gradscope.plots.labels import quantity_label
 from gradscope.plots.profile import draw_profile
 from gradscope.plots.rows import row_dim, select_rows
-from gradscope.plots.style import figure_style, new_figure, width_mm
+from gradscope.plots.style import figure_style, new_figure, save_figure, width_mm
 from gradscope.plots.trajectories import draw_trajectories
 
 ROW_MM, LOSS_MM, FRAME_MM = 3.3, 11.0, 14.0
@@ -58,13 +59,44 @@ def plot_recording(tree: xr.DataTree, view: View | None = None) -> Figure:
         If the recording has nothing of what is asked for.
     """
     view = View() if view is None else view
+    return _draw(tree, select(tree, view), view)
+
+
+def draw_to_file(tree: xr.DataTree, view: View, path: Path) -> Path:
+    """Draw one recording and write the figure, its alternative text inside.
+
+    Raises
+    ------
+    UsageError
+        If the recording has nothing of what is asked for, or the suffix is not png, pdf or svg.
+    """
+    data = select(tree, view)
+    figure = _draw(tree, data, view)
+    with figure_style(view.style):
+        return save_figure(figure, path, description=describe(tree, data, view))
+
+
+def select(tree: xr.DataTree, view: View) -> xr.DataArray:
+    """Read the numbers that a view shows.
+
+    Raises
+    ------
+    UsageError
+        If there are none.
+    """
     if view.kind not in KINDS:
         raise UsageError(unknown("kind", view.kind, KINDS))
     data = select_rows(tree, view.quantity, by=view.by, layers=view.layers, steps=view.steps).load()
     if not np.isfinite(data.values).any():
         raise UsageError(f"`{view.quantity}` is missing at every step that was asked for")
+    return data
+
+
+def _draw(tree: xr.DataTree, data: xr.DataArray, view: View) -> Figure:
     with figure_style(view.style):
-        return KINDS[view.kind](tree, data, view)
+        figure = KINDS[view.kind](tree, data, view)
+        figure.draw_without_rendering()  # Ticks take their look when they are first needed: here.
+    return figure
 
 
 def _heatmap(tree: xr.DataTree, data: xr.DataArray, view: View) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,9 +70,18 @@ def width_mm(width: str | float, *, style: str = "paper") -> float:
     return millimetres
 
 
+class InlineFigure(Figure):
+    """A figure that a notebook shows when it is the value of a cell, whatever the backend."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=200)
+        return buffer.getvalue()
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Make an empty figure of a size in mm; it belongs to no window and needs no closing."""
-    return Figure(figsize=(width / 25.4, height / 25.4), layout="constrained")
+    return InlineFigure(figsize=(width / 25.4, height / 25.4), layout="constrained")
 
 
 def save_figure(figure: Figure, path: Path, *, description: str = "") -> Path:
