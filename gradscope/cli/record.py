@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,9 +57,10 @@ def _add_flag(group: argparse._ArgumentGroup, config_field: dataclasses.Field[An
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, record, and say what came of it."""
-    if arguments.script:
+    script = [word for word in arguments.script if word != "--"]
+    if script:
         raise UsageError(
-            f"recording a script is not possible yet; got {arguments.script[0]!r}. "
+            f"recording a script is not possible yet; got {script[0]!r}. "
             "Leave it out to train the built-in experiment"
         )
     config = read_config(arguments)
@@ -149,7 +151,7 @@ def summarise(outcome: Outcome, path: Path) -> str:
         f"{split} loss": f"{metrics[f'{split}_loss']:.4f} nat",
         "recording": f"{path} ({format_bytes(path.stat().st_size)})",
         "cost of recording": f"{outcome.record_seconds:.1f} s, {share:.0%} of training",
-        "next": f"gradscope plot {path}",
+        "next": f"gradscope plot {shlex.quote(str(path))}",
     }
     return "\n".join(f"{name:<19}{value}" for name, value in rows.items())
 
