@@ -106,7 +106,7 @@ PARAM_FORMULAS = {
     "second_moments/exp_avg_norm": lambda r, n: r["m"][n].norm(),
     "second_moments/signal_fraction": lambda r, n: (r["m_hat"][n] ** 2).sum() / r["v_hat"][n].sum(),
     "second_moments/epsilon_fraction": lambda r, n: (
-        (EPS >= 0.1 * r["v_hat"][n].sqrt()).double().mean()
+        (0.1 * r["v_hat"][n].sqrt() <= EPS).double().mean()
     ),
     "second_moments/exp_avg_sq_hat_mean": lambda r, n: r["v_hat"][n].mean(),
     "updates/update_norm": lambda r, n: r["u"][n].norm(),
@@ -194,8 +194,9 @@ def test_coordinates(recording):
     assert [coordinate("stage", p) for p in ("0.weight", "4.weight", "7.weight")] == [0, 1, 2]
     kinds = {p: coordinate("kind", p) for p in by_name}
     assert kinds == {
-        "0.weight": "weight", "0.bias": "dead_bias", "1.weight": "norm_weight", "1.bias": "norm_bias",
-        "4.weight": "weight", "4.bias": "bias", "7.weight": "weight", "7.bias": "bias",
+        "0.weight": "weight", "0.bias": "dead_bias", "1.weight": "norm_weight",
+        "1.bias": "norm_bias", "4.weight": "weight", "4.bias": "bias", "7.weight": "weight",
+        "7.bias": "bias",
     }  # fmt: skip
     assert coordinate("fan_in", "4.weight") == 6 * 9
     assert coordinate("shape", "4.weight") == "8x6x3x3"
