@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradscope.optim.smes import SMES
     from gradscope.record.recorder import Recorder
-    from gradscope.store.reader import latest, open_recording, open_runs
+    from gradscope.store.reader import latest, open_recording
+    from gradscope.store.runs import open_runs
 
 __version__ = "0.1.0"
 
@@ -20,7 +21,7 @@ _HOMES = {
     "SMES": "gradscope.optim.smes",
     "latest": "gradscope.store.reader",
     "open_recording": "gradscope.store.reader",
-    "open_runs": "gradscope.store.reader",
+    "open_runs": "gradscope.store.runs",
 }
 
 __all__ = ["SMES", "Recorder", "__version__", "latest", "open_recording", "open_runs"]

@@ -39,7 +39,18 @@ MAY_IMPORT = {
     },
 }
 # Modules of the store that the training process loads; the others belong to reading.
-WRITING = set("claim contents layout locks merge plan rows segments worker writer".split())
+WRITING = {
+    "claim",
+    "contents",
+    "layout",
+    "locks",
+    "merge",
+    "plan",
+    "rows",
+    "segments",
+    "worker",
+    "writer",
+}
 FORBIDDEN = {
     "schema": {"torch", "xarray", "scipy", "matplotlib", "numpy", "h5py"},
     "errors": {"torch", "xarray", "scipy", "matplotlib", "numpy", "h5py"},

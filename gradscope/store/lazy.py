@@ -14,7 +14,7 @@ from xarray.core import indexing
 from gradscope.derived.variables import compute
 from gradscope.errors import RecordingError
 from gradscope.store import layout
-from gradscope.store.contents import one_error, open_file, read_contents
+from gradscope.store.contents import FileContents, one_error, open_file, read_contents
 from gradscope.store.plan import GroupPlan, Plan, plan, read_block
 from gradscope.store.segments import finished_path, list_segments, part_folder
 
@@ -36,9 +36,11 @@ class Source:
         If a file is damaged.
     """
 
-    def __init__(self, path: Path, groups: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, path: Path, groups: tuple[str, ...] | None = None, *, has_attrs: bool = True
+    ) -> None:
         self.path = finished_path(path)
-        self.groups = groups
+        self._groups, self._has_attrs = groups, has_attrs
         self._managers: dict[Path, CachingFileManager] = {}
         self.plan = self._make_plan()
 
@@ -46,11 +48,14 @@ class Source:
         for attempt in range(_ATTEMPTS):
             try:
                 paths = files_of(self.path)
-                return plan([read_contents(path, self.groups) for path in paths])
+                return plan([self._contents(path) for path in paths])
             except FileNotFoundError:
                 if attempt + 1 == _ATTEMPTS or not files_of(self.path):
                     raise
         raise AssertionError("unreachable")
+
+    def _contents(self, path: Path) -> FileContents:
+        return read_contents(path, self._groups, has_attrs=self._has_attrs)
 
     def read(self, group: str, variable: str, index: tuple[Places, ...]) -> np.ndarray:
         """Read a block in the dtype of the file."""

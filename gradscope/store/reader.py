@@ -85,34 +85,48 @@ def latest(folder: str | os.PathLike[str] = "runs") -> Path:
 
 def _dataset(source: Source, name: str) -> xr.Dataset:
     group = source.plan.groups[name]
-    variables = {}
+    variables = {key: _lazy(*found) for key, found in arrays_of(source, name).items()}
+    return xr.Dataset(variables, coords=coordinates_of(group))
+
+
+def arrays_of(source: Source, name: str) -> dict[str, tuple[schema.Variable, RecordedArray, dict]]:
+    """Return every stored and derived variable of a group: declaration, array, attributes."""
+    group = source.plan.groups[name]
+    found: dict[str, tuple[schema.Variable, RecordedArray, dict]] = {}
     for key, declaration in group.variables.items():
-        array = StoredArray(source, name, key)
         attrs = group.attrs.get(key) or declaration.attrs
-        encoding = {"dtype": array.stored_dtype, "_FillValue": layout.missing(array.stored_dtype)}
-        variables[key] = _lazy(declaration.dims, array, attrs, encoding)
+        found[key] = (declaration, StoredArray(source, name, key), attrs)
     for key, declaration in schema.DERIVED.get(name.split("/")[-1], {}).items():
         derived = derive(source, name, key)
-        if derived is not None and key not in variables:
-            variables[key] = _lazy(declaration.dims, derived, declaration.attrs, {})
-    return xr.Dataset(variables, coords=_coordinates(group))
+        if derived is not None and key not in found:
+            found[key] = (declaration, derived, declaration.attrs)
+    return found
 
 
-def _lazy(
-    dims: tuple[str, ...], array: RecordedArray, attrs: dict[str, Any], encoding: dict[str, Any]
-) -> xr.Variable:
-    return xr.Variable(dims, indexing.LazilyIndexedArray(array), attrs, encoding, fastpath=True)
+def _lazy(declaration: schema.Variable, array: RecordedArray, attrs: dict[str, Any]) -> xr.Variable:
+    encoding = {}
+    if isinstance(array, StoredArray):
+        dtype = array.stored_dtype
+        encoding = {"dtype": dtype, "_FillValue": layout.missing(dtype)}
+    data = indexing.LazilyIndexedArray(array)
+    return xr.Variable(declaration.dims, data, attrs, encoding, fastpath=True)
 
 
-def _coordinates(group: GroupPlan) -> dict[str, xr.Variable]:
+def coordinates_of(group: GroupPlan) -> dict[str, xr.Variable]:
+    """Return the labels of rows and columns of a group, with their attributes."""
     row_dim = layout.row_dim(group.name)
     coordinates = {row_dim: xr.Variable(row_dim, group.rows, schema.INDEXES[row_dim].attrs)}
     for axis in group.axes.values():
         known = layout.coordinates_of(axis.dim)
         for name, values in axis.columns.items():
-            values = values.astype(str) if values.dtype.kind == "O" else values
-            coordinates[name] = xr.Variable(axis.dim, values, known[name].attrs)
+            text = labels_as_text(values)
+            coordinates[name] = xr.Variable(axis.dim, text, known[name].attrs)
     return coordinates
+
+
+def labels_as_text(values: np.ndarray) -> np.ndarray:
+    """Return texts as NumPy's own, numbers as they are."""
+    return values.astype(str) if values.dtype.kind == "O" else values
 
 
 def derive(source: Source, group: str, name: str) -> DerivedArray | None:
