@@ -1,0 +1,187 @@
+"""The estimators on labelled arrays: the same numbers, with dimensions and coordinates kept.
+
+One function for every estimator that returns a :class:`~gradscope.stats.result.Result`, and one
+each for slopes and maps, which are vectorised. Missing values (nan) are left out, unit by unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from gradscope.errors import unknown
+from gradscope.stats import max_t as maps
+from gradscope.stats.ols_slope import ols_slopes
+from gradscope.stats.result import Result
+
+_FIELDS = ("estimate", "low", "high", "p_value", "n")
+
+
+def estimate(
+    estimator: Callable[..., Result],
+    *arrays: xr.DataArray,
+    dim: str,
+    minimum: int = 3,
+    **options: Any,
+) -> xr.Dataset:
+    """Run an estimator along one dimension, once for each place of the others.
+
+    Parameters
+    ----------
+    estimator : callable
+        Any estimator of this room that takes one or two 1-D samples, such as ``sign_flip``.
+    *arrays : DataArray
+        Its samples; those without ``dim`` are an error, others are broadcast.
+    dim : str
+        Dimension of the independent units (or of the points of a line).
+    minimum : int, default 3
+        Places where fewer units are known in every array get nan.
+    **options
+        Passed on to the estimator.
+
+    Returns
+    -------
+    Dataset
+        ``estimate``, ``low``, ``high``, ``p_value`` and ``n`` (units known), without ``dim``.
+
+    Raises
+    ------
+    ValueError
+        If an array lacks the dimension.
+
+    Notes
+    -----
+    A p a place: many places need :func:`max_t` or a correction.
+
+    Examples
+    --------
+    >>> from gradscope.stats.sign_flip import sign_flip
+    >>> data = xr.DataArray([[1.0, 2, 3], [-1, 0, 1]], dims=("layer", "seed"))
+    >>> estimate(sign_flip, data, dim="seed").p_value.values.tolist()
+    [0.25, 1.0]
+    """
+    for array in arrays:
+        _check_dim(array, dim)
+
+    def row(*samples: NDArray[np.float64]) -> tuple[float, ...]:
+        known = np.logical_and.reduce([np.isfinite(s) for s in samples])
+        count = int(known.sum())
+        if count < minimum:
+            return math.nan, math.nan, math.nan, math.nan, count
+        result = estimator(*(s[known] for s in samples), **options)
+        return result.estimate, result.low, result.high, result.p_value, count
+
+    columns = xr.apply_ufunc(
+        row,
+        *arrays,
+        input_core_dims=[[dim]] * len(arrays),
+        output_core_dims=[[]] * len(_FIELDS),
+        output_dtypes=[np.float64] * len(_FIELDS),
+        vectorize=True,
+        dask="parallelized",
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return xr.Dataset(
+        dict(zip(_FIELDS, columns, strict=True)),
+        attrs={"estimator": getattr(estimator, "__name__", "estimator"), "over": dim},
+    )
+
+
+def slope(data: xr.DataArray, coordinate: str) -> xr.DataArray:
+    """Return the least-squares slope of the data along a coordinate.
+
+    Parameters
+    ----------
+    data : DataArray
+        Values; nan marks a missing point.
+    coordinate : str
+        A 1-D numeric coordinate, such as ``depth`` on the dimension ``layer``.
+
+    Returns
+    -------
+    DataArray
+        Slope per unit of the coordinate, without the coordinate's dimension.
+
+    Raises
+    ------
+    ValueError
+        For an unknown coordinate, or one of more dimensions than one.
+
+    Examples
+    --------
+    >>> depth = ("layer", [0.0, 1.0, 3.0])
+    >>> data = xr.DataArray([[0.0, 2.0, 6.0]], dims=("run", "layer"), coords={"depth": depth})
+    >>> slope(data, "depth").values.tolist()
+    [2.0]
+    """
+    if coordinate not in data.coords:
+        raise ValueError(unknown("coordinate", coordinate, map(str, data.coords)))
+    places = data[coordinate]
+    if places.ndim != 1:
+        raise ValueError(f"`coordinate` must have one dimension; {coordinate} has {places.dims}")
+    dim = str(places.dims[0])
+    fitted = xr.apply_ufunc(
+        ols_slopes,
+        data,
+        places.astype(np.float64),
+        input_core_dims=[[dim], [dim]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return fitted.assign_attrs(long_name=f"slope along {coordinate}").rename("slope")
+
+
+def max_t(data: xr.DataArray, dim: str, **options: Any) -> xr.Dataset:
+    """Test a labelled map over units with one error rate (:func:`gradscope.stats.max_t.max_t`).
+
+    Parameters
+    ----------
+    data : DataArray
+        Differences, with the units along ``dim`` and the map along the other dimensions. Cells
+        with any unit missing are left out of the map and come back as nan.
+    dim : str
+        Dimension of the independent units.
+    **options
+        Passed on.
+
+    Returns
+    -------
+    Dataset
+        ``estimate``, ``t``, ``p_value``, ``low`` and ``high`` on the map's dimensions; ``n``,
+        ``critical`` and ``confidence`` as attributes.
+
+    Raises
+    ------
+    ValueError
+        If the dimension is missing, or no cell is known in every unit.
+
+    Examples
+    --------
+    >>> data = xr.DataArray([[1.0, 1], [2, -2], [3, 1]], dims=("seed", "layer"))
+    >>> max_t(data, "seed").p_value.values.tolist()
+    [0.5, 1.0]
+    """
+    _check_dim(data, dim)
+    ordered = data.transpose(dim, ...)
+    known = np.isfinite(ordered).all(dim)
+    if not bool(known.any()):
+        raise ValueError(f"no cell of the map is known in all {data.sizes[dim]} of `{dim}`")
+    result = maps.max_t(ordered.values[:, known.values], **options)
+    variables = {}
+    for name in ("estimate", "t", "p_value", "low", "high"):
+        values = np.full(known.shape, np.nan)
+        values[known.values] = getattr(result, name)
+        variables[name] = known.copy(data=values)
+    attrs = {k: getattr(result, k) for k in ("method", "n", "n_flips", "critical", "confidence")}
+    return xr.Dataset(variables, attrs={**attrs, "over": dim})
+
+
+def _check_dim(array: xr.DataArray, dim: str) -> None:
+    if dim not in array.dims:
+        raise ValueError(unknown("dimension", dim, map(str, array.dims)))

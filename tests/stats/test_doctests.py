@@ -1,0 +1,18 @@
+"""The worked examples in the docstrings are true."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import gradscope.stats
+
+MODULES = [m.name for m in pkgutil.iter_modules(gradscope.stats.__path__, "gradscope.stats.")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_worked_examples(name):
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+    assert result.attempted > 0 or name.endswith(".sample")
