@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from gradscope.plots.labels import quantity_label
+from gradscope.plots.scales import Scale, format_values
 
 MAX_POINTS = 400
 
@@ -44,6 +45,7 @@ def draw_curve(data: xr.DataArray, *, ax: Axes, label: str | None = None) -> lis
     finite = values[np.isfinite(values)]
     if finite.size and finite.min() > 0 and finite.max() > 50 * finite.min():
         ax.set_yscale("log")
+        format_values(ax.yaxis, Scale("log", float(finite.min()), float(finite.max())))
     ax.set_ylabel(quantity_label(data) if label is None else label)
     return artists
 

@@ -21,7 +21,7 @@ from gradscope.plots.style import figure_style, new_figure, save_figure, width_m
 from gradscope.plots.trajectories import draw_trajectories
 
 ROW_MM, LOSS_MM, FRAME_MM = 3.3, 11.0, 14.0
-MAP_MM = (18.0, 120.0)
+MAP_MM = (20.0, 120.0)
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ def draw_heatmap(
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
     fit_label(bar.ax)
+    fit_label(ax)
     label_rows(ax, short_names(data[row_dim(data)].values.astype(str)))
     return Heatmap(ax, mesh, bar, columns)
 

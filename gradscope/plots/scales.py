@@ -78,9 +78,10 @@ def scale_of(values: np.ndarray, name: str = "") -> Scale:
         return Scale("linear", 0.0, 1.0)
     ends = np.array([positive.min(), positive.max()], dtype=float)
     bulk = np.quantile(positive, [TAIL, 1 - TAIL]).astype(float)
-    # Tails are cut only where a few values would take a third of the colours.
-    cut = np.log(ends[1] / ends[0]) > 1.5 * np.log(max(bulk[1] / bulk[0], 1.05))
-    low, high = bulk if cut and bulk[1] > bulk[0] else ends
+    # A tail is cut only where a few values would take more than a fifth of the colours.
+    enough = 0.25 * np.log(max(bulk[1] / bulk[0], 1.05))
+    low = bulk[0] if np.log(bulk[0] / ends[0]) > enough else ends[0]
+    high = bulk[1] if np.log(ends[1] / bulk[1]) > enough else ends[1]
     if low == high:
         low, high = low / 1.1, high * 1.1
     return Scale("log", float(low), float(high), extend=_extend(ends, low, high))
