@@ -37,9 +37,17 @@ class Config:
         If a value is of the wrong kind, out of range, or contradicts another.
     """
 
-    model: str = option("vgg13", "text", "network: vgg13, vgg16, vgg19")
-    batch_norm: bool = option(True, "bool", "batch normalisation behind each convolution")
-    width: float | None = option(None, "float", "factor on all channels", above=0, high=64)
+    model: str = option("vgg13", "text", "vgg13|16|19, resnet18|20|56, plain, or torchvision.NAME")
+    batch_norm: bool = option(True, "bool", "batch normalisation (vgg, plain)")
+    width: float | None = option(
+        None, "float", "factor on all channels (vgg, resnet)", above=0, high=64
+    )
+    skip: bool = option(True, "bool", "the skips of a resnet")
+    depth: int = option(20, "int", "hidden layers of plain", low=1, high=10_000)
+    units: int = option(256, "int", "width of plain's layers", low=1, high=1_000_000)
+    activation: str = option("relu", "text", "of plain: relu, tanh", choices=("relu", "tanh"))
+    gain: float = option(1.0, "float", "factor on plain's initial weights", above=0, high=100)
+    bias: bool = option(False, "bool", "biases in plain's layers")
     dataset: str = option("digits", "text", "images: digits, cifar10, cifar100, folder")
     data_dir: str | None = option(None, "text", "folder of the data set; CIFAR: ./datasets")
     download: bool = option(False, "bool", "fetch CIFAR where its files are absent")

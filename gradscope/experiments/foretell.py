@@ -36,9 +36,9 @@ class Cost:
 def foretell_cost(experiment: Experiment) -> Cost:
     """Estimate what recording will cost.
 
-    Bytes are the declared sizes of the numbers, times a usual compression. Seconds are measured: a copy of the
-    network takes a few recorded steps in a temporary folder. Neither the experiment nor torch's
-    random state is changed.
+    Bytes are the declared sizes of the numbers, times a usual compression. Seconds are measured: a
+    copy of the network takes a few recorded steps in a temporary folder. Neither the experiment nor
+    torch's random state is changed.
     """
     n_rows = count_rows(make_cadence(experiment.config.every), experiment.n_steps)
     with torch.random.fork_rng(_cuda_devices(experiment)):

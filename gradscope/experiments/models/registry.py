@@ -6,14 +6,14 @@ from torch import nn
 
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.config import Config
-from gradscope.experiments.models import vgg
+from gradscope.experiments.models import plain, resnet, vgg, zoo
 
-FAMILIES = (vgg,)
+FAMILIES = (vgg, resnet, plain)
 """Modules with ``NAMES`` and ``build(config, *, sample_shape, n_outputs)``."""
 
 
 def model_names() -> tuple[str, ...]:
-    """Return the names that `build_model` knows."""
+    """Return the names that `build_model` knows; those of torchvision are more."""
     return tuple(name for family in FAMILIES for name in family.NAMES)
 
 
@@ -34,7 +34,9 @@ def build_model(config: Config, *, sample_shape: tuple[int, ...], n_outputs: int
     UsageError
         If no model has that name.
     """
+    if config.model.startswith(zoo.PREFIX):
+        return zoo.build(config, sample_shape=sample_shape, n_outputs=n_outputs)
     for family in FAMILIES:
         if config.model in family.NAMES:
             return family.build(config, sample_shape=sample_shape, n_outputs=n_outputs)
-    raise UsageError(unknown("model", config.model, model_names()))
+    raise UsageError(unknown("model", config.model, (*model_names(), f"{zoo.PREFIX}NAME")))
