@@ -169,7 +169,7 @@ def max_t(data: xr.DataArray, dim: str, **options: Any) -> xr.Dataset:
     """
     _check_dim(data, dim)
     ordered = data.transpose(dim, ...)
-    known = np.isfinite(ordered).all(dim)
+    known: xr.DataArray = xr.apply_ufunc(np.isfinite, ordered).all(dim)
     if not bool(known.any()):
         raise ValueError(f"no cell of the map is known in all {data.sizes[dim]} of `{dim}`")
     result = maps.max_t(ordered.values[:, known.values], **options)

@@ -15,6 +15,7 @@ Draper & Smith (1998), Applied Regression Analysis, 3rd ed., ch. 1, doi:10.1002/
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +23,7 @@ from scipy import stats
 
 from gradscope.stats.result import Result
 from gradscope.stats.sample import check_fraction, paired
+from gradscope.stats.student_t import t_p_value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,20 +70,30 @@ def ols_slope(y: ArrayLike, x: ArrayLike, *, confidence: float = 0.95) -> SlopeR
     check_fraction(confidence, "confidence")
     if np.ptp(places) == 0:
         raise ValueError("`x` must not be constant: a slope needs at least two places")
-    fit = stats.linregress(places, values)
-    half = float(stats.t.ppf(0.5 + confidence / 2, values.size - 2)) * float(fit.stderr)
+    dof = values.size - 2
+    slope, intercept = _line(values, places)
+    residuals = values - intercept - slope * places
+    spread = float(np.square(places - places.mean()).sum())
+    error = math.sqrt(float(np.square(residuals).sum()) / dof / spread)
+    half = float(stats.t.ppf(0.5 + confidence / 2, dof)) * error
     return SlopeResult(
         method="least-squares slope",
         quantity="slope",
-        estimate=float(fit.slope),
-        low=float(fit.slope) - half,
-        high=float(fit.slope) + half,
+        estimate=slope,
+        low=slope - half,
+        high=slope + half,
         confidence=confidence,
-        p_value=float(fit.pvalue),
+        p_value=t_p_value(slope, error, dof, alternative="two-sided"),
         alternative="two-sided",
         n=values.size,
-        intercept=float(fit.intercept),
+        intercept=intercept,
     )
+
+
+def _line(y: NDArray[np.float64], x: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and intercept; a flat y is flat to the last bit, which linregress calls nan."""
+    slope = float(ols_slopes(y - y.mean(), x))
+    return slope, float(y.mean()) - slope * float(x.mean())
 
 
 def ols_slopes(y: ArrayLike, x: ArrayLike, *, axis: int = -1) -> NDArray[np.float64]:
