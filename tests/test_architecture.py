@@ -177,7 +177,7 @@ def test_imports_stay_light(code, heavy):
 
 def test_importing_changes_no_global_state():
     program = (
-        "import matplotlib, torch, random, logging\n"
+        "import matplotlib, torch, random, logging, rich.progress\n"
         "before = (dict(matplotlib.rcParams), torch.backends.cudnn.benchmark, random.getstate(),\n"
         "          torch.get_rng_state().sum().item(), len(logging.getLogger().handlers))\n"
         "import pkgutil, importlib, gradscope\n"
