@@ -48,13 +48,28 @@ class Config:
     activation: str = option("relu", "text", "of plain: relu, tanh", choices=("relu", "tanh"))
     gain: float = option(1.0, "float", "factor on plain's initial weights", above=0, high=100)
     bias: bool = option(False, "bool", "biases in plain's layers")
-    dataset: str = option("digits", "text", "images: digits, cifar10, cifar100, folder")
-    data_dir: str | None = option(None, "text", "folder of the data set; CIFAR: ./datasets")
+    dataset: str = option("digits", "text", "digits, cifar10|100, folder, npz, synthetic")
+    data_dir: str | None = option(None, "text", "folder or .npz file; CIFAR: ./datasets")
     download: bool = option(False, "bool", "fetch CIFAR where its files are absent")
     augment: bool | None = option(None, "bool", "zero-pad by 4, crop, flip (not for digits)")
     image_size: int = option(32, "int", "side in pixels that folder images get", low=8, high=1024)
     val_fraction: float = option(0.1, "float", "share of training data held out", above=0, below=1)
     limit_train: int | None = option(None, "int", "train on this many examples only", low=1)
+    data_seed: int = option(0, "int", "of what these draw at random", low=0, high=2**63 - 1)
+    keep_classes: tuple[int, ...] = option((), "ints", "classes to keep, as 0,3,5", low=0)
+    labels: str = option(
+        "fine",
+        "text",
+        "fine; coarse or binary superclasses (CIFAR-100); random merges",
+        choices=("fine", "coarse", "binary", "random"),
+    )
+    merge_into: int = option(2, "int", "classes that random merges leave", low=2)
+    samples_per_class: int | None = option(None, "int", "training examples of a class", low=1)
+    imbalance: float = option(1.0, "float", "largest over smallest class", low=1, high=1e6)
+    label_noise: float = option(0.0, "float", "share of wrong training labels", low=0, high=1)
+    n_outputs: int | None = option(None, "int", "outputs of the head, if not one a class", low=2)
+    n_classes: int = option(10, "int", "classes of synthetic", low=2, high=100_000)
+    snr: float = option(0.1, "float", "signal-to-noise ratio of synthetic", low=0, high=1e6)
     alpha: float = option(-0.1, "float", "exponent of the second moment", low=-4, high=4)
     lr: float = option(0.1, "float", "learning rate", low=0, high=1e6)
     betas: tuple[float, ...] = option(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gradscope.errors import UsageError
 from gradscope.experiments.batches import Normalise, TrainingStream, in_order
 from gradscope.experiments.config import Config
 from gradscope.experiments.datasets.registry import load_dataset
@@ -90,7 +91,8 @@ def build_experiment(config: Config) -> Experiment:
     device = find_device(config.device)
     config = dataclasses.replace(config.resolved(), device=device.type)
     dataset = load_dataset(config)
-    sample_shape, n_outputs = tuple(dataset.train.images.shape[1:]), len(dataset.classes)
+    sample_shape = tuple(dataset.train.images.shape[1:])
+    n_outputs = _count_outputs(config, len(dataset.classes))
     model = build_model(config, sample_shape=sample_shape, n_outputs=n_outputs).to(device)
     train = dataset.train.to(device)
     normalise = Normalise(dataset.mean.to(device), dataset.std.to(device))
@@ -116,6 +118,14 @@ def build_experiment(config: Config) -> Experiment:
         normalise=normalise,
         n_steps=config.steps or _given(config.epochs) * stream.steps_per_epoch,
     )
+
+
+def _count_outputs(config: Config, n_classes: int) -> int:
+    if config.n_outputs is None:
+        return n_classes
+    if config.n_outputs < n_classes:
+        raise UsageError(f"`n_outputs` is {config.n_outputs}, but there are {n_classes} classes")
+    return config.n_outputs
 
 
 def _given(value: Any) -> Any:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from gradscope.errors import UsageError
 from gradscope.experiments.config import Config
 from gradscope.experiments.environment import numerics
 from gradscope.experiments.loop import Observers, train
@@ -145,3 +146,28 @@ def test_progress_tells_the_step_and_the_latest_metrics():
     assert (last.step, last.n_steps, last.steps_per_epoch) == (5, 5, 4)
     assert last.loss > 0
     assert set(last.metrics) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": "resnet20"},
+        {"model": "plain", "units": 16, "depth": 3},
+        {"model": "torchvision.shufflenet_v2_x0_5"},
+        {"dataset": "synthetic", "n_classes": 3, "samples_per_class": 30, "n_outputs": 5},
+        {"label_noise": 0.5, "imbalance": 3, "keep_classes": (0, 1, 2), "limit_train": None},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_every_family_and_variation_trains(options):
+    outcome = train(Config(**{**TINY, "steps": 2, **options}), None)
+    assert outcome.status == "finished"
+    assert 0 <= outcome.metrics["test_accuracy"] <= 1
+
+
+def test_the_head_has_as_many_outputs_as_asked():
+    built = []
+    train(Config(**TINY, n_outputs=17), None, observers=Observers(on_start=built.append))
+    assert built[0].model.head.out_features == 17
+    with pytest.raises(UsageError, match="`n_outputs` is 9, but there are 10 classes"):
+        train(Config(**TINY, n_outputs=9), None)

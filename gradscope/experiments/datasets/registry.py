@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.config import Config
-from gradscope.experiments.datasets import cifar, digits, folder
+from gradscope.experiments.datasets import cifar, digits, folder, npz, synthetic
 from gradscope.experiments.datasets.splits import Dataset, prepare
+from gradscope.experiments.datasets.variations import relabel, thin
 
-SOURCES = (digits, cifar, folder)
+SOURCES = (digits, cifar, folder, npz, synthetic)
 """Modules with ``NAMES`` and ``load(config) -> Source``."""
 
 
@@ -17,7 +18,7 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def load_dataset(config: Config) -> Dataset:
-    """Load the data set that the configuration names, with a validation split held out.
+    """Load the data set that the configuration names, vary it, and hold out a validation split.
 
     Raises
     ------
@@ -28,9 +29,6 @@ def load_dataset(config: Config) -> Dataset:
     """
     for source in SOURCES:
         if config.dataset in source.NAMES:
-            return prepare(
-                source.load(config),
-                val_fraction=config.val_fraction,
-                limit_train=config.limit_train,
-            )
+            relabelled = relabel(source.load(config), config)
+            return thin(prepare(relabelled, val_fraction=config.val_fraction), config)
     raise UsageError(unknown("dataset", config.dataset, dataset_names()))

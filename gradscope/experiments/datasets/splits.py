@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradscope.errors import DataError, UsageError
+from gradscope.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Dataset:
     std: Tensor
 
 
-def prepare(source: Source, *, val_fraction: float, limit_train: int | None = None) -> Dataset:
-    """Hold out a validation split, limit the training split, and measure its pixels.
+def prepare(source: Source, *, val_fraction: float) -> Dataset:
+    """Hold out a validation split and measure the pixels of what is left for training.
 
     The split is the same in every run, so that runs of different seeds compare.
 
@@ -79,21 +79,13 @@ def prepare(source: Source, *, val_fraction: float, limit_train: int | None = No
         Training and test images.
     val_fraction : float
         Share of each class that is held out; at least one example a class.
-    limit_train : int, optional
-        Keep this many training examples, of all classes in turn.
 
     Raises
     ------
     DataError
         If a class has fewer than two training examples.
-    UsageError
-        If there are fewer training examples than ``limit_train``.
     """
     kept, held_out = hold_out(source.train.labels.numpy(), fraction=val_fraction)
-    if limit_train is not None:
-        if limit_train > len(kept):
-            raise UsageError(f"`limit_train` is {limit_train}, but only {len(kept)} are there")
-        kept = kept[:limit_train]
     train = source.train.take(kept)
     mean, std = channel_statistics(train.images)
     return Dataset(train, source.train.take(held_out), source.test, source.classes, mean, std)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradscope.errors import DataError, UsageError
+from gradscope.errors import DataError
 from gradscope.experiments.datasets.splits import (
     Source,
     Split,
@@ -50,11 +50,3 @@ def test_statistics_come_from_the_training_split_only():
     )
     mean, _ = channel_statistics(dataset.train.images)
     assert torch.equal(dataset.mean, mean)
-
-
-def test_limit_train_keeps_so_many_and_the_same_validation_images():
-    small = prepare(source(), val_fraction=0.25, limit_train=10)
-    assert len(small.train) == 10
-    assert torch.equal(small.val.images, prepare(source(), val_fraction=0.25).val.images)
-    with pytest.raises(UsageError, match="only 32 are there"):
-        prepare(source(), val_fraction=0.2, limit_train=33)
