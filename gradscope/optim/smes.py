@@ -15,90 +15,20 @@ Visual Tasks. arXiv:2405.18498.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT, StateDict
 
-from gradscope.optim.options import check_options
-from gradscope.optim.power import power
+from gradscope.optim.arms import update_arms
+from gradscope.optim.options import check_options, is_elementwise
+from gradscope.optim.paths import Scaling, lives_on_device, update_group
+from gradscope.optim.update import Updated, smes_update
+
+__all__ = ["SMES", "Updated", "smes_update"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-class Updated(NamedTuple):
-    """What `smes_update` returns: the parameter and both moments after the step."""
-
-    param: Tensor
-    exp_avg: Tensor
-    exp_avg_sq: Tensor
-
-
-def smes_update(
-    param: Tensor,
-    grad: Tensor,
-    *,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    step: float | Tensor,
-    lr: float | Tensor,
-    betas: tuple[float, float],
-    eps: float,
-    alpha: float,
-    weight_decay: float = 0.0,
-    decoupled_weight_decay: bool = False,
-    bias_correction: bool = True,
-    maximize: bool = False,
-) -> Updated:
-    """Compute one SMES step of one tensor, changing nothing in place.
-
-    ``m <- beta1 m + (1 - beta1) g``, ``v <- beta2 v + (1 - beta2) g^2``,
-    ``theta <- theta - lr m_hat / (v_hat^alpha + eps)``; eps stands outside the power. At alpha = 0
-    the denominator is 1 + eps and v is kept all the same. Where v = 0 the step is 0.
-
-    Parameters
-    ----------
-    param, grad : Tensor, any shape and floating dtype
-        The parameter and its gradient.
-    exp_avg, exp_avg_sq : Tensor, float32 or float64, shape of ``param``
-        The raw moments before the step. The arithmetic is done in their dtype.
-    step : float or Tensor, 0-d
-        Number of this step, counted from 1.
-    lr, betas, eps, alpha, weight_decay, decoupled_weight_decay, bias_correction, maximize
-        As in `SMES`.
-
-    Returns
-    -------
-    Updated
-        The new parameter, in its own dtype, and the new moments.
-
-    References
-    ----------
-    arXiv:2405.18498 for the exponent; arXiv:1412.6980, algorithm 1, for the moments.
-    """
-    beta1, beta2 = betas
-    theta, g = param.to(exp_avg.dtype), grad.to(exp_avg.dtype)
-    g = -g if maximize else g
-    if weight_decay and decoupled_weight_decay:
-        theta = theta * (1 - lr * weight_decay)
-    elif weight_decay:
-        g = g.add(theta, alpha=weight_decay)
-    m = exp_avg.lerp(g, 1 - beta1)
-    v = (beta2 * exp_avg_sq).addcmul(g, g, value=1 - beta2)
-    correction1 = 1 - beta1**step if bias_correction else 1.0
-    correction2 = 1 - beta2**step if bias_correction else 1.0
-    denominator = power(v, alpha) / correction2**alpha + eps
-    theta = descend(theta, m, denominator, lr / correction1)
-    return Updated(theta.to(param.dtype), m, v)
-
-
-def descend(theta: Tensor, m: Tensor, denominator: Tensor, step_size: float | Tensor) -> Tensor:
-    """Return ``theta - step_size * m / denominator``, the step size a number or a tensor."""
-    if isinstance(step_size, Tensor):
-        # addcdiv takes no tensor as its factor; a step size of 0 makes the quotient 0.
-        return theta.addcdiv(m, denominator / -step_size)
-    return theta.addcdiv(m, denominator, value=-step_size)
 
 
 class SMES(Optimizer):
@@ -252,10 +182,8 @@ class SMES(Optimizer):
             state = self.state[param]
             _refuse_kind(param.grad)
             if not state:
-                on_device = group["capturable"] or group["fused"]
-                state["step"] = torch.zeros(
-                    (), dtype=torch.float32, device=param.device if on_device else "cpu"
-                )
+                device = param.device if lives_on_device(group) else "cpu"
+                state["step"] = torch.zeros((), dtype=torch.float32, device=device)
                 wide = torch.promote_types(param.dtype, torch.float32)
                 for name in MOMENTS:
                     state[name] = torch.zeros_like(
@@ -284,39 +212,17 @@ class SMES(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        scaling = Scaling(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
+        arms: list[Any] = []
         for group in self.param_groups:
             lists: tuple[list[Tensor], ...] = ([], [], [], [], [])
             self._init_group(group, *lists)
-            _plain(group, *lists)
+            if is_elementwise(group):
+                update_group(group, *lists, scaling=scaling)
+            else:
+                arms.append((group, *lists))
+        update_arms(arms)
         return loss
-
-
-def _plain(
-    group: dict[str, Any],
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    steps: list[Tensor],
-) -> None:
-    """Update one tensor after the other through `smes_update`."""
-    names = ("betas", "eps", "alpha", "weight_decay", "decoupled_weight_decay")
-    options = {name: group[name] for name in (*names, "bias_correction", "maximize")}
-    for param, grad, m, v, step in zip(params, grads, exp_avgs, exp_avg_sqs, steps, strict=True):
-        step += 1
-        in_tensors = group["capturable"] or torch.compiler.is_compiling()
-        updated = smes_update(
-            param,
-            grad,
-            exp_avg=m,
-            exp_avg_sq=v,
-            step=step if in_tensors else step.item(),
-            lr=group["lr"] if in_tensors else float(group["lr"]),
-            **options,
-        )
-        param.copy_(updated.param)
-        m.copy_(updated.exp_avg)
-        v.copy_(updated.exp_avg_sq)
 
 
 def _refuse_kind(grad: Tensor) -> None:
