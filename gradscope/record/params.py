@@ -62,15 +62,16 @@ class ParamTable:
         self.params += self._strays(layers, optimizers, is_selected)
         self.row = {id(p.tensor): row for row, p in enumerate(self.params)}
         self.known = {id(p.tensor) for p in layers.params()} | set(self.row)
-        owners = {p.layer.module for p in self.params if p.layer}
-        self.layers = [x for x in layers.layers.values() if self._is_kept(x, owners)]
+        self.layers = [layer for layer in layers.layers.values() if self._is_kept(layer)]
         self.numel = np.array([p.tensor.numel() for p in self.params], dtype=np.int64)
-        self.group = self._groups(optimizers)
+        self._optimizers = optimizers
+        self._n_groups = self.n_groups
+        self.group = self._groups()
 
-    @staticmethod
-    def _is_kept(layer: Layer, owners: set) -> bool:
+    def _is_kept(self, layer: Layer) -> bool:
         """A layer stays if one of its parameters does, or if it has none."""
-        return layer.module in owners or next(layer.module.parameters(False), None) is None
+        own = list(layer.module.parameters(recurse=False))
+        return not own or any(id(p) in self.row for p in own)
 
     @staticmethod
     def _strays(
@@ -89,10 +90,15 @@ class ParamTable:
                         strays.append(Param(name, tensor, None, "other"))
         return strays
 
-    def _groups(self, optimizers: Mapping[str, torch.optim.Optimizer]) -> np.ndarray:
+    @property
+    def n_groups(self) -> int:
+        """Parameter groups of all optimizers together, at present."""
+        return sum(len(o.param_groups) for o in self._optimizers.values())
+
+    def _groups(self) -> np.ndarray:
         """Index of each parameter's group, counted through all optimizers; -1 without one."""
         groups = np.full(len(self.params), -1, dtype=np.int32)
-        everything = [g for o in optimizers.values() for g in o.param_groups]
+        everything = [g for o in self._optimizers.values() for g in o.param_groups]
         for index, group in enumerate(everything):
             for tensor in group["params"]:
                 if id(tensor) in self.row:
@@ -109,8 +115,10 @@ class ParamTable:
         return [self.row[id(t)] for t in tensors], tensors
 
     def has_news(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the optimizer trains a parameter that this table has never seen."""
+        """Whether there are groups or trained parameters that this table has never seen."""
         known = self.known
+        if self.n_groups != self._n_groups:
+            return True
         return any(id(t) not in known for g in optimizer.param_groups for t in g["params"])
 
     def param_axis(self) -> dict[str, Any]:

@@ -52,13 +52,13 @@ class Signals:
         on_forward: Callable[[], bool],
         *,
         device: torch.device,
-        measured: Iterable[nn.Module],
+        is_measuring: bool,
     ) -> None:
         self._table = table
         self._add_output = add_output
         self._on_forward = on_forward
         self._device = device
-        self._measured = set(measured)
+        self._is_measuring = is_measuring
         self._roots = set(table.models.values())
         self._learns = True
         self._seconds = 0.0
@@ -71,7 +71,7 @@ class Signals:
 
     def reindex(self, modules: Iterable[nn.Module]) -> None:
         """Set which row each measured layer has, and forget what was gathered."""
-        measured = [module for module in modules if module in self._measured]
+        measured = modules if self._is_measuring else ()
         self.index = {module: row for row, module in enumerate(measured)}
         self._restart()
 

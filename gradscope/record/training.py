@@ -67,7 +67,7 @@ class TrainingRows:
             return
         try:
             self._rows[-1][name] = float(value)
-        except TypeError:
+        except (TypeError, ValueError):
             raise TypeError(f"`{name}` must be one number; got {type(value).__name__}") from None
 
     def _set_on_device(self, name: str, value: Tensor) -> None:

@@ -63,16 +63,9 @@ class Watcher:
         self._attach(grad_scaler)
 
     def _attach(self, grad_scaler: Any) -> None:
-        selected = {
-            p.layer.module for p in self._layers.params() if p.layer and self._is_selected(p.name)
-        }
-        measured = [
-            m for m in self._layers.layers
-            if m in selected or next(m.parameters(recurse=False), None) is None
-        ]  # fmt: skip
         self._signals = Signals(
             self._layers, self._backend.add_output, self._on_forward,
-            device=self._device, measured=measured if "signals" in self._groups else (),
+            device=self._device, is_measuring="signals" in self._groups,
         )  # fmt: skip
         self._clip = ClipWatch(self._is_ours)
         self._scaler = ScalerWatch(grad_scaler, self._before_scaler, self._after_scaler)
@@ -216,13 +209,12 @@ class Watcher:
             for group in optimizer.param_groups:
                 values = hyperparameters(optimizer, group)
                 corrected = has_bias_correction(optimizer, group)
+                if self._keeps_own and math.isnan(values["beta2"]):
+                    values["beta2"], corrected = OWN_BETA2, True
                 for name in HYPERPARAMETERS:
                     columns[name].append(values[name])
                 columns["_beta1"].append(_correction(values["beta1"], corrected, "betas" in group))
-                own = self._keeps_own and "betas" not in group
-                columns["_beta2"].append(
-                    OWN_BETA2 if own else values["beta2"] if corrected else 0.0
-                )
+                columns["_beta2"].append(values["beta2"] if corrected else 0.0)
         for name, items in columns.items():
             self._training.set(name, items)
 
@@ -246,8 +238,7 @@ class Watcher:
         self._writer.set_axis("param", table.param_axis())
         if "signals" in self._groups:
             self._writer.set_axis("layer", table.layer_axis())
-        n_groups = sum(len(o.param_groups) for o in self._optimizers.values())
-        self._writer.set_axis("param_group", {"param_group": list(range(n_groups))})
+        self._writer.set_axis("param_group", {"param_group": list(range(table.n_groups))})
         self._signals.reindex([x.module for x in table.layers])
         self._signals.put_back(old, sums, *counts)
         if self._stepper is not None:
