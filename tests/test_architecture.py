@@ -48,6 +48,7 @@ WRITING = {
     "plan",
     "rows",
     "segments",
+    "sink",
     "worker",
     "writer",
 }

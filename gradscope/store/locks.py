@@ -95,19 +95,25 @@ def _open_locked(path: Path) -> int:
 
 
 def _lock(descriptor: int, path: Path, *, is_new: bool) -> None:
-    busy = BlockingIOError(errno.EAGAIN, "held by another process", str(path))
     try:
-        if fcntl is not None:
-            if not _try(descriptor):
-                raise busy
-            return
-    except BlockingIOError:
-        raise
-    except OSError:
-        pass  # this file system refuses locks
-    if not is_new and _is_fresh(descriptor):
-        raise busy
+        is_busy = fcntl is None or not _try_patiently(descriptor)
+    except OSError:  # this file system refuses locks
+        is_busy = True
+    else:
+        if fcntl is not None and is_busy:
+            raise BlockingIOError(errno.EAGAIN, "held by another process", str(path))
+    if is_busy and not is_new and _is_fresh(descriptor):
+        raise BlockingIOError(errno.EAGAIN, "held by another process", str(path))
     os.utime(path)
+
+
+def _try_patiently(descriptor: int) -> bool:
+    """Try for a moment: a reader that asks whether a writer lives holds the lock very shortly."""
+    for _ in range(20):
+        if _try(descriptor):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def _try(descriptor: int) -> bool:

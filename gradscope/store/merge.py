@@ -47,14 +47,14 @@ def merge_files(
         If the disk is full or the folder is gone; no half file is left.
     """
     files = [read_contents(path) for path in paths]
-    return publish(target, lambda path: _write(path, files, attrs or {}, resume_step))
+    return publish(target, lambda file: _write(file, files, attrs or {}, resume_step))
 
 
 def _write(
-    target: Path, files: Sequence[FileContents], attrs: dict[str, Any], resume_step: int | None
+    file: h5py.File, files: Sequence[FileContents], attrs: dict[str, Any], resume_step: int | None
 ) -> None:
     merged = plan(files, resume_step)
-    with _open_files() as opened, h5py.File(target, "w", libver=layout.FORMAT) as file:
+    with _open_files() as opened:
         layout.write_attributes(file, merged.attrs | attrs)
         for group in merged.groups.values():
             _write_group(file, group, opened)

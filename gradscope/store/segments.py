@@ -24,7 +24,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
+
 from gradscope.errors import RecordingError
+from gradscope.store.sink import new_file
 
 PART_SUFFIX = ".part"
 LOCK_NAME = "lock"
@@ -96,14 +99,12 @@ def _outermost(found: list[Segment], folder: Path) -> list[Segment]:
     return kept
 
 
-def publish(target: Path, write: Callable[[Path], None]) -> int:
-    """Write a file so that its name never stands for half of it; return its size in bytes.
-
-    ``write`` gets the temporary path, beside ``target``, and must have closed it when it returns.
-    """
+def publish(target: Path, write: Callable[[h5py.File], None]) -> int:
+    """Write a file so that its name never stands for half of it; return its size in bytes."""
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        write(temporary)
+        with new_file(temporary) as file:
+            write(file)
         return move(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):

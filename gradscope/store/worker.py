@@ -179,15 +179,14 @@ class Worker:
             groups[group] = combine(group, blocks)
             self._last[group] = {name: a[-1:] for name, a in groups[group].items()}
         path = part_folder(self.path) / segment_name(number, number)
-        self.bytes_written += publish(path, lambda target: self._write_groups(target, groups))
+        self.bytes_written += publish(path, lambda file: self._write_groups(file, groups))
         self._segments.append(Segment(number, number, path))
         self._attrs.pop("resume_step", None)
 
-    def _write_groups(self, target: Path, groups: dict[str, dict[str, np.ndarray]]) -> None:
-        with h5py.File(target, "w", libver=layout.FORMAT, locking=False) as file:
-            layout.write_attributes(file, self._attrs)
-            for name, arrays in groups.items():
-                layout.write_group(file, name, arrays, self._axes)
+    def _write_groups(self, file: h5py.File, groups: dict[str, dict[str, np.ndarray]]) -> None:
+        layout.write_attributes(file, self._attrs)
+        for name, arrays in groups.items():
+            layout.write_group(file, name, arrays, self._axes)
 
     def _merge_old(self) -> None:
         while True:
