@@ -1,0 +1,1 @@
+"""The study of the paper: recordings in, results and verdicts out."""
