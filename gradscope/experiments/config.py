@@ -78,6 +78,21 @@ class Config:
     eps: float = option(1e-8, "float", "added to the denominator", low=0, high=1)
     weight_decay: float = option(5e-4, "float", "strength of the weight decay", low=0, high=100)
     decoupled_weight_decay: bool = option(False, "bool", "decay as in AdamW, outside the moments")
+    scope: str = option(
+        "element",
+        "text",
+        "what is raised to alpha: element, tensor, residual, global",
+        choices=("element", "tensor", "residual", "global"),
+    )
+    graft: str = option(
+        "none",
+        "text",
+        "where another step lends its norm: none, global, tensor, profile",
+        choices=("none", "global", "tensor", "profile"),
+    )
+    graft_from: str = option(
+        "zero", "text", "step that lends it: zero, alpha", choices=("zero", "alpha")
+    )
     clip_grad_norm: float | None = option(None, "float", "largest total gradient norm", above=0)
     lr_schedule: str = option(
         "constant", "text", "constant, step or cosine", choices=("constant", "step", "cosine")
@@ -155,3 +170,23 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML file: {error}") from error
+
+
+def to_flags(config: Config) -> list[str]:
+    """Return the flags of ``gradscope record`` that give this configuration.
+
+    >>> to_flags(Config(alpha=-1e-05, batch_norm=False, betas=(0.5, 0.9)))
+    ['--no-batch-norm', '--alpha=-1e-05', '--betas=0.5,0.9']
+    """
+    flags = []
+    for config_field in dataclasses.fields(config):
+        value = getattr(config, config_field.name)
+        name = config_field.name.replace("_", "-")
+        if value == config_field.default or value is None:
+            continue
+        if isinstance(value, bool):
+            flags.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            listed = value if isinstance(value, tuple) else (value,)
+            flags.append(f"--{name}=" + ",".join(map(str, listed)))
+    return flags

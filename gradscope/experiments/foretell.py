@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +27,24 @@ _PARAM_GROUPS = (schema.GRADIENTS, schema.SECOND_MOMENTS, schema.UPDATES)
 
 @dataclass(frozen=True)
 class Cost:
-    """An estimate: bytes on disk, seconds of the training thread, rows of statistics."""
+    """An estimate for one run.
+
+    Parameters
+    ----------
+    bytes : int
+        Of the recording.
+    seconds : float
+        That recording takes of the training thread.
+    rows : int
+        Steps of which statistics are kept.
+    training_seconds : float
+        That the steps themselves take, evaluation left out.
+    """
 
     bytes: int
     seconds: float
     rows: int
+    training_seconds: float
 
 
 def foretell_cost(experiment: Experiment) -> Cost:
@@ -42,9 +56,9 @@ def foretell_cost(experiment: Experiment) -> Cost:
     """
     n_rows = count_rows(make_cadence(experiment.config.every), experiment.n_steps)
     with torch.random.fork_rng(_cuda_devices(experiment)):
-        seconds = _measure_row(experiment)
+        row, step = _measure(experiment)
     n_bytes = FILE_BYTES + round(DEFLATED * _count_bytes(experiment, n_rows))
-    return Cost(n_bytes, seconds * n_rows, n_rows)
+    return Cost(n_bytes, row * n_rows, n_rows, step * experiment.n_steps)
 
 
 def _count_bytes(experiment: Experiment, n_rows: int) -> int:
@@ -64,21 +78,23 @@ def _cuda_devices(experiment: Experiment) -> list[torch.device]:
     return [experiment.device] if experiment.device.type == "cuda" else []
 
 
-def _measure_row(experiment: Experiment) -> float:
-    """Seconds that recording one row takes, the first step's preparations left out."""
+def _measure(experiment: Experiment) -> tuple[float, float]:
+    """Seconds of recording one row and of one step, the first step's preparations left out."""
     model = copy.deepcopy(experiment.model)
     optimizer = SMES(model.parameters(), lr=0.0, alpha=experiment.config.alpha)
     split = experiment.splits["train"]
     n = experiment.stream.batch_size
     images, labels = experiment.normalise(split.images[:n]), split.labels[:n]
+    rows, steps = [], []
     with tempfile.TemporaryDirectory() as folder:
         with Recorder(model, optimizer, Path(folder) / "probe.h5", every=1) as recorder:
-            costs = []
             for _ in range(PROBE_STEPS):
-                before = recorder.cost.seconds
+                started, recorded = time.perf_counter(), recorder.cost.seconds
                 loss = torch.nn.functional.cross_entropy(model(images), labels)
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()
-                costs.append(recorder.cost.seconds - before)
-    return float(np.median(costs[1:]))
+                loss.item()
+                rows.append(recorder.cost.seconds - recorded)
+                steps.append(time.perf_counter() - started - rows[-1])
+    return float(np.median(rows[1:])), float(np.median(steps[1:]))

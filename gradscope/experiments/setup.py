@@ -143,4 +143,7 @@ def _build_optimizer(config: Config, model: nn.Module) -> SMES:
         weight_decay=config.weight_decay,
         alpha=config.alpha,
         decoupled_weight_decay=config.decoupled_weight_decay,
+        scope=config.scope,
+        graft=config.graft,
+        graft_from=config.graft_from,
     )

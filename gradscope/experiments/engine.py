@@ -1,0 +1,125 @@
+"""Runs of a sweep on a dask cluster: on this machine, or wherever a scheduler sends them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from gradscope.experiments.config import Config
+from gradscope.experiments.loop import train
+from gradscope.experiments.sweep import Run
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@dataclass(frozen=True)
+class Report:
+    """How one run ended; ``status`` is ``failed`` where an error stopped it."""
+
+    path: Path
+    status: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    message: str = ""
+
+
+@contextlib.contextmanager
+def connect(scheduler: str | None, *, n_workers: int | None) -> Iterator[Client]:
+    """Connect to a scheduler, or start a local cluster for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    scheduler : str or None
+        Address, such as ``tcp://host:8786``.
+    n_workers : int or None
+        Processes of the local cluster; by default one for each CUDA device, or for two CPU cores.
+
+    Raises
+    ------
+    OSError
+        If no scheduler answers.
+    """
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        with Client(scheduler, timeout="20s") as client:
+            yield client
+        return
+    n_default = torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // 2)
+    with LocalCluster(
+        n_workers=n_workers or n_default,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        host="127.0.0.1",
+    ) as cluster:
+        with Client(cluster) as client:
+            yield client
+
+
+def run_all(client: Client, runs: Sequence[Run]) -> Iterator[Report]:
+    """Run all, each in a worker's process, and yield their reports as they end.
+
+    A worker that dies loses its run to another worker; an error ends only its own run.
+    """
+    from distributed import as_completed
+
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    futures = {}
+    for run in runs:
+        future = client.submit(
+            run_one,
+            run.config,
+            run.path.absolute(),
+            workers=workers,
+            key=f"run-{run.path.stem}",
+            pure=False,
+        )
+        futures[future] = run
+    for future in as_completed(futures):
+        run = futures.pop(future)
+        error = future.exception()
+        if error is None:
+            yield future.result()
+        else:
+            yield Report(run.path, "failed", message=f"its worker was lost: {error}")
+
+
+def run_one(config: Config, path: Path, workers: Sequence[str] = ()) -> Report:
+    """Train one configuration in this process; errors become part of the report.
+
+    Parameters
+    ----------
+    config : Config
+    path : Path
+        Where the recording goes; what an earlier attempt left there is replaced.
+    workers : sequence of str
+        Addresses of all workers: this one takes its share of the machine's cores and devices.
+    """
+    _take_share(workers)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        outcome = train(config, path, if_exists="overwrite")
+    except Exception as error:
+        return Report(path, "failed", message=f"{type(error).__name__}: {error}")
+    return Report(path, outcome.status, outcome.metrics)
+
+
+def _take_share(workers: Sequence[str]) -> None:
+    """Share cores and CUDA devices among the workers of this host."""
+    if not workers:
+        return
+    from distributed import get_worker
+
+    mine = get_worker().address
+    host = mine.rpartition(":")[0]
+    here = [address for address in workers if address.rpartition(":")[0] == host]
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(len(here), 1)))
+    if torch.cuda.is_available() and mine in here:
+        torch.cuda.set_device(here.index(mine) % torch.cuda.device_count())

@@ -1,0 +1,112 @@
+import pytest
+
+from gradscope.errors import UsageError
+from gradscope.experiments.sweep import Finished, read_sweep
+
+
+def read(tmp_path, text, **options):
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    return read_sweep(path, **options)
+
+
+GRID = """
+name = "alphas"
+seeds = [4, 5]
+[base]
+lr = 0.05
+epochs = 2
+[grid]
+alpha = [-0.1, 0, 0.1]
+model = ["vgg13", "vgg16"]
+[scale.cpu]
+epochs = 1
+width = 0.1
+"""
+
+
+def test_a_grid_is_every_combination_with_every_seed(tmp_path):
+    runs = read(tmp_path, GRID).plan({})
+    found = {(run.config.alpha, run.config.model, run.config.seed) for run in runs}
+    assert found == {(a, m, s) for a in (-0.1, 0, 0.1) for m in ("vgg13", "vgg16") for s in (4, 5)}
+    assert all(run.config.lr == 0.05 for run in runs)
+    assert len({run.path for run in runs}) == 12
+    assert runs[0].path.name.startswith("alpha-0.1-modelvgg13-s4-")
+    assert str(runs[0].path.parent) == "runs/alphas"
+
+
+def test_a_name_stays_the_same_and_follows_the_whole_configuration(tmp_path):
+    first = [run.path for run in read(tmp_path, GRID).plan({})]
+    assert first == [run.path for run in read(tmp_path, GRID).plan({})]
+    changed = read(tmp_path, GRID.replace("lr = 0.05", "lr = 0.06")).plan({})
+    assert not {run.path for run in changed} & set(first)
+
+
+def test_a_scale_replaces_keys_and_has_its_own_folder(tmp_path):
+    sweep = read(tmp_path, GRID, scale="cpu")
+    assert {(run.config.epochs, run.config.width) for run in sweep.plan({})} == {(1, 0.1)}
+    assert str(sweep.folder) == "runs/alphas-cpu"
+    with pytest.raises(UsageError, match="unknown scale 'cpus'; did you mean 'cpu'"):
+        read(tmp_path, GRID, scale="cpus")
+
+
+def test_single_cells_can_be_listed(tmp_path):
+    text = "seeds = 3\n[[runs]]\nalpha = 0\nlr = 1.0\n[[runs]]\nalpha = 0.5\nlr = 0.001\n"
+    found = {(run.config.alpha, run.config.lr) for run in read(tmp_path, text).plan({})}
+    assert found == {(0, 1.0), (0.5, 0.001)}
+
+
+def test_the_grafted_arm_takes_its_norm_from_alpha_zero(tmp_path):
+    runs = read(tmp_path, 'arm = "grafted"\n[grid]\nalpha = [-0.1, 0.1]\n').plan({})
+    assert {(run.config.graft, run.config.graft_from) for run in runs} == {("global", "zero")}
+
+
+TUNED = """
+arm = "tuned"
+seeds = [0, 1, 2]
+[base]
+lr = 0.1
+weight_decay = 0
+[grid]
+alpha = [-0.1, 0.1]
+[tuning]
+trials = 9
+"""
+
+
+def test_the_tuned_arm_goes_on_from_what_has_ended(tmp_path):
+    sweep, outcomes, best = read(tmp_path, TUNED), {}, {-0.1: 0.4, 0.1: 0.1}
+    for _ in range(20):
+        missing = [run for run in sweep.plan(outcomes) if run.path not in outcomes]
+        for run in missing:
+            distance = abs(run.config.lr / best[run.config.alpha] - 1)
+            outcomes[run.path] = Finished("finished", {"val_accuracy": 1 / (1 + distance)})
+    runs = sweep.plan(outcomes)
+    trials = [run for run in runs if run.config.seed == 1_000_000]
+    final = [run for run in runs if run.config.seed in (0, 1, 2)]
+    assert len(trials) == 5 + 3
+    assert {(run.config.alpha, run.config.lr) for run in final} == {(-0.1, 0.4), (0.1, 0.1)}
+    assert len(final) == 6
+    assert len({run.path for run in runs}) == len(runs)
+    assert all(run.path in outcomes for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sedes = 2\n", "unknown key of a sweep 'sedes'; did you mean 'seeds'"),
+        ('arm = "fix"\n', "unknown arm 'fix'"),
+        ("seeds = []\n", "`seeds` must be"),
+        ("seeds = [1, 1]\n", "`seeds` must be"),
+        ("[grid]\nalpha = 0.1\n", r"\[grid\] `alpha` must be a list"),
+        ("[grid]\nalhpa = [0.1]\n", "unknown configuration key 'alhpa'"),
+        ("[grid]\nseed = [1]\n", "give `seeds` at the top"),
+        ("[tuning]\ntrials = 3\n", r"\[tuning\] needs arm"),
+        (TUNED + "trails = 3\n", "unknown key of .tuning. 'trails'"),
+        (TUNED + "seed = 1\n", "use fresh ones"),
+        (TUNED.replace("alpha = [-0.1", "lr = [0.2"), "leave them out of .grid."),
+    ],
+)
+def test_what_is_wrong_in_a_spec_is_named(tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
+        read(tmp_path, text)
