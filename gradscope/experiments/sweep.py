@@ -134,13 +134,13 @@ def read_sweep(path: Path, *, scale: str | None = None) -> Sweep:
     name, arm = values.get("name", path.stem), values.get("arm", "fixed")
     if arm not in ARMS:
         raise UsageError(f"{path}: {unknown('arm', str(arm), ARMS)}")
-    base = dict(values.get("base", {})) | _scaled(values, scale, path)
+    base = _over(values.get("base", {}), _scaled(values, scale, path))
     if arm == "grafted":
         base = {"graft": "global"} | base
     seeds = _seeds(values.get("seeds", 1), path)
     cells, varied = _cells(base, values.get("grid", {}), values.get("runs", []), path)
     suffix = f"-{scale}" if scale else ""
-    folder = Path(values.get("out", f"runs/{name}")).with_suffix("")
+    folder = Path(values.get("out", f"runs/{name}"))
     return Sweep(
         name=name + suffix,
         folder=folder.with_name(folder.name + suffix),
@@ -159,6 +159,13 @@ def _scaled(values: Mapping[str, Any], scale: str | None, path: Path) -> dict[st
     if scale not in scales:
         raise UsageError(f"{path}: {unknown('scale', scale, scales)}")
     return dict(scales[scale])
+
+
+def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put changes over the base; ``steps`` displaces ``epochs`` and the other way round."""
+    lengths = {"epochs", "steps"}
+    displaced = lengths if lengths & set(changes) else set()
+    return {key: value for key, value in base.items() if key not in displaced} | dict(changes)
 
 
 def _seeds(given: Any, path: Path) -> tuple[int, ...]:
@@ -183,7 +190,7 @@ def _cells(
         raise UsageError(f"{path}: give `seeds` at the top in place of `seed`")
     cells = [
         Config.from_mapping(
-            {**base, **cell, **dict(zip(grid, point, strict=True))}, source=str(path)
+            _over(base, {**cell, **dict(zip(grid, point, strict=True))}), source=str(path)
         )
         for cell in listed or [{}]
         for point in itertools.product(*grid.values())

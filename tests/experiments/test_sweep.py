@@ -110,3 +110,13 @@ def test_the_tuned_arm_goes_on_from_what_has_ended(tmp_path):
 def test_what_is_wrong_in_a_spec_is_named(tmp_path, text, message):
     with pytest.raises(UsageError, match=message):
         read(tmp_path, text)
+
+
+def test_steps_of_a_scale_displace_the_epochs_of_the_base(tmp_path):
+    text = "[base]\nepochs = 9\n[scale.smoke]\nsteps = 2\n"
+    (run,) = read(tmp_path, text, scale="smoke").plan({})
+    assert (run.config.epochs, run.config.steps) == (None, 2)
+
+
+def test_the_folder_keeps_its_dots(tmp_path):
+    assert str(read(tmp_path, 'out = "runs/alpha-0.1"\n').folder) == "runs/alpha-0.1"
