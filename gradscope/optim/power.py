@@ -32,7 +32,8 @@ def power(v: Tensor, alpha: float) -> Tensor:
     -------
     Tensor, like ``v``
         For ``|alpha| <= 1`` within 2e-6 relative of the exact result wherever that is a normal
-        float32; ``alpha = 0.5`` is ``v.sqrt()`` and ``alpha = 1`` is ``v``, bit for bit.
+        float32, and below within 2e-6 of the smallest normal; ``alpha = 0.5`` is ``v.sqrt()`` and
+        ``alpha = 1`` is ``v``, bit for bit.
 
     >>> power(torch.tensor([0.0, 16.0]), -0.25)
     tensor([   inf, 0.5000])
