@@ -149,21 +149,27 @@ class _Picked:
         return [items[i] for i in self._positions] if items else []
 
 
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+
 def _is_plain(tensor: Tensor) -> bool:
     """Float32 in main memory without gaps or overlaps."""
     return (
-        type(tensor) in (Tensor, torch.nn.Parameter)
-        and tensor.dtype == torch.float32
-        and tensor.device.type == "cpu"
+        tensor.dtype is torch.float32
+        and tensor.is_cpu
+        and type(tensor) in _PLAIN_TYPES
         and (tensor.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(tensor))
     )
 
 
 def _fit_together(tensors: Sequence[Tensor | None]) -> bool:
     """Whether entry i of one belongs to entry i of the others, in memory order."""
-    present = [t for t in tensors if t is not None]
-    strides = {t.stride() for t in present}
-    return len(strides) == 1 and all(map(_is_plain, present))
+    first, *others = (t for t in tensors if t is not None)
+    strides = first.stride()
+    return _is_plain(first) and all(
+        t.dtype is torch.float32 and t.stride() == strides and t.is_cpu and type(t) in _PLAIN_TYPES
+        for t in others
+    )
 
 
 def _combine(parts: list[np.ndarray], names: tuple[str, ...]) -> np.ndarray:

@@ -140,9 +140,8 @@ class Watcher:
             return
         began = time.perf_counter()
         self.open_row()
-        closure = args[0] if args else kwargs.get("closure")
         self._attempt = optimizer
-        if closure is not None:
+        if _has_closure(args, kwargs):
             self._prepare(optimizer)
             assert self._stepper is not None
             if self.is_recording:
@@ -155,7 +154,7 @@ class Watcher:
         if self.is_paused or self._attempt is None or torch.compiler.is_compiling():
             return
         began = time.perf_counter()
-        if (args[0] if args else kwargs.get("closure")) is not None:
+        if _has_closure(args, kwargs):
             self._measure_before(optimizer, None, is_after=True)
         found_inf = getattr(optimizer, "found_inf", None)
         self._training.set("is_skipped", 0.0 if found_inf is None else found_inf)
@@ -287,6 +286,11 @@ class Watcher:
             self.step -= 1
             self._row_is_done = True
         self.flush()
+
+
+def _has_closure(args: tuple, kwargs: dict) -> bool:
+    """Whether ``optimizer.step(closure)`` was called; ``args`` begin with the optimizer itself."""
+    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
 
 
 def _correction(beta1: Any, is_corrected: bool, is_average: bool) -> Any:
