@@ -44,6 +44,9 @@ class Claim:
         Claims about accuracy or generalisation are decided only at scale ``full``.
     arm : str, default ""
         Arm that the evidence must come from, ``"tuned"`` for claims about alpha.
+    allowance : float, default 0
+        What tuning alone may move the effect by, in ``unit``: every fresh seed shares the chosen
+        trial, so seeds cannot average it out. Effects must clear the margin by it.
     break_conditions : tuple of str
         What, if it happens, leaves the claim undecided.
     """
@@ -56,16 +59,32 @@ class Claim:
     combine: Literal["all", "any"] = "all"
     is_about_accuracy: bool = False
     arm: str = ""
+    allowance: float = 0.0
     break_conditions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.margin > 0 and math.isfinite(self.margin)):
             raise UsageError(f"`margin` of {self.key} must be positive; got {self.margin}")
+        if not 0 <= self.allowance < self.margin:
+            raise UsageError(
+                f"`allowance` of {self.key} must lie from 0 to below the margin; got "
+                f"{self.allowance}"
+            )
         if self.prediction not in ("greater", "less", "either", "equal"):
             known = ("greater", "less", "either", "equal")
             raise UsageError(unknown("prediction", self.prediction, known))
         if self.combine == "any" and self.prediction == "equal":
             raise UsageError(f"{self.key}: equality holds of all components; `combine` is 'any'")
+
+    @property
+    def outer(self) -> float:
+        """Size that an effect must exceed to count as beyond the margin."""
+        return self.margin + self.allowance
+
+    @property
+    def inner(self) -> float:
+        """Size that an effect must stay below to count as within the margin."""
+        return self.margin - self.allowance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,9 +171,12 @@ PRIMARIES = (
         combine="any",
         is_about_accuracy=True,
         arm="tuned",
+        # Half a grid step of factor 2 at 0.4 points per squared octave.
+        allowance=0.001,
         break_conditions=(
             "the alpha = 0 baseline misses its reference accuracy",
             "the best trial of an arm lies at the edge of its grid",
+            "the tuning surface is steeper than the allowance assumes",
         ),
     ),
     Claim(
@@ -165,6 +187,8 @@ PRIMARIES = (
         unit="alpha",
         is_about_accuracy=True,
         arm="tuned",
+        # What that allowance of accuracy does to the vertex of 3 points per squared alpha.
+        allowance=0.03,
         break_conditions=(
             "best alpha not identified: more than 5 % of fits are not concave, or at the range's "
             "end",

@@ -44,6 +44,7 @@ class Verdict:
     high: float
     unit: str
     margin: float
+    allowance: float
     prediction: str
     component: str
     components: dict[str, tuple[float, float, float]]
@@ -177,6 +178,7 @@ def _verdict(
         high=high,
         unit=claim.unit,
         margin=claim.margin,
+        allowance=claim.allowance,
         prediction=claim.prediction,
         component=names[at] if names else "",
         components={name: tuple(row) for name, row in zip(names, rows, strict=False)},
@@ -220,7 +222,7 @@ def _interval_agrees(claim: Claim, weight: Weight) -> bool:
     """Whether the interval lies beyond the margin (within it, for a claim of equality)."""
     low, high = weight.low, weight.high
     if claim.prediction == "equal":
-        return bool(((low > -claim.margin) & (high < claim.margin)).all())
-    above, below = low > claim.margin, high < -claim.margin
+        return bool(((low > -claim.inner) & (high < claim.inner)).all())
+    above, below = low > claim.outer, high < -claim.outer
     beyond = {"greater": above, "less": below, "either": above | below}[claim.prediction]
     return bool(beyond[weight.leading] if claim.combine == "any" else beyond.all())

@@ -20,7 +20,7 @@ def verdicts_markdown(verdicts: Sequence[Verdict]) -> str:
     ]
     for v in verdicts:
         lines.append(
-            f"| {v.key} | **{v.word}** | {_effect(v)} | {v.margin:g} | {v.n} | "
+            f"| {v.key} | **{v.word}** | {_effect(v)} | {_margin(v)} | {v.n} | "
             f"{v.scale or 'none'} | {v.reason} |"
         )
     for v in verdicts:
@@ -73,6 +73,10 @@ def _effect(v: Verdict) -> str:
     if math.isnan(v.effect):
         return "none"
     return f"{_interval(v.effect, v.low, v.high)} {v.unit} ({v.component})"
+
+
+def _margin(v: Verdict) -> str:
+    return f"{v.margin:g}" + (f" ± {v.allowance:g} for tuning" if v.allowance else "")
 
 
 def _interval(effect: float, low: float, high: float) -> str:

@@ -45,16 +45,16 @@ def weigh(claim: Claim, evidence: Evidence) -> Weight:
     # A prediction "less" is "greater" of the mirrored values; effects keep their sign.
     values = -evidence.values if claim.prediction == "less" else evidence.values
     if claim.prediction == "equal":
-        p_supported = _p_within(values, claim.margin).max()
-        p_refuted = _p_beyond(values, claim.margin, claim.prediction).min()
+        p_supported = _p_within(values, claim.inner).max()
+        p_refuted = _p_beyond(values, claim.outer, claim.prediction).min()
         leading = int(np.argmax(np.abs(effects)))
     elif claim.combine == "any":
-        p_supported = (beyond := _p_beyond(values, claim.margin, claim.prediction)).min()
+        p_supported = (beyond := _p_beyond(values, claim.outer, claim.prediction)).min()
         p_refuted = _p_not_beyond(values, claim).max()
         towards = np.abs(values.mean(axis=0)) if claim.prediction == "either" else values.mean(0)
         leading = int(np.lexsort((-towards, beyond))[0])
     else:
-        each = [_p_beyond(c[:, None], claim.margin, claim.prediction)[0] for c in values.T]
+        each = [_p_beyond(c[:, None], claim.outer, claim.prediction)[0] for c in values.T]
         p_supported = np.max(each)
         p_refuted = min(1.0, values.shape[1] * _p_not_beyond(values, claim).min())
         leading = int(np.argmax(each))
@@ -85,8 +85,11 @@ def _p_beyond(values: NDArray[np.float64], margin: float, prediction: str) -> ND
 
 def _p_not_beyond(values: NDArray[np.float64], claim: Claim) -> NDArray[np.float64]:
     """P of each component for "negligible, or opposite to the prediction"."""
-    within = _p_within(values, claim.margin)
+    within = _p_within(values, claim.inner)
     if claim.prediction == "either":
         return within
-    opposite = [sign_flip(c).p_value if c.mean() < 0 else 1.0 for c in values.T]
+    opposite = [
+        sign_flip(c, -claim.allowance).p_value if c.mean() < -claim.allowance else 1.0
+        for c in values.T
+    ]
     return np.minimum(within, opposite)
