@@ -40,6 +40,11 @@ class Backend(Protocol):
     ) -> None:  # fmt: skip
         """Measure the moments after the step."""
 
+    def octaves(
+        self, out: Tensor, rows: Sequence[int], tensors: Sequence[Tensor], bins: tuple[int, int]
+    ) -> None:
+        """Fill rows of `measures.octave_counts`; ``out`` is (param, n_bins + 4)."""
+
 
 class ReferenceBackend:
     """`measures`, tensor by tensor: any device, any dtype, any layout."""
@@ -73,6 +78,13 @@ class ReferenceBackend:
         """See `Backend`."""
         for i, (row, v, m) in enumerate(zip(rows, exp_avg_sqs, exp_avgs, strict=True)):
             out[row, MOMENT] = measures.moment_sums(v, m, below[i], above[i])
+
+    def octaves(
+        self, out: Tensor, rows: Sequence[int], tensors: Sequence[Tensor], bins: tuple[int, int]
+    ) -> None:
+        """See `Backend`."""
+        for row, tensor in zip(rows, tensors, strict=True):
+            out[row] = measures.octave_counts(tensor, bins)
 
 
 def choose_backend(device: torch.device) -> Backend:

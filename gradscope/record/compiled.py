@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -89,10 +89,25 @@ class CompiledBackend(ReferenceBackend):
         missing = [row for row, m in zip(rows, exp_avgs, strict=True) if m is None]
         out[missing, PARAM_SUMS.index("exp_avg_square_sum")] = torch.nan
 
+    def octaves(
+        self, out: Tensor, rows: Sequence[int], tensors: Sequence[Tensor], bins: tuple[int, int]
+    ) -> None:
+        """See `Backend`."""
+
+        def kernel(*arguments: Any) -> None:
+            *shared, part = arguments
+            kernels_cpu.octaves(*shared, *bins, part)
+
+        every = slice(0, out.shape[1])
+        slow = self._run(kernel, out, rows, [tensors], every, width=1, names=())
+        if slow:
+            some = _Picked(slow)
+            super().octaves(out, some(rows), some(tensors), bins)
+
     def _run(
         self, kernel: Callable[..., None], out: Tensor, rows: Sequence[int],
         streams: Sequence[Sequence[Tensor | None]], columns: slice, *, width: int,
-        extra: tuple[np.ndarray, ...] = (),
+        extra: tuple[np.ndarray, ...] = (), names: tuple[str, ...] = PARAM_SUMS,
     ) -> list[int]:  # fmt: skip
         """Run a kernel over what fits; return the positions of what does not."""
         numels = [0 if t is None else t.numel() for t in streams[0]]
@@ -109,9 +124,8 @@ class CompiledBackend(ReferenceBackend):
                 lambda a, b, part: kernel(table, numel, a, b, *constants, part),
                 int(numel.sum()), (len(fast), columns.stop - columns.start),
             )  # fmt: skip
-            out.numpy()[[rows[i] for i in fast], columns] = _combine(
-                parts, tuple(PARAM_SUMS[columns])
-            )
+            maxima = tuple(i for i, name in enumerate(names[columns]) if name in MAXIMA)
+            out.numpy()[[rows[i] for i in fast], columns] = _combine(parts, maxima)
         return [i for i, fit in enumerate(fits) if not fit]
 
     def _share(
@@ -172,12 +186,12 @@ def _fit_together(tensors: Sequence[Tensor | None]) -> bool:
     )
 
 
-def _combine(parts: list[np.ndarray], names: tuple[str, ...]) -> np.ndarray:
-    if len(parts) == 1:
-        return parts[0]
+def _combine(parts: list[np.ndarray], maxima: tuple[int, ...]) -> np.ndarray:
+    """Add what the threads summed; some columns by maximum."""
     stacked = np.stack(parts)
-    is_max = np.array([name in MAXIMA for name in names])
-    return np.where(is_max, stacked.max(axis=0), stacked.sum(axis=0))
+    combined = stacked.sum(axis=0)
+    combined[:, maxima] = stacked[:, :, maxima].max(axis=0)
+    return combined
 
 
 def _round_inward(below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

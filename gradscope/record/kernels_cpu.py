@@ -108,14 +108,57 @@ def outputs(address, first, last, out):
 
 
 @njit(**OPTIONS)
-def _blocks(numel, first, last):
+def octaves(table, numel, first, last, low, high, out):
+    """Count entries by octave (`measures.octave_counts`), ``low`` to ``high``.
+
+    ``table`` (tensor, 1) holds addresses, ``out`` is (tensor, high - low + 5). Counts go to four
+    tables in turn, since neighbours often fall into one bin and would wait for each other.
+    """
+    n_bins = high - low + 1
+    counts = np.zeros((4, 256), np.int32)  # by exponent bits; denormals apart
+    for item, start, stop in _blocks(numel, first, last, 65536):
+        n, at = stop - start, 4 * start
+        bits = carray(_bits(table[item, 0] + at), n)
+        counts[:] = 0
+        for i in range(n):
+            counts[i & 3, (bits[i] >> 23) & 0xFF] += 1
+        row = out[item]
+        for exponent in range(1, 255):
+            total = counts[0, exponent] + counts[1, exponent] + counts[2, exponent]
+            _put(row, exponent - 127, total + counts[3, exponent], low, n_bins)
+        row[n_bins + 3] += counts[0, 255] + counts[1, 255] + counts[2, 255] + counts[3, 255]
+        if counts[0, 0] + counts[1, 0] + counts[2, 0] + counts[3, 0]:
+            for i in range(n):
+                b = bits[i] & np.int32(0x7FFFFFFF)
+                if b == 0:
+                    row[n_bins] += 1
+                elif b < 0x00800000:
+                    octave = -150
+                    while b:
+                        b >>= 1
+                        octave += 1
+                    _put(row, octave, 1, low, n_bins)
+
+
+@njit(**OPTIONS)
+def _put(row, octave, count, low, n_bins):
+    if octave < low:
+        row[n_bins + 1] += count
+    elif octave >= low + n_bins:
+        row[n_bins + 2] += count
+    else:
+        row[octave - low] += count
+
+
+@njit(**OPTIONS)
+def _blocks(numel, first, last, size=BLOCK):
     """Cut a range over concatenated tensors into (tensor, start, stop) of one block at most."""
     offset = 0
     for item in range(numel.shape[0]):
         start = max(first - offset, 0)
         end = min(last - offset, numel[item])
         while start < end:
-            stop = min(start + BLOCK, end)
+            stop = min(start + size, end)
             yield item, start, stop
             start = stop
         offset += numel[item]

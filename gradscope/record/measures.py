@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gradscope import schema
+
 GRADIENT_SUMS = (
     "grad_sum", "grad_abs_sum", "grad_square_sum", "grad_fourth_sum", "grad_abs_max", "grad_n_zero",
     "grad_n_nonfinite", "grad_param_dot", "param_square_sum",
@@ -22,6 +24,12 @@ MOMENT_SUMS = (
 PARAM_SUMS = (*GRADIENT_SUMS, *UPDATE_SUMS, *MOMENT_SUMS, "state_step")
 OUTPUT_SUMS = ("sum", "square_sum", "abs_max", "n_zero", "n_nonfinite", "numel")
 LAYER_SUMS = tuple(f"{what}_{name}" for what in ("output", "output_grad") for name in OUTPUT_SUMS)
+GRAD_OCTAVES = slice(0, schema.GRAD_BIN_RANGE[1] - schema.GRAD_BIN_RANGE[0] + 5)
+MOMENT_OCTAVES = slice(
+    GRAD_OCTAVES.stop,
+    GRAD_OCTAVES.stop + schema.MOMENT_BIN_RANGE[1] - schema.MOMENT_BIN_RANGE[0] + 5,
+)
+"""Where `octave_counts` of gradient and second moment stand in a row of histograms."""
 MAXIMA = frozenset({"grad_abs_max", "moment_max", "output_abs_max", "output_grad_abs_max"})
 """Raw numbers that combine by maximum; all others add."""
 
@@ -102,6 +110,35 @@ def output_sums(tensor: Tensor) -> Tensor:
     return torch.stack([
         y.sum(), (y * y).sum(), _max(y.abs()), (finite & (y == 0)).sum(), (~finite).sum(), numel,
     ])  # fmt: skip
+
+
+def octave_counts(tensor: Tensor, bins: tuple[int, int]) -> Tensor:
+    """Count entries by the octave of their magnitude.
+
+    Parameters
+    ----------
+    tensor : Tensor, any shape
+    bins : (first, last)
+        Octaves b with 2**b <= abs(x) < 2**(b + 1), both ends included.
+
+    Returns
+    -------
+    Tensor, float64, (last - first + 5,)
+        The bins, then how many are zero, under, over and not finite.
+    """
+    first, last = bins
+    values = tensor.detach().double().abs().flatten()
+    finite = values[torch.isfinite(values)]
+    nonzero = finite[finite > 0]
+    octave = torch.frexp(nonzero)[1].long() - 1
+    inside = (octave >= first) & (octave <= last)
+    counts = torch.bincount(octave[inside] - first, minlength=last - first + 1)
+    outside = [
+        finite.numel() - nonzero.numel(), (octave < first).sum(), (octave > last).sum(),
+        values.numel() - finite.numel(),
+    ]  # fmt: skip
+    tail = torch.stack([torch.as_tensor(n, device=tensor.device) for n in outside])
+    return torch.cat([counts, tail]).double()
 
 
 def _max(values: Tensor) -> Tensor:

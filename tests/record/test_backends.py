@@ -139,6 +139,26 @@ def test_reference_sums_by_hand():
     assert sums.tolist() == pytest.approx(expected, rel=1e-12)
 
 
+def test_octaves_by_hand():
+    x = torch.tensor([0.0, 1.0, 1.99, -2.0, 0.5, 0.49, 8.0, 1e30, -1e-30, 1e-45, INF, torch.nan])
+    # octaves -1..2: 0.5 | 1, 1.99 | -2 | none; zero 1; under: 0.49, 1e-30, 1e-45; over: 8, 1e30
+    assert measures.octave_counts(x, (-1, 2)).tolist() == [1, 2, 1, 0, 1, 3, 2, 2]
+
+
+@pytest.mark.parametrize("bins", [(-80, 15), (-149, 31)])
+@pytest.mark.parametrize("special", SPECIALS)
+@pytest.mark.parametrize("case", CASES)
+def test_octaves(case, special, bins):
+    tensors = [SPECIALS[special](make(s, 1.0, i)) for i, s in enumerate(CASES[case])]
+    shape = (len(tensors), bins[1] - bins[0] + 5)
+    fast, exact = torch.zeros(shape).double(), torch.zeros(shape).double()
+    rows = list(range(len(tensors)))
+    CompiledBackend().octaves(fast, rows, tensors, bins)
+    ReferenceBackend().octaves(exact, rows, tensors, bins)
+    assert torch.equal(fast, exact)
+    assert fast.sum(dim=1).tolist() == [t.numel() for t in tensors]
+
+
 def test_slices_cover_the_sums():
     assert [GRADIENT.stop, UPDATE.stop, MOMENT.stop] == [9, 12, 20] and len(PARAM_SUMS) == 21
 
