@@ -6,7 +6,7 @@ generator that belongs to the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from gradscope.experiments.datasets.splits import Split
+
+Transform = Callable[[Tensor], Tensor]
 
 PADDING = 4
 """Zero pixels around an image before the crop, as usual for CIFAR."""
@@ -77,8 +79,8 @@ class TrainingStream:
     ----------
     split : Split
         Images and labels, on the device.
-    normalise : Normalise
-        Applied after augmentation, so that padding is black.
+    normalise : callable
+        `Normalise` or `as_symbols`; applied after augmentation, so that padding is black.
     batch_size : int
         Examples in a batch; the whole split where it has fewer.
     augment : bool
@@ -88,7 +90,7 @@ class TrainingStream:
     """
 
     def __init__(
-        self, split: Split, normalise: Normalise, *, batch_size: int, augment: bool, seed: int
+        self, split: Split, normalise: Transform, *, batch_size: int, augment: bool, seed: int
     ) -> None:
         self.split = split
         self.normalise = normalise
@@ -135,8 +137,13 @@ class TrainingStream:
         self._position = state["position"]
 
 
+def as_symbols(inputs: Tensor) -> Tensor:
+    """Return symbols as whole numbers, which an embedding takes."""
+    return inputs.long()
+
+
 def in_order(
-    split: Split, normalise: Normalise, *, batch_size: int
+    split: Split, normalise: Transform, *, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every example of a split once, in order, without augmentation."""
     batches = zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)

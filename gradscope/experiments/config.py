@@ -20,9 +20,16 @@ from gradscope.experiments.options import check, option
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"width": 0.25, "batch_size": 32, "epochs": 8, "augment": False},
+    "text": {"batch_size": 64, "epochs": 5, "augment": False},
+    "zipf": {"batch_size": 64, "epochs": 5, "augment": False},
     "": {"width": 1.0, "batch_size": 128, "epochs": 30, "augment": True},
 }
 """What an option is when it was not given, by data set; "" stands for all others."""
+
+_MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "plain": {"depth": 20, "units": 256},
+    "transformer": {"depth": 4, "units": 128},
+}
 
 
 @dataclass(frozen=True)
@@ -37,19 +44,26 @@ class Config:
         If a value is of the wrong kind, out of range, or contradicts another.
     """
 
-    model: str = option("vgg13", "text", "vgg13|16|19, resnet18|20|56, plain, or torchvision.NAME")
+    model: str = option(
+        "vgg13", "text", "vgg13|16|19, resnet18|20|56, plain, transformer, torchvision.NAME"
+    )
     batch_norm: bool = option(True, "bool", "batch normalisation (vgg, plain)")
     width: float | None = option(
         None, "float", "factor on all channels (vgg, resnet)", above=0, high=64
     )
     skip: bool = option(True, "bool", "the skips of a resnet")
-    depth: int = option(20, "int", "hidden layers of plain", low=1, high=10_000)
-    units: int = option(256, "int", "width of plain's layers", low=1, high=1_000_000)
+    depth: int | None = option(
+        None, "int", "hidden layers of plain, blocks of transformer", low=1, high=10_000
+    )
+    units: int | None = option(None, "int", "width of plain and transformer", low=1, high=1_000_000)
+    n_heads: int = option(4, "int", "attention heads of transformer", low=1, high=10_000)
     activation: str = option("relu", "text", "of plain: relu, tanh", choices=("relu", "tanh"))
     gain: float = option(1.0, "float", "factor on plain's initial weights", above=0, high=100)
     bias: bool = option(False, "bool", "biases in plain's layers")
-    dataset: str = option("digits", "text", "digits, cifar10|100, folder, npz, synthetic")
-    data_dir: str | None = option(None, "text", "folder or .npz file; CIFAR: ./datasets")
+    dataset: str = option(
+        "digits", "text", "digits, cifar10|100, folder, npz, synthetic; text, zipf"
+    )
+    data_dir: str | None = option(None, "text", "folder, .npz or text file; CIFAR: ./datasets")
     download: bool = option(False, "bool", "fetch CIFAR where its files are absent")
     augment: bool | None = option(None, "bool", "zero-pad by 4, crop, flip (not for digits)")
     image_size: int = option(32, "int", "side in pixels that folder images get", low=8, high=1024)
@@ -68,8 +82,11 @@ class Config:
     imbalance: float = option(1.0, "float", "largest over smallest class", low=1, high=1e6)
     label_noise: float = option(0.0, "float", "share of wrong training labels", low=0, high=1)
     n_outputs: int | None = option(None, "int", "outputs of the head, if not one a class", low=2)
-    n_classes: int = option(10, "int", "classes of synthetic", low=2, high=100_000)
+    n_classes: int = option(10, "int", "classes of synthetic, symbols of zipf", low=2, high=100_000)
     snr: float = option(0.1, "float", "signal-to-noise ratio of synthetic", low=0, high=1e6)
+    zipf: float = option(1.0, "float", "exponent of zipf's frequencies", low=0, high=10)
+    n_tokens: int = option(200_000, "int", "length of zipf's series", low=100, high=10**9)
+    context: int = option(64, "int", "symbols in a sequence of text, zipf", low=1, high=65_536)
     alpha: float = option(-0.1, "float", "exponent of the second moment", low=-4, high=4)
     lr: float = option(0.1, "float", "learning rate", low=0, high=1e6)
     betas: tuple[float, ...] = option(
@@ -143,8 +160,9 @@ class Config:
         return dataclasses.replace(self, **changes)
 
     def resolved(self) -> Self:
-        """Return a copy in which what was left out has the data set's default."""
+        """Return a copy in which what was left out has the default of data set and model."""
         defaults = _DEFAULTS.get(self.dataset, _DEFAULTS[""])
+        defaults = defaults | _MODEL_DEFAULTS.get(self.model, {})
         if self.steps is not None:
             defaults = {name: value for name, value in defaults.items() if name != "epochs"}
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}

@@ -90,7 +90,8 @@ def _measure(experiment: Experiment) -> tuple[float, float]:
         with Recorder(model, optimizer, Path(folder) / "probe.h5", every=1) as recorder:
             for _ in range(PROBE_STEPS):
                 started, recorded = time.perf_counter(), recorder.cost.seconds
-                loss = torch.nn.functional.cross_entropy(model(images), labels)
+                logits = model(images).flatten(0, -2)
+                loss = torch.nn.functional.cross_entropy(logits, labels.flatten())
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()

@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradscope.errors import UsageError
-from gradscope.experiments.batches import Normalise, TrainingStream, in_order
+from gradscope.experiments.batches import (
+    Normalise,
+    TrainingStream,
+    Transform,
+    as_symbols,
+    in_order,
+)
 from gradscope.experiments.config import Config
 from gradscope.experiments.datasets.registry import load_dataset
-from gradscope.experiments.datasets.splits import Split
+from gradscope.experiments.datasets.splits import Dataset, Split
 from gradscope.experiments.environment import find_device
 from gradscope.experiments.models.registry import build_model
 from gradscope.optim.smes import SMES
@@ -40,7 +46,8 @@ class Experiment:
         Training batches.
     splits : dict of str to Split
         What is evaluated: ``train`` (a fixed subset, as large as val), ``val``, ``test``.
-    normalise : Normalise
+    normalise : callable
+        From stored inputs to what the network takes.
     n_steps : int
         Optimizer steps of the run.
     """
@@ -52,7 +59,7 @@ class Experiment:
     scaler: torch.amp.GradScaler
     stream: TrainingStream
     splits: dict[str, Split]
-    normalise: Normalise
+    normalise: Transform
     n_steps: int
 
     def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +67,7 @@ class Experiment:
         amp = self.config.amp
         with torch.autocast(self.device.type, dtype=_AMP_DTYPES[amp], enabled=amp != "off"):
             logits = self.model(inputs)
-        return cross_entropy(logits.float(), targets), logits
+        return cross_entropy(logits.float().flatten(0, -2), targets.flatten()), logits
 
     @torch.no_grad()
     def evaluate(self, name: str) -> dict[str, float]:
@@ -71,10 +78,10 @@ class Experiment:
         split = self.splits[name]
         for inputs, targets in in_order(split, self.normalise, batch_size=EVALUATION_BATCH):
             loss, logits = self.loss(inputs, targets)
-            n_correct = (logits.argmax(1) == targets).sum()
-            total += torch.stack([loss.double() * len(targets), n_correct.double()])
+            n_correct = (logits.argmax(-1) == targets).sum()
+            total += torch.stack([loss.double() * targets.numel(), n_correct.double()])
         self.model.train(was_training)
-        mean_loss, accuracy = (total / len(split)).tolist()
+        mean_loss, accuracy = (total / split.labels.numel()).tolist()
         return {f"{name}_loss": mean_loss, f"{name}_accuracy": accuracy}
 
 
@@ -91,11 +98,11 @@ def build_experiment(config: Config) -> Experiment:
     device = find_device(config.device)
     config = dataclasses.replace(config.resolved(), device=device.type)
     dataset = load_dataset(config)
-    sample_shape = tuple(dataset.train.images.shape[1:])
     n_outputs = _count_outputs(config, len(dataset.classes))
-    model = build_model(config, sample_shape=sample_shape, n_outputs=n_outputs).to(device)
+    model = build_model(config, sample_shape=dataset.sample_shape, n_outputs=n_outputs)
+    model.to(device)
     train = dataset.train.to(device)
-    normalise = Normalise(dataset.mean.to(device), dataset.std.to(device))
+    normalise = _choose_transform(config, dataset, device)
     stream = TrainingStream(
         train,
         normalise,
@@ -126,6 +133,14 @@ def _count_outputs(config: Config, n_classes: int) -> int:
     if config.n_outputs < n_classes:
         raise UsageError(f"`n_outputs` is {config.n_outputs}, but there are {n_classes} classes")
     return config.n_outputs
+
+
+def _choose_transform(config: Config, dataset: Dataset, device: torch.device) -> Transform:
+    if dataset.mean is not None and dataset.std is not None:
+        return Normalise(dataset.mean.to(device), dataset.std.to(device))
+    if config.augment:
+        raise UsageError(f"`augment` is for images; dataset {config.dataset} is made of symbols")
+    return as_symbols
 
 
 def _given(value: Any) -> Any:

@@ -7,6 +7,7 @@ import torch
 
 from gradscope.errors import UsageError
 from gradscope.experiments.config import Config
+from gradscope.experiments.datasets.tokens import transitions
 from gradscope.experiments.environment import numerics
 from gradscope.experiments.loop import Observers, train
 from gradscope.experiments.setup import build_experiment
@@ -154,6 +155,7 @@ def test_progress_tells_the_step_and_the_latest_metrics():
         {"model": "resnet20"},
         {"model": "plain", "units": 16, "depth": 3},
         {"model": "torchvision.shufflenet_v2_x0_5"},
+        {"model": "transformer", "dataset": "zipf", "units": 16, "n_tokens": 9000},
         {"dataset": "synthetic", "n_classes": 3, "samples_per_class": 30, "n_outputs": 5},
         {"label_noise": 0.5, "imbalance": 3, "keep_classes": (0, 1, 2), "limit_train": None},
     ],
@@ -171,3 +173,27 @@ def test_the_head_has_as_many_outputs_as_asked():
     assert built[0].model.head.out_features == 17
     with pytest.raises(UsageError, match="`n_outputs` is 9, but there are 10 classes"):
         train(Config(**TINY, n_outputs=9), None)
+
+
+def entropy_rate(transition):
+    """Lowest mean loss on a Markov chain: -sum_i p_i sum_j P_ij ln P_ij, p stationary."""
+    values, vectors = np.linalg.eig(transition.T)
+    stationary = np.real(vectors[:, np.argmin(np.abs(values - 1))])
+    stationary = stationary / stationary.sum()
+    return -(stationary @ (transition * np.log(transition)).sum(axis=1))
+
+
+def test_a_transformer_learns_a_markov_chain_to_its_entropy_rate():
+    floor = entropy_rate(transitions(10, 1.0, np.random.default_rng(0)))
+    config = Config(
+        model="transformer", dataset="zipf", n_classes=10, n_tokens=30_000, context=16, units=32,
+        depth=1, batch_size=64, steps=150, alpha=0.5, lr=0.01, weight_decay=0,
+    )  # fmt: skip
+    loss = train(config, None).metrics["test_loss"]
+    assert floor - 0.03 < loss < floor + 0.06
+    assert loss < np.log(10) - 0.3
+
+
+def test_symbols_are_not_augmented():
+    with pytest.raises(UsageError, match="`augment` is for images"):
+        train(Config(model="transformer", dataset="zipf", augment=True), None)

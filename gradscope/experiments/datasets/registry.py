@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.config import Config
-from gradscope.experiments.datasets import cifar, digits, folder, npz, synthetic
+from gradscope.experiments.datasets import cifar, digits, folder, npz, synthetic, tokens
 from gradscope.experiments.datasets.splits import Dataset, prepare
 from gradscope.experiments.datasets.variations import relabel, thin
 
 SOURCES = (digits, cifar, folder, npz, synthetic)
-"""Modules with ``NAMES`` and ``load(config) -> Source``."""
+"""Modules with ``NAMES`` and ``load(config) -> Source``; `tokens` makes its own splits."""
 
 
 def dataset_names() -> tuple[str, ...]:
     """Return the names that `load_dataset` knows."""
-    return tuple(name for source in SOURCES for name in source.NAMES)
+    return tuple(name for source in (*SOURCES, tokens) for name in source.NAMES)
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -27,8 +27,18 @@ def load_dataset(config: Config) -> Dataset:
     DataError
         If its files are missing, empty or damaged.
     """
+    if config.dataset in tokens.NAMES:
+        _refuse_variations(config)
+        return tokens.load(config)
     for source in SOURCES:
         if config.dataset in source.NAMES:
             relabelled = relabel(source.load(config), config)
             return thin(prepare(relabelled, val_fraction=config.val_fraction), config)
     raise UsageError(unknown("dataset", config.dataset, dataset_names()))
+
+
+def _refuse_variations(config: Config) -> None:
+    """Sequences have no classes that could be chosen, merged, thinned or falsified."""
+    for name in ("keep_classes", "labels", "samples_per_class", "imbalance", "label_noise"):
+        if getattr(config, name) != getattr(Config, name):
+            raise UsageError(f"`{name}` is for images; dataset {config.dataset} is made of symbols")

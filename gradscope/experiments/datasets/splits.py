@@ -13,12 +13,12 @@ from gradscope.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their labels.
+    """Images and their labels, or sequences of symbols and those that follow.
 
     Parameters
     ----------
-    images : Tensor, uint8, shape (n, channels, height, width)
-    labels : Tensor, int64, shape (n,)
+    images : Tensor, uint8, shape (n, channels, height, width) or (n, length)
+    labels : Tensor, int64, shape (n,) or (n, length)
     """
 
     images: Tensor
@@ -56,16 +56,21 @@ class Dataset:
         Disjoint; ``val`` was held out of the training images.
     classes : tuple of str
         Names of the classes, in the order of the labels.
-    mean, std : Tensor, float32, shape (channels,)
-        Of the pixels of ``train``, scaled to [0, 1].
+    mean, std : Tensor, float32, shape (channels,), or None
+        Of the pixels of ``train``, scaled to [0, 1]; None for symbols.
     """
 
     train: Split
     val: Split
     test: Split
     classes: tuple[str, ...]
-    mean: Tensor
-    std: Tensor
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one input, such as (3, 32, 32)."""
+        return tuple(self.train.images.shape[1:])
 
 
 def prepare(source: Source, *, val_fraction: float) -> Dataset:

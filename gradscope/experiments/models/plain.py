@@ -78,9 +78,9 @@ def build(config: Config, *, sample_shape: tuple[int, ...], n_outputs: int) -> n
     """Build a plain net of ``depth`` hidden layers of ``units`` units."""
     return Plain(
         math.prod(sample_shape),
-        config.units,
+        cast(int, config.units),
         n_outputs,
-        depth=config.depth,
+        depth=cast(int, config.depth),
         activation=config.activation,
         batch_norm=config.batch_norm,
         gain=config.gain,

@@ -6,9 +6,9 @@ from torch import nn
 
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.config import Config
-from gradscope.experiments.models import plain, resnet, vgg, zoo
+from gradscope.experiments.models import plain, resnet, transformer, vgg, zoo
 
-FAMILIES = (vgg, resnet, plain)
+FAMILIES = (vgg, resnet, plain, transformer)
 """Modules with ``NAMES`` and ``build(config, *, sample_shape, n_outputs)``."""
 
 
@@ -32,8 +32,16 @@ def build_model(config: Config, *, sample_shape: tuple[int, ...], n_outputs: int
     Raises
     ------
     UsageError
-        If no model has that name.
+        If no model has that name, or it takes no such inputs.
     """
+    config = config.resolved()
+    takes_symbols, has_symbols = config.model in transformer.NAMES, len(sample_shape) == 1
+    if config.model in model_names() and takes_symbols != has_symbols:
+        kinds = {True: "sequences of symbols", False: "images"}
+        raise UsageError(
+            f"{config.model} takes {kinds[takes_symbols]}, but dataset {config.dataset} has "
+            f"{kinds[has_symbols]}"
+        )
     if config.model.startswith(zoo.PREFIX):
         return zoo.build(config, sample_shape=sample_shape, n_outputs=n_outputs)
     for family in FAMILIES:

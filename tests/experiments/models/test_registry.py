@@ -51,7 +51,7 @@ def test_small_images_are_refused():
         build_model(Config(), sample_shape=(3, 16, 16), n_outputs=10)
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", sorted({*model_names()} - {"transformer"}))
 def test_a_gradient_reaches_every_parameter(name):
     torch.manual_seed(0)
     network = build_model(Config(model=name, width=0.1), sample_shape=(3, 32, 32), n_outputs=5)
@@ -59,3 +59,10 @@ def test_a_gradient_reaches_every_parameter(name):
     assert logits.shape == (4, 5)
     logits.square().sum().backward()
     assert all(p.grad is not None for p in network.parameters())
+
+
+def test_models_and_data_of_other_kinds_are_refused():
+    with pytest.raises(UsageError, match="vgg13 takes images, but dataset zipf has sequences"):
+        build_model(Config(dataset="zipf"), sample_shape=(64,), n_outputs=10)
+    with pytest.raises(UsageError, match="transformer takes sequences of symbols, but dataset dig"):
+        build_model(Config(model="transformer"), sample_shape=(3, 32, 32), n_outputs=10)
