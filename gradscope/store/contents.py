@@ -122,6 +122,8 @@ def read_attributes(target: Any) -> dict[str, Any]:
     for name in target.attrs:
         if name in ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST") or name.startswith("_"):
             continue
+        if target.attrs.get_id(name).dtype.kind == "O":
+            continue  # in the global heap, which has no checksum
         value = target.attrs[name]
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
@@ -233,8 +235,12 @@ def read_labels(group: h5py.Group, name: str) -> np.ndarray:
     if dataset.ndim != 1:
         raise RecordingError(f"{dataset.name} has {dataset.ndim} dimensions, not one")
     check_size(dataset)
-    if h5py.check_string_dtype(dataset.dtype) is not None:
-        return np.array(dataset.asstr(errors="replace")[()], dtype=object)
+    text = h5py.check_string_dtype(dataset.dtype)
+    if text is not None and text.length is not None:
+        data = [value.decode("utf-8", "replace") for value in dataset[()].tolist()]
+        return np.array(data, dtype=object)
     if dataset.dtype.kind not in "iuf":
-        raise RecordingError(f"{dataset.name} holds {dataset.dtype}, neither numbers nor text")
+        raise RecordingError(
+            f"{dataset.name} holds {dataset.dtype}, neither numbers nor fixed text"
+        )
     return dataset[()]

@@ -2,8 +2,8 @@
 
 Both segments and finished files are laid out here, so that there is one format. netCDF-4
 conventions: each dimension of a group is a dataset of its name, a dimension scale attached to
-every array along it. Texts in attributes have a fixed length, because variable-length ones lie in
-HDF5's global heap, the one place that carries no checksum.
+every array along it. Texts have a fixed length, because variable-length ones lie in HDF5's global
+heap: it carries no checksum, and a flipped bit in it can hang the library.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ FORMAT = ("v110", "v110")
 
 CHUNK_BYTES = 256 * 1024
 CHUNK_COLUMNS = 16
+LONG_AXIS = 65536
+"""Rows from which an index is compressed."""
+
 TEXT = h5py.string_dtype("utf-8")
 
 
@@ -115,8 +118,18 @@ def as_attribute(value: Any) -> Any:
     return value
 
 
+def _as_fixed(texts: np.ndarray) -> np.ndarray:
+    data = [_encoded(text) for text in texts.tolist()]
+    length = max([1, *map(len, data)])
+    return np.array(data, dtype=h5py.string_dtype("utf-8", length))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "replace").replace(b"\x00", b" ")
+
+
 def _fixed_text(text: str) -> np.ndarray:
-    data = text.encode("utf-8", "replace").replace(b"\x00", b" ")
+    data = _encoded(text)
     return np.array(data, dtype=h5py.string_dtype("utf-8", max(1, len(data))))
 
 
@@ -133,9 +146,12 @@ def write_axis(group: h5py.Group, axis: Axis) -> None:
         if name not in axis.columns:
             continue
         values = np.asarray(axis.columns[name])
-        options = _options(values.shape, numpy_dtype(declaration)) if values.size > 65536 else {}
-        dataset = group.create_dataset(name, data=values, dtype=numpy_dtype(declaration), **options)
+        stored = _as_fixed(values) if declaration.dtype == "str" else values
+        options = _options(stored.shape, stored.dtype) if len(stored) >= LONG_AXIS else {}
+        dataset = group.create_dataset(name, data=stored, **options)
         write_attributes(dataset, declaration.attrs)
+        if declaration.dtype == "str":
+            write_attributes(dataset, {"_Encoding": "utf-8"})
         if name == axis.dim:
             dataset.make_scale(name)
         else:
