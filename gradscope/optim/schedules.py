@@ -88,13 +88,13 @@ def constant(alpha: float) -> Callable[[int, dict[str, Any]], float]:
 def linear(start: float, end: float, n_steps: int) -> Callable[[int, dict[str, Any]], float]:
     """Go from ``start`` to ``end`` in ``n_steps`` equal steps and stay there."""
     _check_length("n_steps", n_steps)
-    return lambda step, group: start + (end - start) * min(step / n_steps, 1.0)
+    return lambda step, group: _between(start, end, min(step / n_steps, 1.0))
 
 
 def cosine(start: float, end: float, n_steps: int) -> Callable[[int, dict[str, Any]], float]:
     """Go from ``start`` to ``end`` along half a cosine in ``n_steps`` steps and stay there."""
     _check_length("n_steps", n_steps)
-    return lambda step, group: end + (start - end) * _cosine(min(step / n_steps, 1.0) / 2)
+    return lambda step, group: _between(end, start, _cosine(min(step / n_steps, 1.0) / 2))
 
 
 def cyclic(low: float, high: float, period: int) -> Callable[[int, dict[str, Any]], float]:
@@ -105,7 +105,7 @@ def cyclic(low: float, high: float, period: int) -> Callable[[int, dict[str, Any
     arXiv:2509.04713 schedules the exponent cyclically; the cosine is our choice of form.
     """
     _check_length("period", period)
-    return lambda step, group: high + (low - high) * _cosine(step / period)
+    return lambda step, group: _between(high, low, _cosine(step / period))
 
 
 def by_depth(first: float, last: float) -> Callable[[int, dict[str, Any]], float]:
@@ -125,9 +125,14 @@ def by_depth(first: float, last: float) -> Callable[[int, dict[str, Any]], float
                 "a parameter group has no 'relative_depth'; give each group one, such as "
                 "{'params': ..., 'relative_depth': 0.5}"
             )
-        return first + (last - first) * float(group["relative_depth"])
+        return _between(first, last, float(group["relative_depth"]))
 
     return alpha_at
+
+
+def _between(start: float, end: float, share: float) -> float:
+    """Interpolate, exact at both ends."""
+    return (1 - share) * start + share * end
 
 
 def _cosine(turns: float) -> float:

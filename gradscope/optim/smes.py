@@ -110,10 +110,24 @@ class SMES(Optimizer):
         fused: bool | None = None,
         capturable: bool = False,
     ) -> None:
-        options = {k: v for k, v in locals().items() if k not in {"self", "params", "__class__"}}
+        options = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "alpha": alpha,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "bias_correction": bias_correction,
+            "scope": scope,
+            "graft": graft,
+            "graft_from": graft_from,
+            "maximize": maximize,
+            "foreach": foreach,
+            "fused": fused,
+            "capturable": capturable,
+        }
         super().__init__(params, options)
-        # GradScaler then leaves unscaling and skipping to the kernel.
-        self._step_supports_amp_scaling = bool(fused)
+        self._announce_amp()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters; options it leaves out are the optimizer's own."""
@@ -125,6 +139,11 @@ class SMES(Optimizer):
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+        self._announce_amp()
+
+    def _announce_amp(self) -> None:
+        """Tell GradScaler whether to leave unscaling and skipping to the kernel."""
+        self._step_supports_amp_scaling = bool(self.defaults["fused"])
 
     @torch._disable_dynamo
     def load_state_dict(self, state_dict: StateDict) -> None:

@@ -73,6 +73,7 @@ def work(rank, folder):
             torch.testing.assert_close(table.update_sq, expected.update_sq, rtol=1e-4, atol=0)
         state = optimizer.state[next(sharded.parameters())]
         assert state["exp_avg_sq"].placements == next(sharded.parameters()).placements
+    dist.barrier()
     dist.destroy_process_group()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gradscope.optim.smes import SMES
 
@@ -113,3 +115,36 @@ def test_global_spans_groups_and_decay_stays_outside_the_norm():
     factor = np.sqrt((0.04 * 25 + 0.01 * 8) / (0.04 * 2 + 0.01 * 2))
     np.testing.assert_allclose(first.detach(), 1 - 0.1 - 0.2 * factor, rtol=1e-12)
     np.testing.assert_allclose(second.detach(), 1 - 0.05 - 0.1 * factor, rtol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shapes=st.lists(st.lists(st.integers(0, 5), max_size=2), min_size=2, max_size=5),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    alpha=st.floats(-1, 1),
+    scope=st.sampled_from(["element", "tensor", "residual", "global"]),
+    graft=st.sampled_from(["global", "tensor", "profile"]),
+    seed=st.integers(0, 1000),
+)
+def test_grafted_norms_are_the_source_s(shapes, dtype, alpha, scope, graft, seed):
+    def moves(**options):
+        generator = torch.Generator().manual_seed(seed)
+        params = [torch.nn.Parameter(torch.zeros(s, dtype=dtype)) for s in shapes]
+        groups = [{"params": params[:1], "lr": 0.3}, {"params": params[1:]}]
+        optimizer = SMES(groups, lr=0.1, **options)
+        for _ in range(2):
+            for p in params:
+                p.grad = torch.randn(p.shape, generator=generator, dtype=dtype)
+            before = [p.detach().clone() for p in params]
+            optimizer.step()
+        return [(p - b).detach().double().numpy() for p, b in zip(params, before, strict=True)]
+
+    # Two steps of the same gradients; the moments do not depend on where the parameters went.
+    got, zero = moves(alpha=alpha, scope=scope, graft=graft), moves(alpha=0.0)
+    full = moves(alpha=alpha, scope=scope)
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+    if graft == "tensor":
+        assert [norm([u]) for u in got] == pytest.approx([norm([u]) for u in zero], rel=tolerance)
+    else:
+        size = norm(zero) if graft == "global" else norm(full)
+        assert norm(got) == pytest.approx(size, rel=tolerance)

@@ -166,6 +166,19 @@ def test_torch_compile(alpha):
     assert [compiled.state[p]["step"].item() for p in params] == [3, 3]
 
 
+def test_torch_compile_with_a_graft():
+    p, twin = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    options = {"alpha": -0.2, "graft": "tensor", "scope": "residual"}
+    compiled, eager = SMES([p], **options), SMES([twin], **options)
+    torch._dynamo.reset()
+    step = torch.compile(compiled.step, backend="eager")
+    for _ in range(2):
+        p.grad = twin.grad = torch.tensor([1.0, -2.0, 0.5])
+        step()
+        eager.step()
+    torch.testing.assert_close(p, twin, rtol=1e-6, atol=1e-6)
+
+
 def test_alternating_with_adam_keeps_its_state():
     p, twin = (torch.nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
     adam, smes = Adam([p], foreach=False), SMES([twin], **PLAIN)

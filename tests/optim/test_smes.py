@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -97,10 +98,11 @@ def test_a_parameter_without_signal_stays(alpha):
     assert p[2] < 1
 
 
-def test_alpha_through_zero_never_leaves_v_behind():
+@pytest.mark.parametrize("options", [PLAIN, {}])
+def test_alpha_through_zero_never_leaves_v_behind(options):
     def moments(alphas):
-        (p,) = [torch.nn.Parameter(torch.ones(4))]
-        optimizer = SMES([p], alpha=alphas[0], **PLAIN)
+        p = torch.nn.Parameter(torch.ones(4))
+        optimizer = SMES([p], alpha=alphas[0], **options)
         for step, alpha in enumerate(alphas):
             optimizer.param_groups[0]["alpha"] = alpha
             p.grad = torch.arange(4.0) + step
@@ -236,6 +238,20 @@ def test_half_precision_parameters_have_float32_moments(dtype):
     assert torch.equal(p.detach(), expected.expand(8))
 
 
-def test_lr_as_a_tensor():
-    got = train(lambda p: SMES(p, lr=torch.tensor(0.01), alpha=-0.1), 3)
-    assert_equal(got, train(lambda p: SMES(p, lr=0.01, alpha=-0.1), 3), 1e-8)
+@pytest.mark.parametrize("alpha", [-0.1, 0.5])
+@pytest.mark.parametrize("capturable", [False, True])
+def test_lr_as_a_tensor(alpha, capturable):
+    got = train(lambda p: SMES(p, lr=torch.tensor(0.01), alpha=alpha, capturable=capturable), 3)
+    # float32 holds 0.01 to 2e-10, the tensor step its corrections to 1e-5.
+    expected = train(lambda p: SMES(p, lr=0.01, alpha=alpha), 3)
+    assert_equal(got, expected, 1e-6 if capturable else 1e-8)
+
+
+def test_copies_and_pickles():
+    params = parameters()
+    for copied in (
+        copy.deepcopy(SMES(params, alpha=0.1, fused=True)),
+        pickle.loads(pickle.dumps(SMES(params, alpha=0.1, fused=True))),  # noqa: S301
+    ):
+        assert copied.param_groups[0]["alpha"] == 0.1
+        assert copied._step_supports_amp_scaling
