@@ -16,8 +16,8 @@ from torch import Tensor
 from gradscope.optim.power import power
 from gradscope.optim.update import corrections
 
-# Entries of each list that a thread works on at a time (float32: 256 KiB a list).
-_PIECE = 2**16
+# Entries of each list that a thread works on at a time (float32: 512 KiB a list).
+_PIECE = 2**17
 Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -44,9 +45,10 @@ def is_elementwise(group: dict[str, Any]) -> bool:
 def _check_number(
     name: str, value: Any, advice: str, low: float = -math.inf, below: float = math.inf
 ) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number; got {value!r}. {advice}")
-    if not (math.isfinite(value) and low <= value < below):
+    number = float(value)
+    if not (math.isfinite(number) and low <= number < below):
         bounds = (
             "" if low == -math.inf else f" >= {low}" + (f" and < {below}" if below == 1 else "")
         )
@@ -58,6 +60,8 @@ def _check_lr(lr: Any) -> None:
         return _check_number("lr", lr, "Adam's usual is 1e-3, alpha = 0 takes 1.0", 0)
     if lr.numel() != 1:
         raise ValueError(f"`lr` as a tensor must have one element; got shape {tuple(lr.shape)}")
+    if lr.device.type == "cpu":  # elsewhere the check would wait for the device
+        _check_lr(lr.item())
     return None
 
 

@@ -119,6 +119,7 @@ def test_alpha_through_zero_never_leaves_v_behind(options):
         ({"alpha": "half"}, TypeError, "`alpha` must be a number; got 'half'"),
         ({"alpha": True}, TypeError, "`alpha` must be a number"),
         ({"lr": -1.0}, ValueError, "`lr` must be a finite number >= 0; got -1.0"),
+        ({"lr": torch.tensor(-1.0)}, ValueError, "`lr` must be a finite number >= 0; got -1.0"),
         ({"lr": torch.ones(2)}, ValueError, "one element"),
         ({"lr": torch.ones(()), "foreach": True}, ValueError, "capturable=True"),
         ({"betas": (0.9, 1.0)}, ValueError, r"`betas\[1\]` must be .* >= 0 and < 1; got 1.0"),
