@@ -201,9 +201,9 @@ HISTOGRAMS = Group(
 
 SKETCHES = Group(
     "sketches", ("step", "param"),
-    "Seeded random projections of each gradient; their inner products estimate those of the gradients.",
+    "Count sketches of each gradient (arXiv 0902.2206); their inner products estimate those of the gradients.",
     _variables(("step", "param", "sketch"), {
-        "grad_sketch": ("random projections of the gradient", "signed sum", "sum_i s_ij g_i, s_ij = +-1"),
+        "grad_sketch": ("count sketch of the gradient", "signed sum over the entries of a bucket", "sum_(i mod 64 = j) s_i g_i, s_i = +-1"),
     }, phase=BEFORE))
 
 NOISE = Group(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gradscope.record.measures import LAYER_SUMS, PARAM_SUMS
+from gradscope.record.measures import GRAD_OCTAVES, LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
 
 Rows = dict[str, np.ndarray]
 
@@ -21,7 +21,8 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
         return np.where(denominator > 0, numerator / denominator, np.nan)
 
 
-def _count(values: np.ndarray) -> np.ndarray:
+def as_counts(values: np.ndarray) -> np.ndarray:
+    """Whole numbers; -1 where missing."""
     return np.where(np.isnan(values), -1, values).astype(np.int64)
 
 
@@ -43,7 +44,7 @@ def finish_gradients(raw: np.ndarray, numel: np.ndarray) -> Rows:
         "grad_abs_max": np.where(n == 0, np.nan, c["grad_abs_max"]),
         "grad_kurtosis": _ratio(_ratio(c["grad_fourth_sum"], square) * n, square),
         "grad_zero_fraction": _ratio(c["grad_n_zero"], n),
-        "grad_nonfinite": _count(c["grad_n_nonfinite"]),
+        "grad_nonfinite": as_counts(c["grad_n_nonfinite"]),
         "grad_param_cosine": _cosine(c["grad_param_dot"], square, c["param_square_sum"]),
     }
 
@@ -82,7 +83,7 @@ def finish_second_moments(
         "exp_avg_norm": np.sqrt(c["exp_avg_square_sum"]),
         "signal_fraction": _ratio(m_hat_square, v_hat_sum),
         "epsilon_fraction": _ratio(c["moment_n_epsilon"], n),
-        "state_step": _count(step),
+        "state_step": as_counts(step),
     }
 
 
@@ -126,6 +127,85 @@ def finish_signals(raw: np.ndarray, scale: np.ndarray) -> Rows:
         "output_grad_abs_max": np.where(n_grad > 0, grad["abs_max"], np.nan) / scale,
         "output_grad_zero_fraction": _ratio(grad["n_zero"], n_grad),
     }
+
+
+def finish_histograms(raw: np.ndarray, grad_scale: np.ndarray) -> Rows:
+    """Compute ``/histograms`` from octave counts.
+
+    Parameters
+    ----------
+    raw : array, float64, (row, param, MOMENT_OCTAVES.stop)
+        `measures.octave_counts` of gradient and second moment.
+    grad_scale : array, float64, (row,)
+        What the gradients were still multiplied by; a power of two moves the octaves, with any
+        other scale they are missing.
+    """
+    rows = {}
+    for prefix, columns in (("grad", GRAD_OCTAVES), ("exp_avg_sq", MOMENT_OCTAVES)):
+        counts = raw[..., columns]
+        if prefix == "grad":
+            counts = _shift_octaves(counts, grad_scale)
+        rows[f"{prefix}_histogram"] = as_counts(counts[..., :-4])
+        for i, kind in enumerate(("zero", "under", "over", "nonfinite")):
+            rows[f"{prefix}_histogram_{kind}"] = as_counts(counts[..., i - 4])
+    return rows
+
+
+def _shift_octaves(counts: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Move counts down by log2(scale) octaves; what leaves the range is "under"."""
+    if (scale == 1).all():
+        return counts
+    moved = np.full_like(counts, np.nan)
+    for row, (before, shift) in enumerate(zip(counts, np.log2(scale), strict=True)):
+        if shift != round(shift) or shift < 0:
+            continue
+        n = min(int(shift), before.shape[-1] - 4)
+        moved[row] = np.roll(before, -n, axis=-1)
+        moved[row, :, -4 - n :] = 0.0
+        moved[row, :, -4:] = before[:, -4:]
+        moved[row, :, -3] += before[:, :n].sum(axis=-1)
+    return moved
+
+
+def finish_noise(
+    raw: np.ndarray, n: np.ndarray, batch_size: np.ndarray, scale: np.ndarray, factor: np.ndarray
+) -> Rows:
+    """Compute ``/noise``: the simple noise scale of arXiv 1812.06162, appendix A.1, by parameter.
+
+    With b the size of a micro-batch and B = n b of the batch, unbiased estimates are
+    ``|G|^2 = (B |g_B|^2 - b |g_b|^2) / (B - b)`` and
+    ``tr Sigma = (|g_b|^2 - |g_B|^2) / (1/b - 1/B)``; their ratio is the noise
+    scale, and noisy itself: take its median over steps.
+
+    Parameters
+    ----------
+    raw : array, float64, (row, param, 2)
+        Sum over micro-batches of the squared norm of what each added to the gradient, and the
+        squared norm of the sum.
+    n, batch_size : array, float64, (row,)
+    scale : array, float64, (row,)
+        Loss scale, still in what the micro-batches added.
+    factor : array, float64, (row,)
+        What the summed gradient was multiplied by beside it: clipping, and the scale again where
+        the optimizer unscales.
+    """
+    n, batch_size, scale, factor = (x[:, None] for x in (n, batch_size, scale, factor))
+    small = _ratio(raw[..., 0] * n, scale**2)  # n * added = gradient of the micro-batch's mean loss
+    big = _ratio(raw[..., 1], factor**2)
+    b = _ratio(batch_size, n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        signal = (batch_size * big - b * small) / (batch_size - b)
+        noise = (small - big) / (1 / b - 1 / batch_size)
+    is_known = (n > 1) & np.isfinite(signal)
+    return {
+        "microbatch_grad_sq": np.where(n > 1, small, np.nan),
+        "noise_scale": np.where(is_known & (signal != 0), _signed_ratio(noise, signal), np.nan),
+    }
+
+
+def _signed_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return numerator / denominator
 
 
 def total_grad_norm(raw: np.ndarray, clip_coefficient: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from gradscope.errors import UsageError, unknown
 from gradscope.record.cadence import Cadence, make_cadence
 from gradscope.record.finish import split_evaluation
 from gradscope.record.layers import as_models, device_of
+from gradscope.record.measurement import Settings
 from gradscope.record.optimizers import as_optimizers
 from gradscope.record.params import Selector, make_selector
 from gradscope.record.provenance import describe_environment
@@ -31,8 +32,13 @@ if TYPE_CHECKING:
 
 PRESETS = {
     "light": ("training", "evaluation", "gradients"),
-    "standard": ("training", "evaluation", "gradients", "second_moments", "updates", "signals"),
-}
+    "standard": ("training", "evaluation", "gradients", "second_moments", "updates", "signals",
+                 "histograms"),
+    "full": ("training", "evaluation", "gradients", "second_moments", "updates", "signals",
+             "histograms", "sketches", "noise"),
+}  # fmt: skip
+FULL_FLIGHT_STEPS = 50
+"""Steps around a spike that "full" keeps at full rate."""
 ALWAYS = {"training", "evaluation"}
 
 _attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, Recorder] = weakref.WeakKeyDictionary()
@@ -65,15 +71,22 @@ class Recorder:
     every : {"auto"}, int or callable step -> bool
         Which steps get statistics; ``/training`` has a row for every step. "auto" takes each step
         up to 1,000, then about 1,000 log-spaced ones per factor of ten.
-    record : {"light", "standard"} or collection of group names
-        "light" is training and gradients, "standard" adds second moments, updates and signals.
+    record : {"light", "standard", "full"} or collection of group names
+        "light" is training and gradients; "standard" adds second moments, updates, signals and
+        histograms; "full" adds sketches, the noise scale and the flight recorder.
     include, exclude : regular expression or callable name -> bool, optional
         Which parameters; a pattern may match anywhere in the name. A layer stays if one of its
         parameters does.
     second_moment : {"optimizer", "own"}
         "own" keeps an average of squared gradients (beta2 0.999) where the optimizer has none.
-    if_exists : {"error", "overwrite"}
-        What to do about a recording that stands at ``path``.
+    histogram_every : int, optional
+        Every how many recorded rows histograms are taken: 10, with "full" 1.
+    flight_recorder : int, optional
+        Steps before and after a loss spike or a non-finite value that are kept at full rate, in
+        ``/spikes``: 0, with "full" 50. Every step is then measured.
+    if_exists : {"error", "overwrite", "resume"}
+        What to do about a recording that stands at ``path``. "resume" goes on writing it; give
+        `load_state_dict` what `state_dict` gave at the checkpoint, and rows beyond it are dropped.
 
     Raises
     ------
@@ -111,30 +124,37 @@ class Recorder:
         include: Selector = None,
         exclude: Selector = None,
         second_moment: str = "optimizer",
+        histogram_every: int | None = None,
+        flight_recorder: int | None = None,
         if_exists: str = "error",
     ) -> None:
         models, optimizers = as_models(model), as_optimizers(optimizer)
-        groups = choose_groups(record)
-        cadence, is_selected = make_cadence(every), make_selector(include, exclude)
         if second_moment not in ("optimizer", "own"):
             raise ValueError(unknown("value of second_moment", second_moment, ("optimizer", "own")))
+        is_full = record == "full"
+        settings = Settings(
+            cadence=make_cadence(every),
+            groups=frozenset(choose_groups(record)),
+            is_selected=make_selector(include, exclude),
+            histogram_every=_count("histogram_every", histogram_every, 1 if is_full else 10, 1),
+            flight_recorder=_count(
+                "flight_recorder", flight_recorder, FULL_FLIGHT_STEPS if is_full else 0, 0
+            ),
+            keeps_own=second_moment == "own",
+        )
         self._detach_others(optimizers)
         name = "-".join(type(m).__name__ for m in models.values())
         self.path = Path(path) if path is not None else _default_path(name)
-        attrs = describe_environment(device_of(models))
-        attrs |= {
+        attrs = describe_environment(device_of(models)) | {
             "model_name": name,
-            "recorded_groups": " ".join(groups),
-            "cadence": str(every) if not callable(every) else "custom",
+            "recorded_groups": " ".join(choose_groups(record)),
+            "cadence": "custom" if callable(every) else str(every),
+            "optimizer_name": " ".join(type(o).__name__ for o in optimizers.values()),
+            "optimizer_names": " ".join(optimizers).strip(),
         }
-        attrs["optimizer_name"] = " ".join(type(o).__name__ for o in optimizers.values())
-        attrs["optimizer_names"] = " ".join(optimizers).strip()
         self._writer = RecordingWriter(self.path, attrs=attrs, if_exists=if_exists)
         self._is_closed = False
-        self._watcher = Watcher(
-            models, optimizers, self._writer, cadence=cadence, groups=groups,
-            is_selected=is_selected, grad_scaler=grad_scaler, keeps_own=second_moment == "own",
-        )  # fmt: skip
+        self._watcher = Watcher(models, optimizers, self._writer, settings, grad_scaler=grad_scaler)
         for item in optimizers.values():
             _attached[item] = self
 
@@ -210,6 +230,32 @@ class Recorder:
     def unpause(self) -> None:
         """Go on after `pause`."""
         self._watcher.is_paused = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint of the training should hold: step and own second moments."""
+        return self._watcher.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint: steps count from there, later rows of the recording are dropped.
+
+        Parameters
+        ----------
+        state : mapping
+            What `state_dict` returned.
+
+        Raises
+        ------
+        UsageError
+            If steps were recorded since this recorder was attached.
+        """
+        if self.step:
+            raise UsageError(
+                "load_state_dict must come before the first step that this recorder sees; got it "
+                f"after step {self.step}"
+            )
+        self._watcher.load_state_dict(state)
+        self._writer.set_attrs(resume_step=int(state["step"]))
+        self._writer.flush(wait=True)
 
     def flush(self) -> None:
         """Bring everything recorded so far to disk."""
@@ -289,9 +335,18 @@ def choose_groups(record: str | Collection[str]) -> tuple[str, ...]:
             raise ValueError(unknown("preset of `record`", record, PRESETS))
         return PRESETS[record]
     for name in record:
-        if name not in PRESETS["standard"]:
-            raise ValueError(unknown("group in `record`", name, PRESETS["standard"]))
-    return tuple(name for name in PRESETS["standard"] if name in {*record} | ALWAYS)
+        if name not in PRESETS["full"]:
+            raise ValueError(unknown("group in `record`", name, PRESETS["full"]))
+    return tuple(name for name in PRESETS["full"] if name in {*record} | ALWAYS)
+
+
+def _count(name: str, value: int | None, default: int, least: int) -> int:
+    """Check a number of steps; None means the default."""
+    if value is None:
+        return default
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"`{name}` must be an integer of at least {least}; got {value!r}")
+    return value
 
 
 def _default_path(model_name: str) -> Path:

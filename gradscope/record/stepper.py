@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
+from gradscope import schema
 from gradscope.record.backends import Backend
-from gradscope.record.measures import PARAM_SUMS, STATE_STEP, epsilon_thresholds
+from gradscope.record.measures import (
+    GRAD_OCTAVES,
+    MOMENT_OCTAVES,
+    PARAM_SUMS,
+    STATE_STEP,
+    epsilon_thresholds,
+)
 from gradscope.record.optimizers import Moments, alpha_of, has_bias_correction, read_moments
 from gradscope.record.params import ParamTable
+from gradscope.record.sketches import Sketcher
 
+Rows = Mapping[str, Tensor]
+SQUARE_SUM = PARAM_SUMS.index("grad_square_sum")
 N_EPSILON = PARAM_SUMS.index("moment_n_epsilon")
 OWN_BETA2 = 0.999
 """Decay of the second moment that the recorder keeps where the optimizer has none."""
@@ -34,6 +44,7 @@ class Stepper:
         self, table: ParamTable, backend: Backend, groups: Collection[str], *, keeps_own: bool
     ) -> None:
         self.table = table
+        self.sketcher = Sketcher()
         self._backend = backend
         self._groups = groups
         self._keeps_own = keeps_own
@@ -44,9 +55,9 @@ class Stepper:
 
     @property
     def nbytes(self) -> int:
-        """Memory held: one copy of the parameters, and own moments when asked for."""
+        """Memory held: one copy of the parameters; own moments and signs when asked for."""
         tensors = [*self._copies.values(), *(v for v, _ in self.own.values())]
-        return sum(t.nbytes for t in tensors)
+        return sum(t.nbytes for t in tensors) + self.sketcher.nbytes
 
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Copy the parameters that the step will change, when gradients come with a closure."""
@@ -55,26 +66,41 @@ class Stepper:
             torch._foreach_copy_(self._copies_of(params), [p.detach() for p in params])
 
     def gradients(
-        self, optimizer: torch.optim.Optimizer, out: Tensor | None, *, is_after: bool = False
+        self, optimizer: torch.optim.Optimizer, out: Rows, *, is_after: bool = False
     ) -> None:
-        """Measure the gradients that the optimizer consumes into ``out`` (param, PARAM_SUMS).
+        """Measure the gradients that the optimizer consumes.
 
-        ``is_after``: the step was made with a closure, the parameters before it are in the copies.
+        Parameters
+        ----------
+        optimizer : Optimizer
+        out : mapping of str to Tensor
+            Rows to fill by kind: "params", "histograms", "sketches", "noise"; none: do not measure.
+        is_after : bool
+            The step was made with a closure; the parameters before it are in the copies.
         """
         rows, params = self.table.active(optimizer)
         grads = [p.grad.detach() for p in params if p.grad is not None]
         self._active = rows, params, grads
-        if out is None:
+        if "params" not in out:
             return
         wants_copies = "updates" in self._groups
         with torch.no_grad():
             copies = self._copies_of(params) if wants_copies else []
             source = copies if is_after and wants_copies else [p.detach() for p in params]
-            self._backend.gradients(out, rows, grads, source, [] if is_after else copies)
+            self._backend.gradients(out["params"], rows, grads, source, [] if is_after else copies)
+            if "histograms" in out:
+                bins = schema.GRAD_BIN_RANGE
+                self._backend.octaves(out["histograms"][:, GRAD_OCTAVES], rows, grads, bins)
+            if "sketches" in out:
+                for row, grad in zip(rows, grads, strict=True):
+                    out["sketches"][row] = self.sketcher.sketch(self.table.params[row], grad)
+            if "noise" in out:
+                out["noise"][rows, 1] = out["params"][rows, SQUARE_SUM]
 
     def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
         for p in params:
-            if id(p) not in self._copies:
+            copy = self._copies.get(id(p))
+            if copy is None or copy.dtype != p.dtype or copy.device != p.device:
                 self._copies[id(p)] = torch.empty_like(p, requires_grad=False)
         return [self._copies[id(p)] for p in params]
 
@@ -99,17 +125,20 @@ class Stepper:
             v.lerp_(g * g, weight)
             step += 1 if found_inf is None else (1 - found_inf).reshape(())
 
-    def after_step(self, optimizer: torch.optim.Optimizer, out: Tensor) -> None:
-        """Measure updates and second moments into ``out``."""
+    def after_step(self, optimizer: torch.optim.Optimizer, out: Rows) -> None:
+        """Measure updates and second moments into the rows of `gradients`."""
+        if "params" not in out:
+            return
         rows, params, grads = self._active
         with torch.no_grad():
             if "updates" in self._groups:
-                before = [self._copies[id(p)] for p in params]
-                self._backend.updates(out, rows, before, [p.detach() for p in params], grads)
-            if "second_moments" in self._groups:
+                before, after = self._copies_of(params), [p.detach() for p in params]
+                self._backend.updates(out["params"], rows, before, after, grads)
+            if "second_moments" in self._groups or "histograms" in out:
                 self._moments(optimizer, out)
 
-    def _moments(self, optimizer: torch.optim.Optimizer, out: Tensor) -> None:
+    def _moments(self, optimizer: torch.optim.Optimizer, rows_out: Rows) -> None:
+        out = rows_out["params"]
         rows, params, _ = self._active
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         found: list[tuple[int, Tensor, Tensor | None, Tensor]] = []
@@ -129,6 +158,9 @@ class Stepper:
         below, above = epsilon_thresholds(alpha, beta2, eps, step)
         self._backend.moments(out, kept, v, m, below, above)
         out[kept, STATE_STEP] = step
+        if "histograms" in rows_out:
+            target = rows_out["histograms"][:, MOMENT_OCTAVES]
+            self._backend.octaves(target, kept, v, schema.MOMENT_BIN_RANGE)
         unknown = [
             row for row, (exponent, *_) in zip(kept, constants, strict=True) if exponent != exponent
         ]

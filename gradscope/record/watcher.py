@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gradscope.record.backends import choose_backend
-from gradscope.record.cadence import Cadence
+from gradscope.record.flight import FlightRecorder
 from gradscope.record.layers import LayerTable, device_of
+from gradscope.record.measurement import Measurement, Settings
 from gradscope.record.optimizers import HYPERPARAMETERS, has_bias_correction, hyperparameters
-from gradscope.record.params import ParamTable
-from gradscope.record.rows import CAPACITY, RowStream
+from gradscope.record.rows import CAPACITY
 from gradscope.record.signals import Signals
-from gradscope.record.stepper import OWN_BETA2, Stepper
+from gradscope.record.stepper import OWN_BETA2
 from gradscope.record.training import TrainingRows
 from gradscope.record.watch import ClipWatch, ScalerWatch
 from gradscope.store.writer import RecordingWriter
@@ -35,28 +35,32 @@ SEND_SECONDS = 2.0
 class Watcher:
     """Hooks a model and its optimizers, and measures each attempted step.
 
-    The parameters are those of `gradscope.record.recorder.Recorder`, already checked.
+    Parameters
+    ----------
+    models, optimizers : mappings of names
+    writer : RecordingWriter
+    settings : Settings
+    grad_scaler : torch.amp.GradScaler or None
     """
 
     def __init__(
         self, models: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer],
-        writer: RecordingWriter, *, cadence: Cadence, groups: Collection[str],
-        is_selected: Callable[[str], bool], grad_scaler: Any, keeps_own: bool, first_step: int = 0,
+        writer: RecordingWriter, settings: Settings, *, grad_scaler: Any,
     ) -> None:  # fmt: skip
-        self.step = first_step
+        self.step = 0
         self.seconds = 0.0
         self.is_paused = False
         self.last_loss: Any = 0.0
         self._models, self._optimizers, self._writer = dict(models), dict(optimizers), writer
-        self._cadence, self._groups, self._is_selected = cadence, frozenset(groups), is_selected
-        self._keeps_own = keeps_own
+        self._settings = settings
         self._device = device_of(models)
         self._backend = choose_backend(self._device)
         self._layers = LayerTable(models)
         self._training = TrainingRows(CAPACITY, self._device)
-        self._stream: RowStream | None = None
-        self._stepper: Stepper | None = None
-        self._own: dict[str, tuple[Tensor, Tensor]] = {}
+        n = settings.flight_recorder
+        self._flight = FlightRecorder(n, writer) if n else None
+        self._measurement: Measurement | None = None
+        self._resumed: dict[str, Any] = {}
         self._row_is_done = True
         self._attempt: Any = None
         self._began = self._sent = time.perf_counter()
@@ -65,7 +69,7 @@ class Watcher:
     def _attach(self, grad_scaler: Any) -> None:
         self._signals = Signals(
             self._layers, self._backend.add_output, self._on_forward,
-            device=self._device, is_measuring="signals" in self._groups,
+            device=self._device, is_measuring="signals" in self._settings.groups,
         )  # fmt: skip
         self._clip = ClipWatch(self._is_ours)
         self._scaler = ScalerWatch(grad_scaler, self._before_scaler, self._after_scaler)
@@ -99,6 +103,7 @@ class Watcher:
             self.open_row()
         self._training.set(name, value)
         if name == "loss":
+            self._training.set("_has_loss", 1.0)
             self.last_loss = value.detach() if isinstance(value, Tensor) else value
 
     @property
@@ -107,15 +112,15 @@ class Watcher:
         return self.step if self._row_is_done else self.step - 1
 
     @property
-    def is_recording(self) -> bool:
+    def is_measured(self) -> bool:
         """Whether statistics of the present step are taken."""
-        return not self.is_paused and self._cadence(self.step)
+        return self._flight is not None or self._settings.cadence(self.step)
 
     def _on_forward(self) -> bool:
         if self.is_paused:
             return False
         self.open_row()
-        return self.is_recording
+        return self.is_measured
 
     # -- the step -----------------------------------------------------------------------------
 
@@ -131,7 +136,7 @@ class Watcher:
     def _after_scaler(self, optimizer: Any) -> None:
         if self._attempt is optimizer:  # no hook came: the scaler skipped the step
             began = time.perf_counter()
-            self._measure_before(optimizer, None)
+            self._measure_gradients(optimizer, None)
             self._training.set("is_skipped", True)
             self._end_step(began)
 
@@ -141,13 +146,10 @@ class Watcher:
         began = time.perf_counter()
         self.open_row()
         self._attempt = optimizer
-        if _has_closure(args, kwargs):
-            self._prepare(optimizer)
-            assert self._stepper is not None
-            if self.is_recording:
-                self._stepper.before_step(optimizer)
-        else:
-            self._measure_before(optimizer, getattr(optimizer, "grad_scale", None))
+        if not _has_closure(args, kwargs):
+            self._measure_gradients(optimizer, getattr(optimizer, "grad_scale", None))
+        elif self.is_measured:
+            self._prepare(optimizer).stepper.before_step(optimizer)
         self.seconds += time.perf_counter() - began
 
     def _after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
@@ -155,33 +157,30 @@ class Watcher:
             return
         began = time.perf_counter()
         if _has_closure(args, kwargs):
-            self._measure_before(optimizer, None, is_after=True)
+            self._measure_gradients(optimizer, None, is_after=True)
         found_inf = getattr(optimizer, "found_inf", None)
         self._training.set("is_skipped", 0.0 if found_inf is None else found_inf)
-        assert self._stepper is not None
-        if self._row is not None:
-            self._stepper.after_step(optimizer, self._row)
+        assert self._measurement is not None
+        self._measurement.after_step(optimizer)
         self._end_step(began)
 
-    def _measure_before(
+    def _measure_gradients(
         self, optimizer: Any, grad_scale: Tensor | None, *, is_after: bool = False
     ) -> None:
-        self._prepare(optimizer)
-        assert self._stepper is not None and self._stream is not None
-        self._row = self._stream.open_param_row(self.step) if self.is_recording else None
-        self._stepper.gradients(optimizer, self._row, is_after=is_after)
-        self._stepper.update_own(grad_scale, getattr(optimizer, "found_inf", None))
+        measurement = self._prepare(optimizer)
+        measurement.gradients(optimizer, self.step, is_measured=self.is_measured, is_after=is_after)
+        measurement.stepper.update_own(grad_scale, getattr(optimizer, "found_inf", None))
         if grad_scale is not None:
             self._training.set("_grad_scale", grad_scale)
 
     def _end_step(self, began: float) -> None:
         """Complete the row of the step with what is known only now."""
-        assert self._stream is not None
+        assert self._measurement is not None
         sums, n_microbatches, batch_size = self._signals.take()
-        if self.is_recording and "signals" in self._groups and n_microbatches:
-            self._stream.add_layer_row(self.step, sums)
         if n_microbatches:
             self._training.set("n_microbatches", n_microbatches)
+            if self.is_measured and "signals" in self._settings.groups:
+                self._measurement.add_signals(self.step, sums)
         if batch_size:
             self._training.set("batch_size", batch_size)
         coefficient = self._clip.take()
@@ -194,7 +193,6 @@ class Watcher:
         self.seconds += spent
         self._training.set("record_time", spent)
         self._attempt = None
-        self._row = None
         self._row_is_done = True
 
     def _log_groups(self) -> None:
@@ -208,7 +206,7 @@ class Watcher:
             for group in optimizer.param_groups:
                 values = hyperparameters(optimizer, group)
                 corrected = has_bias_correction(optimizer, group)
-                if self._keeps_own and math.isnan(values["beta2"]):
+                if self._settings.keeps_own and math.isnan(values["beta2"]):
                     values["beta2"], corrected = OWN_BETA2, True
                 for name in HYPERPARAMETERS:
                     columns[name].append(values[name])
@@ -219,60 +217,93 @@ class Watcher:
 
     # -- the table ----------------------------------------------------------------------------
 
-    def _prepare(self, optimizer: Any) -> None:
+    def _prepare(self, optimizer: Any) -> Measurement:
         """Fix the table at the first step; make it anew when unseen parameters turn up."""
-        if self._stepper is None:
+        if self._measurement is None:
             self._signals.stop_learning()
-            self._make_table()
-        elif self._stepper.table.has_news(optimizer):
+            self._measurement = self._make_measurement()
+            self._apply_resumed()
+        elif self._measurement.table.has_news(optimizer):
             self.flush(keep_open=True)
             self._layers.extend()
-            self._make_table()
+            self._measurement.close()
+            self._measurement = self._make_measurement()
+        return self._measurement
 
-    def _make_table(self) -> None:
+    def _make_measurement(self) -> Measurement:
         sums, *counts = self._signals.take()
-        old = dict(self._signals.index)
+        rows = dict(self._signals.index)
         self._layers.arrange()
-        table = ParamTable(self._layers, self._optimizers, self._is_selected)
-        self._writer.set_axis("param", table.param_axis())
-        if "signals" in self._groups:
-            self._writer.set_axis("layer", table.layer_axis())
-        self._writer.set_axis("param_group", {"param_group": list(range(table.n_groups))})
-        self._signals.reindex([x.module for x in table.layers])
-        self._signals.put_back(old, sums, *counts)
-        if self._stepper is not None:
-            self._own = self._stepper.own
-        self._stepper = Stepper(table, self._backend, self._groups, keeps_own=self._keeps_own)
-        self._stepper.own = self._own
-        self._stream = RowStream(
-            self._writer, table, self._groups, device=self._device, training=self._training,
-            first_nonfinite=self._stream.first_nonfinite if self._stream else None,
+        measurement = Measurement(
+            self._layers, self._optimizers, settings=self._settings, writer=self._writer,
+            backend=self._backend, training=self._training, flight=self._flight,
+            device=self._device, before=self._measurement,
         )  # fmt: skip
+        self._signals.reindex([layer.module for layer in measurement.table.layers])
+        self._signals.put_back(rows, sums, *counts)
+        return measurement
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Step, recorded rows and own second moments, to go on from after a restart."""
+        measurement = self._measurement
+        own = measurement.stepper.own if measurement else {}
+        return {
+            "step": self.n_finished,
+            "n_recorded": measurement.n_recorded if measurement else 0,
+            "own": {name: (v.clone(), step.clone()) for name, (v, step) in own.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.step = int(state["step"])
+        self._resumed = dict(state)
+        if self._measurement is not None:
+            self._apply_resumed()
+
+    def _apply_resumed(self) -> None:
+        if self._resumed and self._measurement is not None:
+            own = self._resumed["own"].items()
+            self._measurement.n_recorded = self._resumed["n_recorded"]
+            self._measurement.stepper.own = {
+                name: (v.to(self._device, copy=True), step.to(self._device, copy=True))
+                for name, (v, step) in own
+            }
+            self._resumed = {}
 
     # -- out ----------------------------------------------------------------------------------
 
     @property
     def first_nonfinite(self) -> tuple[int, str] | None:
         """Step and layer of the first non-finite gradient that has arrived."""
-        return self._stream.first_nonfinite if self._stream else None
+        return self._measurement.stream.first_nonfinite if self._measurement else None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that recording holds on the device."""
+        if self._measurement is None:
+            return 0
+        return self._measurement.stepper.nbytes + self._measurement.stream.nbytes
 
     def _send_if_due(self) -> None:
         now = time.perf_counter()
-        if self._stream is None:
+        if self._measurement is None:
             return
-        if self._training.is_full or self._stream.is_full or now - self._sent > SEND_SECONDS:
-            self._stream.send(len(self._training), self.step)
+        stream = self._measurement.stream
+        if self._training.is_full or stream.is_full or now - self._sent > SEND_SECONDS:
+            stream.send(len(self._training), self.step)
             self._sent = now
-        self._stream.drain()
+        stream.drain()
 
     def flush(self, *, keep_open: bool = False) -> None:
         """Bring every finished row to the writer, waiting for the device."""
-        if self._stream is None:
+        if self._measurement is None:
             return
         is_open = not self._row_is_done or keep_open
-        n = len(self._training) - is_open
-        self._stream.send(n, self.step - is_open)
-        self._stream.drain(wait=True)
+        stream = self._measurement.stream
+        stream.send(len(self._training) - is_open, self.step - is_open)
+        stream.drain(wait=True)
 
     def close(self) -> None:
         """Remove every hook and hand over what is left."""
@@ -286,6 +317,8 @@ class Watcher:
             self.step -= 1
             self._row_is_done = True
         self.flush()
+        if self._measurement is not None:
+            self._measurement.close()
 
 
 def _has_closure(args: tuple, kwargs: dict) -> bool:

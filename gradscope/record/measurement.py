@@ -1,0 +1,135 @@
+"""All that depends on the table of parameters: what is measured of a step, and where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradscope import schema
+from gradscope.record.backends import Backend
+from gradscope.record.cadence import Cadence
+from gradscope.record.finisher import Finisher
+from gradscope.record.flight import FlightRecorder
+from gradscope.record.layers import LayerTable
+from gradscope.record.measures import LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
+from gradscope.record.microbatches import MicroBatches
+from gradscope.record.params import ParamTable
+from gradscope.record.rows import CAPACITY, RowStream, Shapes
+from gradscope.record.stepper import Stepper
+from gradscope.record.training import TrainingRows
+from gradscope.store.writer import RecordingWriter
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is recorded; the fields are arguments of `gradscope.record.recorder.Recorder`."""
+
+    cadence: Cadence
+    groups: frozenset[str]
+    is_selected: Callable[[str], bool]
+    histogram_every: int
+    flight_recorder: int
+    keeps_own: bool
+
+
+class Measurement:
+    """Measures steps for one table of parameters; a new one takes over when the model changes.
+
+    Parameters
+    ----------
+    layers : LayerTable
+        Already arranged.
+    optimizers : mapping of str to Optimizer
+    settings, writer, backend, training, flight
+        Of the whole recording.
+    before : Measurement, optional
+        The one whose place this takes: own moments go on.
+    """
+
+    def __init__(
+        self, layers: LayerTable, optimizers: Mapping[str, torch.optim.Optimizer], *,
+        settings: Settings, writer: RecordingWriter, backend: Backend, training: TrainingRows,
+        flight: FlightRecorder | None, device: torch.device, before: Measurement | None,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        groups = settings.groups
+        self.table = ParamTable(layers, optimizers, settings.is_selected)
+        self._write_axes(writer)
+        self.stepper = Stepper(self.table, backend, groups, keeps_own=settings.keeps_own)
+        self.n_recorded: int = before.n_recorded if before else 0
+        if before:
+            self.stepper.own = before.stepper.own
+        self._rows: dict[str, Tensor] = {}
+        self._microbatches = (
+            MicroBatches(self.table, backend.add_output, device) if "noise" in groups else None
+        )
+        self.stream: RowStream = RowStream(
+            writer, Finisher(self.table, groups), training, flight, shapes=self._shapes(),
+            cadence=settings.cadence, device=device,
+            first_nonfinite=before.stream.first_nonfinite if before else None,
+        )  # fmt: skip
+
+    def _shapes(self) -> Shapes:
+        n, groups = len(self.table.params), self._settings.groups
+        shapes = {
+            "params": (CAPACITY, (n, len(PARAM_SUMS))),
+            "layers": (CAPACITY, (len(self.table.layers), len(LAYER_SUMS))),
+        }
+        if "histograms" in groups:
+            every = min(self._settings.histogram_every, CAPACITY)
+            shapes["histograms"] = (-(-CAPACITY // every), (n, MOMENT_OCTAVES.stop))
+        if "sketches" in groups:
+            shapes["sketches"] = (CAPACITY, (n, schema.N_SKETCHES))
+        if "noise" in groups:
+            shapes["noise"] = (CAPACITY, (n, 2))
+        return shapes
+
+    def _write_axes(self, writer: RecordingWriter) -> None:
+        groups = self._settings.groups
+        writer.set_axis("param", self.table.param_axis())
+        writer.set_axis("param_group", {"param_group": range(self.table.n_groups)})
+        if "signals" in groups:
+            writer.set_axis("layer", self.table.layer_axis())
+        if "histograms" in groups:
+            for name, (first, last) in (("grad_bin", schema.GRAD_BIN_RANGE),
+                                        ("moment_bin", schema.MOMENT_BIN_RANGE)):  # fmt: skip
+                writer.set_axis(name, {name: range(first, last + 1)})
+        if "sketches" in groups:
+            writer.set_axis("sketch", {"sketch": range(schema.N_SKETCHES)})
+
+    def gradients(
+        self, optimizer: Any, step: int, *, is_measured: bool, is_after: bool = False
+    ) -> None:
+        """Measure the gradients of a step, if it is one that is measured."""
+        self._rows = self._open_rows(step) if is_measured else {}
+        added = self._microbatches.take() if self._microbatches else None
+        if added is not None and "noise" in self._rows:
+            self._rows["noise"][:, 0] = added
+        self.stepper.gradients(optimizer, self._rows, is_after=is_after)
+
+    def _open_rows(self, step: int) -> dict[str, Tensor]:
+        is_recorded = self._settings.cadence(step)
+        has_histogram = is_recorded and self.n_recorded % self._settings.histogram_every == 0
+        self.n_recorded += is_recorded
+        kinds = [
+            k for k in self._shapes() if k != "layers" and (k != "histograms" or has_histogram)
+        ]
+        return {kind: self.stream.open_row(kind, step) for kind in kinds}
+
+    def after_step(self, optimizer: Any) -> None:
+        """Measure what the step did."""
+        self.stepper.after_step(optimizer, self._rows)
+        self._rows = {}
+
+    def add_signals(self, step: int, sums: Tensor) -> None:
+        """Add the sums of a step's outputs and output gradients (layer, len(LAYER_SUMS))."""
+        self.stream.open_row("layers", step).copy_(sums)
+
+    def close(self) -> None:
+        """Remove the hooks on the parameters."""
+        if self._microbatches:
+            self._microbatches.close()
