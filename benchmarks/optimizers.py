@@ -123,6 +123,8 @@ def main() -> None:
         f"torch {torch.__version__}; median of {arguments.rounds}; "
         f"load of the machine before: {load:.1f}."
     )
+    if load > 0.5:
+        note += " **The machine was busy: these numbers are provisional.**"
     table = report(seconds, note)
     print(table)
     RESULTS.mkdir(exist_ok=True)
