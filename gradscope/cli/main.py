@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from gradscope import __version__
 from gradscope.errors import GradscopeError
 
-COMMANDS = ("record", "sweep", "plot", "info")
+COMMANDS = ("record", "sweep", "plot", "info", "tail", "validate", "repair", "export")
 
 
 def build_parser() -> argparse.ArgumentParser:

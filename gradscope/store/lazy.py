@@ -153,7 +153,9 @@ class StoredArray(RecordedArray):
 
     def read(self, index: tuple[Places, ...]) -> np.ndarray:
         """Read a block, missing as NaN."""
-        block = self._source.read(self._group, self._variable, index)
+        # Places, not slices: a run that goes on has more rows by now.
+        places = tuple(np.arange(n)[i] for i, n in zip(index, self.shape, strict=True))
+        block = self._source.read(self._group, self._variable, places)
         if block.dtype.kind == "f":
             return block
         decoded = block.astype(self.dtype)

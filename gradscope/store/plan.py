@@ -75,9 +75,16 @@ def plan(files: Sequence[FileContents], resume_step: int | None = None) -> Plan:
         Segments in order, or the one finished file.
     resume_step : int, optional
         Rows beyond it are void in all of them.
+
+    Raises
+    ------
+    RecordingError
+        If files belong to different runs.
     """
     attrs: dict[str, Any] = {}
     for file in files:
+        if file.attrs.get("created_at") != files[0].attrs.get("created_at"):
+            raise RecordingError(f"{file.path} belongs to another run than {files[0].path}")
         attrs |= file.attrs
     limits = _resume_limits(files, resume_step)
     names = dict.fromkeys(name for name in _ordered(files))

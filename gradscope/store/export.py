@@ -1,0 +1,152 @@
+"""A recording in other people's formats. The recording itself is only read."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gradscope import schema
+from gradscope.errors import RecordingExistsError, UsageError, unknown
+from gradscope.store.reader import open_recording
+
+_ROWS = 512
+
+
+def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str) -> Path:
+    """Write a recording, derived variables included, in another format.
+
+    Parameters
+    ----------
+    path : path-like
+        The recording, finished or not.
+    target : path-like
+        A new file (netcdf) or folder (zarr, csv, tensorboard).
+    to : {"netcdf", "zarr", "csv", "tensorboard"}
+
+    Raises
+    ------
+    RecordingExistsError
+        If ``target`` exists.
+    UsageError
+        If the format is unknown or its package is not installed.
+    """
+    if to not in FORMATS:
+        raise UsageError(unknown("format", to, FORMATS))
+    goal = Path(target)
+    if goal.exists():
+        raise RecordingExistsError(f"{goal} exists; choose another name")
+    needed = {"zarr": "zarr", "tensorboard": "tensorboard"}.get(to)
+    if needed is not None:
+        _need(needed)
+    tree = open_recording(path)
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        FORMATS[to](tree, goal)
+    finally:
+        tree.close()
+    return goal
+
+
+def _need(package: str) -> None:
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise UsageError(
+            f"export to {package} needs the package {package}: pip install {package}"
+        ) from error
+
+
+def _to_netcdf(tree: xr.DataTree, target: Path) -> None:
+    tree.to_netcdf(target, engine="h5netcdf")
+
+
+def _to_zarr(tree: xr.DataTree, target: Path) -> None:
+    plain = tree.map_over_datasets(lambda dataset: dataset.drop_encoding())
+    plain.to_zarr(target, consolidated=False)
+
+
+def _to_csv(tree: xr.DataTree, target: Path) -> None:
+    """One table a group, one line a label; a second where variables have other dimensions."""
+    target.mkdir()
+    for node in tree.subtree:
+        dataset = node.to_dataset(inherit=False)
+        usual = schema.GROUPS[node.name].dims if node.name in schema.GROUPS else ()
+        for dims, names in _by_dims(dataset).items():
+            stem = node.path.strip("/").replace("/", ".")
+            more = "" if dims == usual else "".join(f".{dim}" for dim in dims[1:])
+            _write_table(dataset[names], dims, target / f"{stem}{more}.csv")
+
+
+def _by_dims(dataset: xr.Dataset) -> dict[tuple[str, ...], list[str]]:
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, values in dataset.data_vars.items():
+        found.setdefault(tuple(map(str, values.dims)), []).append(str(name))
+    return found
+
+
+def _write_table(dataset: xr.Dataset, dims: tuple[str, ...], file: Path) -> None:
+    plain = dataset.drop_vars([name for name in dataset.coords if name not in dims])
+    for start in range(0, dataset.sizes[dims[0]], _ROWS):
+        rows = plain.isel({dims[0]: slice(start, start + _ROWS)})
+        frame = rows.to_dataframe(dim_order=list(dims)).reset_index()
+        frame.to_csv(file, mode="a", header=start == 0, index=False)
+
+
+def _to_tensorboard(tree: xr.DataTree, target: Path) -> None:
+    """Scalars only: one tag a variable and parameter, ``gradients/grad_norm/features.0.weight``."""
+    event = importlib.import_module("tensorboard.compat.proto.event_pb2")
+    summary = importlib.import_module("tensorboard.compat.proto.summary_pb2")
+    files = importlib.import_module("tensorboard.summary.writer.event_file_writer")
+    writer = files.EventFileWriter(str(target))
+    try:
+        for tag, step, time, value in _scalars(tree):
+            point = summary.Summary.Value(tag=tag, simple_value=value)
+            row = event.Event(step=step, wall_time=time, summary=summary.Summary(value=[point]))
+            writer.add_event(row)
+    finally:
+        writer.close()
+
+
+def _scalars(tree: xr.DataTree) -> Iterator[tuple[str, int, float, float]]:
+    """Every number that is there: tag, step, seconds since 1970, value."""
+    times = _times(tree)
+    for node in tree.subtree:
+        dataset = node.to_dataset(inherit=False)
+        for name, values in dataset.data_vars.items():
+            if values.dims[:1] != ("step",) or values.ndim > 2:
+                continue
+            steps, table = values["step"].values, values.values.reshape(len(values), -1)
+            labels = [""] if values.ndim == 1 else [f"/{x}" for x in values[values.dims[1]].values]
+            clock = times(steps)
+            for column, label in enumerate(labels):
+                for row in np.flatnonzero(~np.isnan(table[:, column])):
+                    tag = f"{node.path.strip('/')}/{name}{label}"
+                    yield tag, int(steps[row]), float(clock[row]), float(table[row, column])
+
+
+def _times(tree: xr.DataTree) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what turns steps into seconds since 1970."""
+    try:
+        start = datetime.fromisoformat(str(tree.attrs.get("created_at"))).timestamp()
+    except ValueError:
+        start = 0.0
+    training = tree["training"].to_dataset() if "training" in tree.children else xr.Dataset()
+    if "wall_time" not in training or not training.sizes["step"]:
+        return lambda steps: np.full(len(steps), start)
+    at, seconds = training["step"].values, np.nan_to_num(training["wall_time"].values)
+    return lambda steps: start + np.interp(steps, at, seconds)
+
+
+FORMATS: dict[str, Callable[[xr.DataTree, Path], Any]] = {
+    "netcdf": _to_netcdf,
+    "zarr": _to_zarr,
+    "csv": _to_csv,
+    "tensorboard": _to_tensorboard,
+}
