@@ -63,10 +63,11 @@ class Normalise:
     std: Tensor
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return normalised images (batch, channels, height, width)."""
+        """Return normalised images (batch, channels, height, width), channels last in memory."""
         scale = (1 / (255 * self.std)).to(images.device)[:, None, None]
         shift = (-self.mean / self.std).to(images.device)[:, None, None]
-        return torch.addcmul(shift, images.float(), scale)
+        pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        return torch.addcmul(shift, pixels, scale)
 
 
 class TrainingStream:
