@@ -159,28 +159,30 @@ def test_help_names_every_option(record):
     assert "[SCRIPT [ARGS ...]]" in out
 
 
-def start_run(folder):
+@pytest.fixture
+def long_run(tmp_path):
+    """A run in a process of its own that has begun to train and would take an hour."""
     program = (
         "import sys\nfrom gradscope.cli import main\nmain.COMMANDS = ('record',)\n"
         "sys.exit(main.main(sys.argv[1:]))"
     )
     options = [*TINY[:-2], "--steps", "100000", "--out", "run.h5"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program, "record", *options],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    for line in process.stderr:
-        if line.startswith("epoch"):
-            return process
-    raise AssertionError("the run did not start")
+    ) as process:  # fmt: skip
+        try:
+            assert any(line.startswith("epoch") for line in process.stderr)
+            yield process
+        finally:
+            process.kill()
 
 
-def test_ctrl_c_closes_the_recording(tmp_path):
-    process = start_run(tmp_path)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+def test_ctrl_c_closes_the_recording(tmp_path, long_run):
+    long_run.send_signal(signal.SIGINT)
+    out, err = long_run.communicate(timeout=60)
+    assert long_run.returncode == 130
     assert "Ctrl-C again quits at once" in err
     assert "interrupted at step" in out
     recording = open_recording(tmp_path / "run.h5")

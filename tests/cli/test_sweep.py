@@ -147,7 +147,7 @@ def test_a_sweep_survives_the_death_of_a_worker_and_its_own(tmp_path):
         assert "20 runs in runs/spec, 0 failed" in out
         assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in done.items())
     finally:
-        for process in processes:
+        for process in reversed(processes):
             process.kill()
             process.communicate()
     index = json.loads((tmp_path / "runs/spec/index.json").read_text())
