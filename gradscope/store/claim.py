@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gradscope.errors import RecordingExistsError
+from gradscope.store.contents import read_contents
 from gradscope.store.locks import WriterLock
 from gradscope.store.segments import (
     LOCK_NAME,
@@ -35,6 +37,14 @@ def claim(path: Path, if_exists: str) -> WriterLock:
         lock.release()
         raise
     return lock
+
+
+def inherited(path: Path) -> dict[str, Any]:
+    """Return the root attributes of what is resumed; none where nothing stands there."""
+    attrs: dict[str, Any] = {}
+    for segment in list_segments(part_folder(path)):
+        attrs |= read_contents(segment.path, groups=()).attrs
+    return attrs
 
 
 def _clear(path: Path, folder: Path, if_exists: str) -> None:

@@ -19,11 +19,12 @@ import numpy as np
 from gradscope import __version__, schema
 from gradscope.errors import unknown
 from gradscope.store import layout
-from gradscope.store.claim import claim
+from gradscope.store.claim import claim, inherited
 from gradscope.store.layout import Axis
-from gradscope.store.segments import finished_path, list_segments, part_folder
+from gradscope.store.segments import finished_path, part_folder
 from gradscope.store.worker import Worker
 
+_BEGUN = {"status": "running", "is_complete": 0, "schema_version": schema.SCHEMA_VERSION}
 _LOGGABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.+@-]*")
 
 
@@ -78,16 +79,21 @@ class RecordingWriter:
                 f"got {flush_seconds} and {flush_rows}"
             )
         self.path = finished_path(path)
+        given = _checked(attrs or {})
         lock = claim(self.path, if_exists)
+        try:
+            before = inherited(self.path)
+        except BaseException:
+            lock.release()
+            raise
         self._axes: dict[str, Axis] = {}
         self._last_rows: dict[str, int] = {}
         self._has_warned = False
         self._worker = Worker(self.path, lock, flush_seconds=flush_seconds, flush_rows=flush_rows)
         self._finalizer = weakref.finalize(self, _close_forgotten, self._worker, os.getpid())
-        is_resumed = if_exists == "resume" and bool(list_segments(part_folder(self.path)))
-        self.set_attrs(**(_birth() if not is_resumed else {}) | _checked(attrs or {}))
-        self.set_attrs(status="running", is_complete=0, schema_version=schema.SCHEMA_VERSION)
-        if is_resumed and resume_step is not None:
+        kept = {"created_at": before["created_at"]} if "created_at" in before else {}
+        self.set_attrs(**{**_birth(), **before, **given, **kept, **_BEGUN})
+        if before and resume_step is not None:
             self.set_attrs(resume_step=int(resume_step))
             self.flush(wait=True)
 
