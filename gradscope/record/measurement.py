@@ -12,12 +12,14 @@ from torch import Tensor
 from gradscope import schema
 from gradscope.record.backends import Backend
 from gradscope.record.cadence import Cadence
+from gradscope.record.distributed import Ranks
 from gradscope.record.finisher import Finisher
 from gradscope.record.flight import FlightRecorder
 from gradscope.record.layers import LayerTable
 from gradscope.record.measures import LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
 from gradscope.record.microbatches import MicroBatches
 from gradscope.record.params import ParamTable
+from gradscope.record.pooling import Pool
 from gradscope.record.rows import CAPACITY, RowStream, Shapes
 from gradscope.record.stepper import Stepper
 from gradscope.record.training import TrainingRows
@@ -44,7 +46,7 @@ class Measurement:
     layers : LayerTable
         Already arranged.
     optimizers : mapping of str to Optimizer
-    settings, writer, backend, training, flight
+    settings, writer, backend, training, flight, ranks
         Of the whole recording.
     before : Measurement, optional
         The one whose place this takes: own moments go on.
@@ -53,13 +55,15 @@ class Measurement:
     def __init__(
         self, layers: LayerTable, optimizers: Mapping[str, torch.optim.Optimizer], *,
         settings: Settings, writer: RecordingWriter, backend: Backend, training: TrainingRows,
-        flight: FlightRecorder | None, device: torch.device, before: Measurement | None,
+        flight: FlightRecorder | None, device: torch.device, ranks: Ranks,
+        before: Measurement | None,
     ) -> None:  # fmt: skip
         self._settings = settings
         groups = settings.groups
         self.table = ParamTable(layers, optimizers, settings.is_selected)
         self._write_axes(writer)
-        self.stepper = Stepper(self.table, backend, groups, keeps_own=settings.keeps_own)
+        self.stepper = Stepper(self.table, backend, groups, keeps_own=settings.keeps_own,
+                               sketch_seed=ranks.rank)  # fmt: skip
         self.n_recorded: int = before.n_recorded if before else 0
         if before:
             self.stepper.own = before.stepper.own
@@ -67,9 +71,11 @@ class Measurement:
         self._microbatches = (
             MicroBatches(self.table, backend.add_output, device) if "noise" in groups else None
         )
+        shapes = self._shapes()
         self.stream: RowStream = RowStream(
-            writer, Finisher(self.table, groups), training, flight, shapes=self._shapes(),
-            cadence=settings.cadence, device=device,
+            writer, Finisher(self.table, groups, grad_divisor=ranks.size), training, flight,
+            shapes=shapes, cadence=settings.cadence, device=device,
+            pool=Pool(ranks, self.table, shapes),
             first_nonfinite=before.stream.first_nonfinite if before else None,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 import types
@@ -18,6 +19,7 @@ from torch import nn
 from gradscope import schema
 from gradscope.errors import UsageError, unknown
 from gradscope.record.cadence import Cadence, make_cadence
+from gradscope.record.distributed import Ranks, open_writer
 from gradscope.record.finish import split_evaluation
 from gradscope.record.layers import as_models, device_of
 from gradscope.record.measurement import Settings
@@ -144,7 +146,6 @@ class Recorder:
         )
         self._detach_others(optimizers)
         name = "-".join(type(m).__name__ for m in models.values())
-        self.path = Path(path) if path is not None else _default_path(name)
         attrs = describe_environment(device_of(models)) | {
             "model_name": name,
             "recorded_groups": " ".join(choose_groups(record)),
@@ -152,9 +153,18 @@ class Recorder:
             "optimizer_name": " ".join(type(o).__name__ for o in optimizers.values()),
             "optimizer_names": " ".join(optimizers).strip(),
         }
-        self._writer = RecordingWriter(self.path, attrs=attrs, if_exists=if_exists)
+        ranks = Ranks()
+        if callable(every):
+            settings = dataclasses.replace(settings, cadence=ranks.decide(settings.cadence))
+        self._writer = open_writer(
+            ranks, Path(path) if path is not None else _default_path(name),
+            lambda path: RecordingWriter(path, attrs=attrs, if_exists=if_exists),
+        )  # fmt: skip
+        self.path = self._writer.path
         self._is_closed = False
-        self._watcher = Watcher(models, optimizers, self._writer, settings, grad_scaler=grad_scaler)
+        self._watcher = Watcher(
+            models, optimizers, self._writer, settings, grad_scaler=grad_scaler, ranks=ranks
+        )
         for item in optimizers.values():
             _attached[item] = self
 

@@ -12,11 +12,15 @@ from gradscope.record.buffer import Pending, RowBuffer
 from gradscope.record.cadence import Cadence
 from gradscope.record.finisher import Finisher, RawRows
 from gradscope.record.flight import FlightRecorder
+from gradscope.record.pooling import Exchange, Pool, Raw, Training
 from gradscope.record.training import PendingTraining, TrainingRows
 from gradscope.store.writer import RecordingWriter
 
 CAPACITY = 64
 """Steps that are kept on the device before they are brought over."""
+
+MAX_BATCHES = 8
+"""Batches that may be under way to the host or between ranks before the training waits."""
 
 Shapes = Mapping[str, tuple[int, tuple[int, ...]]]
 """Kind of row to capacity and shape."""
@@ -26,10 +30,23 @@ Shapes = Mapping[str, tuple[int, tuple[int, ...]]]
 class _Batch:
     training: PendingTraining
     stats: dict[str, Pending]
+    exchange: Exchange | None = None
+
+    @property
+    def is_here(self) -> bool:
+        return self.training.is_ready and all(p.is_ready for p in self.stats.values())
 
     @property
     def is_ready(self) -> bool:
-        return self.training.is_ready and all(p.is_ready for p in self.stats.values())
+        return self.exchange is not None and self.exchange.is_done
+
+    def read(self) -> tuple[Training, Raw]:
+        raw = {
+            kind: RawRows(pending.steps, pending.rows().copy())
+            for kind, pending in self.stats.items()
+            if len(pending.steps)
+        }
+        return self.training.arrays(), raw
 
 
 class RowStream:
@@ -45,18 +62,21 @@ class RowStream:
         buffered and the shape of each.
     cadence : callable
         Which steps are recorded; others are there for the flight recorder only.
+    pool : Pool
+        Makes rows of all ranks of those of one.
     """
 
     def __init__(
         self, writer: RecordingWriter, finisher: Finisher, training: TrainingRows,
         flight: FlightRecorder | None, *, shapes: Shapes, cadence: Cadence, device: torch.device,
-        first_nonfinite: tuple[int, str] | None = None,
+        pool: Pool, first_nonfinite: tuple[int, str] | None = None,
     ) -> None:  # fmt: skip
         self._writer = writer
         self._finisher = finisher
         self._training = training
         self._flight = flight
         self._cadence = cadence
+        self.pool = pool
         self._buffers = {
             kind: RowBuffer(capacity, shape, device) for kind, (capacity, shape) in shapes.items()
         }
@@ -77,9 +97,12 @@ class RowStream:
         """Begin a row of a kind, all missing."""
         return self._buffers[kind].open_row(step)
 
-    def send(self, n_training: int, last_step: int) -> None:
-        """Begin to bring over the first rows of training and all others up to ``last_step``."""
-        if n_training == 0:
+    def send(self, n_training: int, last_step: int, *, is_last: bool = False) -> None:
+        """Begin to bring over the first rows of training and all others up to ``last_step``.
+
+        The last batch goes to the other ranks even if it is empty, so that nobody waits for it.
+        """
+        if n_training == 0 and not is_last:
             return
         taken = {
             kind: buffer.take(sum(s <= last_step for s in buffer.steps))
@@ -89,16 +112,20 @@ class RowStream:
 
     def drain(self, *, wait: bool = False) -> None:
         """Finish what has arrived and hand it to the writer; everything with ``wait``."""
+        for batch in self._batches:
+            if not (wait or batch.is_here):
+                break
+            if batch.exchange is None:
+                batch.exchange = self.pool.start(*batch.read())
+        wait = wait or len(self._batches) > MAX_BATCHES
         while self._batches and (wait or self._batches[0].is_ready):
-            self._write(self._batches.pop(0))
+            exchange = self._batches.pop(0).exchange
+            assert exchange is not None
+            self._write(*exchange.finish())
 
-    def _write(self, batch: _Batch) -> None:
-        training = batch.training.arrays()
-        raw = {
-            kind: RawRows(pending.steps, pending.rows().copy())
-            for kind, pending in batch.stats.items()
-            if len(pending.steps)
-        }
+    def _write(self, training: Training, raw: Raw) -> None:
+        if "step" not in training:
+            return
         self._finisher.prepare(training, raw)
         if self.first_nonfinite is None and "params" in raw:
             self.first_nonfinite = self._finisher.first_nonfinite(training, raw["params"])

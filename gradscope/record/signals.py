@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from gradscope.record.distributed import local
 from gradscope.record.layers import LayerTable, first_tensor
 from gradscope.record.measures import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, OUTPUT_SUMS, combine_outputs
 
@@ -158,7 +159,7 @@ class Signals:
             current.seen.add(row)
         began = time.perf_counter()
         with torch.no_grad():
-            self._add_output(tensor.detach(), current.sums[row])
+            self._add_output(local(tensor.detach()), current.sums[row])
         self._seconds += time.perf_counter() - began
         if tensor.requires_grad:
             tensor.register_hook(functools.partial(self._on_output_grad, row, current))
@@ -166,7 +167,7 @@ class Signals:
     def _on_output_grad(self, row: int, source: _Pass, grad: Tensor) -> None:
         began = time.perf_counter()
         self._commit(source)
-        self._add_output(grad.detach(), self._sums[row, OUTPUT_GRAD])
+        self._add_output(local(grad.detach()), self._sums[row, OUTPUT_GRAD])
         self._seconds += time.perf_counter() - began
 
     def _commit(self, source: _Pass, _grad: Tensor | None = None) -> None:

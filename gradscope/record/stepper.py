@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradscope import schema
 from gradscope.record.backends import Backend
+from gradscope.record.distributed import local
 from gradscope.record.measures import (
     GRAD_OCTAVES,
     MOMENT_OCTAVES,
@@ -38,13 +39,16 @@ class Stepper:
         Names of the recorded groups.
     keeps_own : bool
         Whether to keep a second moment for parameters whose optimizer has none.
+    sketch_seed : int
+        One for each rank, so that sketches of shards add.
     """
 
     def __init__(
-        self, table: ParamTable, backend: Backend, groups: Collection[str], *, keeps_own: bool
-    ) -> None:
+        self, table: ParamTable, backend: Backend, groups: Collection[str], *, keeps_own: bool,
+        sketch_seed: int = 0,
+    ) -> None:  # fmt: skip
         self.table = table
-        self.sketcher = Sketcher()
+        self.sketcher = Sketcher(sketch_seed)
         self._backend = backend
         self._groups = groups
         self._keeps_own = keeps_own
@@ -63,7 +67,7 @@ class Stepper:
         """Copy the parameters that the step will change, when gradients come with a closure."""
         params = self.table.owned(optimizer)
         if params and "updates" in self._groups:
-            torch._foreach_copy_(self._copies_of(params), [p.detach() for p in params])
+            torch._foreach_copy_(self._copies_of(params), [_data(p) for p in params])
 
     def gradients(
         self, optimizer: torch.optim.Optimizer, out: Rows, *, is_after: bool = False
@@ -79,14 +83,14 @@ class Stepper:
             The step was made with a closure; the parameters before it are in the copies.
         """
         rows, params = self.table.active(optimizer)
-        grads = [p.grad.detach() for p in params if p.grad is not None]
+        grads = [_data(p.grad) for p in params if p.grad is not None]
         self._active = rows, params, grads
         if "params" not in out:
             return
         wants_copies = "updates" in self._groups
         with torch.no_grad():
             copies = self._copies_of(params) if wants_copies else []
-            source = copies if is_after and wants_copies else [p.detach() for p in params]
+            source = copies if is_after and wants_copies else [_data(p) for p in params]
             self._backend.gradients(out["params"], rows, grads, source, [] if is_after else copies)
             if "histograms" in out:
                 bins = schema.GRAD_BIN_RANGE
@@ -101,7 +105,7 @@ class Stepper:
         for p in params:
             copy = self._copies.get(id(p))
             if copy is None or copy.dtype != p.dtype or copy.device != p.device:
-                self._copies[id(p)] = torch.empty_like(p, requires_grad=False)
+                self._copies[id(p)] = torch.empty_like(_data(p))
         return [self._copies[id(p)] for p in params]
 
     def update_own(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
@@ -132,7 +136,7 @@ class Stepper:
         rows, params, grads = self._active
         with torch.no_grad():
             if "updates" in self._groups:
-                before, after = self._copies_of(params), [p.detach() for p in params]
+                before, after = self._copies_of(params), [_data(p) for p in params]
                 self._backend.updates(out["params"], rows, before, after, grads)
             if "second_moments" in self._groups or "histograms" in out:
                 self._moments(optimizer, out)
@@ -148,7 +152,8 @@ class Stepper:
             if moments.exp_avg_sq is None:
                 continue
             step = torch.as_tensor(float("nan") if moments.step is None else moments.step)
-            found.append((row, moments.exp_avg_sq, moments.exp_avg, step))
+            exp_avg = None if moments.exp_avg is None else _data(moments.exp_avg)
+            found.append((row, _data(moments.exp_avg_sq), exp_avg, step))
             constants.append(_constants(optimizer, group_of[id(p)], self._is_own(row, moments)))
         if not found:
             return
@@ -177,6 +182,11 @@ class Stepper:
     def _is_own(self, row: int, moments: Moments) -> bool:
         own = self.own.get(self.table.params[row].name)
         return own is not None and moments.exp_avg_sq is own[0]
+
+
+def _data(tensor: Tensor) -> Tensor:
+    """What of a tensor lies here, outside the graph."""
+    return local(tensor.detach())
 
 
 def _constants(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscope.record.backends import choose_backend
+from gradscope.record.distributed import Ranks
 from gradscope.record.flight import FlightRecorder
 from gradscope.record.layers import LayerTable, device_of
 from gradscope.record.measurement import Measurement, Settings
@@ -28,9 +29,6 @@ from gradscope.record.training import TrainingRows
 from gradscope.record.watch import ClipWatch, ScalerWatch
 from gradscope.store.writer import RecordingWriter
 
-SEND_SECONDS = 2.0
-"""Rows leave the buffers at least this often."""
-
 
 class Watcher:
     """Hooks a model and its optimizers, and measures each attempted step.
@@ -41,18 +39,19 @@ class Watcher:
     writer : RecordingWriter
     settings : Settings
     grad_scaler : torch.amp.GradScaler or None
+    ranks : Ranks
     """
 
     def __init__(
         self, models: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer],
-        writer: RecordingWriter, settings: Settings, *, grad_scaler: Any,
+        writer: RecordingWriter, settings: Settings, *, grad_scaler: Any, ranks: Ranks,
     ) -> None:  # fmt: skip
         self.step = 0
         self.seconds = 0.0
         self.is_paused = False
         self.last_loss: Any = 0.0
         self._models, self._optimizers, self._writer = dict(models), dict(optimizers), writer
-        self._settings = settings
+        self._settings, self._ranks = settings, ranks
         self._device = device_of(models)
         self._backend = choose_backend(self._device)
         self._layers = LayerTable(models)
@@ -224,7 +223,7 @@ class Watcher:
             self._measurement = self._make_measurement()
             self._apply_resumed()
         elif self._measurement.table.has_news(optimizer):
-            self.flush(keep_open=True)
+            self._send_all(is_open=True)
             self._layers.extend()
             self._measurement.close()
             self._measurement = self._make_measurement()
@@ -237,8 +236,10 @@ class Watcher:
         measurement = Measurement(
             self._layers, self._optimizers, settings=self._settings, writer=self._writer,
             backend=self._backend, training=self._training, flight=self._flight,
-            device=self._device, before=self._measurement,
+            device=self._device, ranks=self._ranks, before=self._measurement,
         )  # fmt: skip
+        if self._measurement is not None:
+            self._ranks.begin_window(self.step, measurement.stream.pool.capacity)
         self._signals.reindex([layer.module for layer in measurement.table.layers])
         self._signals.put_back(rows, sums, *counts)
         return measurement
@@ -287,23 +288,33 @@ class Watcher:
         return self._measurement.stepper.nbytes + self._measurement.stream.nbytes
 
     def _send_if_due(self) -> None:
-        now = time.perf_counter()
-        if self._measurement is None:
-            return
-        stream = self._measurement.stream
-        if self._training.is_full or stream.is_full or now - self._sent > SEND_SECONDS:
+        stream = self._measurement.stream if self._measurement else None
+        is_due = self._ranks.is_due(self.step + 1, time.perf_counter() - self._sent)
+        if stream and (is_due or self._training.is_full or stream.is_full):
             stream.send(len(self._training), self.step)
-            self._sent = now
-        stream.drain()
+            self._sent = time.perf_counter()
+        if stream:
+            stream.drain()
+        if is_due:
+            self._ranks.begin_window(self.step + 1, stream.pool.capacity if stream else 1)
 
-    def flush(self, *, keep_open: bool = False) -> None:
-        """Bring every finished row to the writer, waiting for the device."""
-        if self._measurement is None:
-            return
-        is_open = not self._row_is_done or keep_open
-        stream = self._measurement.stream
-        stream.send(len(self._training) - is_open, self.step - is_open)
-        stream.drain(wait=True)
+    def flush(self) -> None:
+        """Bring every finished row to the writer, waiting for the device.
+
+        With several ranks: the rows that have been sent, since those of an unfinished window leave
+        on all ranks at once or never.
+        """
+        if not self._ranks.is_alone and self._measurement is not None:
+            self._measurement.stream.drain(wait=True)
+        else:
+            self._send_all(is_open=not self._row_is_done)
+
+    def _send_all(self, *, is_open: bool, is_last: bool = False) -> None:
+        if self._measurement is not None:
+            stream = self._measurement.stream
+            n = len(self._training) - is_open
+            stream.send(n, self.step - is_open, is_last=is_last)
+            stream.drain(wait=True)
 
     def close(self) -> None:
         """Remove every hook and hand over what is left."""
@@ -316,7 +327,8 @@ class Watcher:
             self._training.drop_last()
             self.step -= 1
             self._row_is_done = True
-        self.flush()
+        self._send_all(is_open=False, is_last=not self._ranks.is_alone)
+        self._ranks.close()
         if self._measurement is not None:
             self._measurement.close()
 
