@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ def connect(scheduler: str | None, *, n_workers: int | None) -> Iterator[Client]
         processes=True,
         dashboard_address=None,
         host="127.0.0.1",
+        # What matters of a lost worker stands in its run's report.
+        silence_logs=logging.CRITICAL,
     ) as cluster:
         with Client(cluster) as client:
             yield client
