@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gradscope import schema
 from gradscope.errors import RecordingExistsError
 from gradscope.store.contents import read_contents
 from gradscope.store.locks import WriterLock
@@ -44,7 +45,8 @@ def inherited(path: Path) -> dict[str, Any]:
     attrs: dict[str, Any] = {}
     for segment in list_segments(part_folder(path)):
         attrs |= read_contents(segment.path, groups=()).attrs
-    return attrs
+    known = set(schema.ROOT_ATTRIBUTES) - {"resume_step"}  # that of an earlier resume is done
+    return {name: value for name, value in attrs.items() if name in known}
 
 
 def _clear(path: Path, folder: Path, if_exists: str) -> None:

@@ -133,6 +133,19 @@ def test_resume_drops_rows_beyond_the_checkpoint(tmp_path, is_finished):
     writer._finalizer.detach()
 
 
+def test_resuming_twice_does_not_drop_what_the_first_added(tmp_path):
+    path = tmp_path / "run.h5"
+    for first, resume_step in ((1, None), (5, 4), (8, 7)):
+        writer = new_writer(path, if_exists="resume", resume_step=resume_step)
+        append(writer, np.arange(first, first + 6), float(first))
+        writer.flush(wait=True)
+        writer._worker._lock.release()  # as if it had been killed
+        writer._finalizer.detach()
+    got = norms(path)
+    assert got["step"].values.tolist() == list(range(1, 14))
+    assert got.values[:, 0].tolist() == [1.0] * 4 + [5.0] * 3 + [8.0] * 6
+
+
 def test_what_stands_there_is_not_overwritten_unasked(tmp_path):
     new_writer(tmp_path / "run.h5").close()
     with pytest.raises(RecordingExistsError, match="a recording stands at"):
