@@ -45,6 +45,7 @@ WRITING = {
     "layout",
     "locks",
     "merge",
+    "migrate",
     "plan",
     "rows",
     "segments",

@@ -8,7 +8,7 @@ import xarray as xr
 from gradscope.errors import UsageError
 from gradscope.store import layout
 from gradscope.store.layout import Axis
-from gradscope.store.reader import labels_as_text, places
+from gradscope.store.reader import labels_as_text, places, row_places
 
 STEP_RULES = ("equal", "common", "union")
 
@@ -37,12 +37,7 @@ def align_steps(
         joined = np.intersect1d(joined, row) if rule == "common" else np.union1d(joined, row)
     if not len(joined):
         raise UsageError(f"the runs have no step of /{group} in common")
-    return joined, [None if row is None else _find(joined, row) for row in rows]
-
-
-def _find(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
-    return np.where(rows[at] == wanted, at, -1)
+    return joined, [None if row is None else row_places(joined, row) for row in rows]
 
 
 def _check_equal(

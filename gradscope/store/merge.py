@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _write_group(file: h5py.File, group: GroupPlan, opened: OpenFile) -> None:
         layout.write_axis(target, axis)
     for name, variable in group.variables.items():
         shape = group.shape(name)
-        dataset = layout.create_variable(target, variable, shape)
+        dataset = layout.create_variable(target, replace(variable, name=name), shape)
         layout.write_attributes(dataset, group.attrs.get(name, {}))
         for block in _blocks(shape, dataset):
             dataset[block] = _read(group, name, block, opened)

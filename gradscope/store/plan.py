@@ -21,6 +21,7 @@ from gradscope.errors import RecordingError
 from gradscope.store import layout
 from gradscope.store.contents import FileContents, GroupContents
 from gradscope.store.layout import Axis
+from gradscope.store.migrate import migrate
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,7 @@ def plan(files: Sequence[FileContents], resume_step: int | None = None) -> Plan:
         If files belong to different runs.
     """
     attrs: dict[str, Any] = {}
+    files = [migrate(file) for file in files]
     for file in files:
         if file.attrs.get("created_at") != files[0].attrs.get("created_at"):
             raise RecordingError(f"{file.path} belongs to another run than {files[0].path}")

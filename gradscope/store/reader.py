@@ -149,7 +149,7 @@ def _input(source: Source, own: GroupPlan, name: str) -> RecordedArray | None:
     other = _group_of(source.plan, own.name, name)
     if other is None:
         return None
-    rows = None if np.array_equal(other.rows, own.rows) else places(own.rows, other.rows)
+    rows = None if np.array_equal(other.rows, own.rows) else row_places(own.rows, other.rows)
     if "param" in other.axes:
         mine, theirs = columns["param"], other.axes["param"].labels
     elif "param_group" in columns:
@@ -168,6 +168,12 @@ def _group_of(plan: Plan, group: str, name: str) -> GroupPlan | None:
         if found is not None and name in found.variables:
             return found
     return None
+
+
+def row_places(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Where each wanted step stands among increasing ones; -1 where it does not."""
+    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return np.where(rows[at] == wanted, at, -1)
 
 
 def places(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
