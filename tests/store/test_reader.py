@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from gradscope import schema
 from gradscope.store.reader import latest, open_recording
 from gradscope.store.writer import RecordingWriter
 from tests.helpers import write_recording
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +133,34 @@ def test_says_what_is_wrong_with_a_path(tmp_path):
         open_recording(tmp_path / "run.h5")
     with pytest.raises(IsADirectoryError, match="is a folder"):
         open_recording(tmp_path)
+
+
+def test_another_process_reads_a_run_while_it_is_written(tmp_path):
+    program = (
+        "import time, numpy as np\n"
+        "from gradscope.store.writer import RecordingWriter\n"
+        f"writer = RecordingWriter({str(tmp_path / 'run.h5')!r}, flush_seconds=0.005)\n"
+        "for step in range(1, 401):\n"
+        "    writer.append('training', {'step': [step], 'loss': [step / 8]})\n"
+        "    time.sleep(0.002)\n"
+        "writer.close()\n"
+    )
+    seen, status = [0], "running"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as process:
+        while status == "running":
+            try:
+                tree = open_recording(tmp_path / "run.h5")
+            except FileNotFoundError:
+                assert len(seen) == 1, "it was there and is gone"
+                assert process.poll() in (None, 0)
+                continue
+            if "training" in tree.children:
+                loss = tree["training"]["loss"]
+                np.testing.assert_array_equal(loss, np.arange(1, len(loss) + 1) / 8)
+                seen.append(len(loss))
+            status = tree.attrs["status"]
+            tree.close()
+    assert process.returncode == 0
+    assert seen == sorted(seen)
+    assert seen[-1] == 400
+    assert len(set(seen)) > 3
