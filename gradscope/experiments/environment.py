@@ -35,18 +35,21 @@ def numerics(*, seed: int, deterministic: bool) -> Iterator[None]:
     seed : int
         Of torch's generators on all devices, for weights and dropout.
     deterministic : bool
-        Only algorithms that repeat bit for bit; otherwise the fastest.
+        Only algorithms that repeat bit for bit, with a warning where torch has none; otherwise
+        the fastest.
     """
     cudnn = torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.deterministic
+    before = cudnn.benchmark, cudnn.deterministic
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    was_warning = torch.is_deterministic_algorithms_warn_only_enabled()
     if deterministic:
         # Read by cuBLAS when it starts, hence set before the first CUDA call.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
     cudnn.benchmark, cudnn.deterministic = not deterministic, deterministic
     torch.manual_seed(seed)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        cudnn.benchmark, cudnn.deterministic = before[1:]
+        torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warning)
+        cudnn.benchmark, cudnn.deterministic = before

@@ -101,7 +101,7 @@ def build_experiment(config: Config) -> Experiment:
     n_outputs = _count_outputs(config, len(dataset.classes))
     model = build_model(config, sample_shape=dataset.sample_shape, n_outputs=n_outputs)
     # Convolutions are faster so, also on the CPU; the numbers keep their shapes.
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     train = dataset.train.to(device)
     normalise = _choose_transform(config, dataset, device)
     stream = TrainingStream(

@@ -106,13 +106,12 @@ class ResNet(nn.Module):
                 )
                 channels = wanted
         self.blocks = nn.Sequential(*blocks)
-        self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(channels, n_outputs)
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (batch, n_outputs) of images (batch, channels, height, width)."""
-        return cast(Tensor, self.head(self.pool(self.blocks(self.stem(images))).flatten(1)))
+        return cast(Tensor, self.head(self.blocks(self.stem(images)).mean((2, 3))))
 
 
 def _conv(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Conv2d:

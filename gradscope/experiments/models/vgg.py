@@ -61,13 +61,12 @@ class VGG(nn.Module):
                 in_channels = out_channels
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(in_channels, n_outputs)
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (batch, n_outputs) of images (batch, channels, height, width)."""
-        return cast(Tensor, self.head(self.pool(self.features(images)).flatten(1)))
+        return cast(Tensor, self.head(self.features(images).mean((2, 3))))
 
 
 def _initialise(module: nn.Module) -> None:
