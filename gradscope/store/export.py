@@ -68,8 +68,13 @@ def _to_netcdf(tree: xr.DataTree, target: Path) -> None:
 
 
 def _to_zarr(tree: xr.DataTree, target: Path) -> None:
-    plain = tree.map_over_datasets(lambda dataset: dataset.drop_encoding())
-    plain.to_zarr(target, consolidated=False)
+    tree.map_over_datasets(_for_zarr).to_zarr(target, consolidated=False)
+
+
+def _for_zarr(dataset: xr.Dataset) -> xr.Dataset:
+    """Drop HDF5's encoding; texts of variable length, the kind that Zarr 3 specifies."""
+    texts = {name: c.astype(object) for name, c in dataset.coords.items() if c.dtype.kind == "U"}
+    return dataset.drop_encoding().assign_coords(texts)
 
 
 def _to_csv(tree: xr.DataTree, target: Path) -> None:

@@ -24,7 +24,7 @@ FORMAT = ("v110", "v110")
 
 CHUNK_BYTES = 256 * 1024
 CHUNK_COLUMNS = 16
-LONG_AXIS = 65536
+LONG_AXIS = 1024
 """Rows from which an index is compressed."""
 
 TEXT = h5py.string_dtype("utf-8")

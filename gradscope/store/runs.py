@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import uuid
@@ -79,7 +80,14 @@ def open_runs(
             nodes[f"/{name}"] = align.dataset(along_run)
     if groups is not None and (lacking := set(groups) - set(present)):
         raise RecordingError(f"no run has the group {', '.join(sorted(lacking))}")
-    return xr.DataTree.from_dict(nodes)
+    tree = xr.DataTree.from_dict(nodes)
+    tree.set_close(functools.partial(_close, sources))
+    return tree
+
+
+def _close(sources: list[Source]) -> None:
+    for source in sources:
+        source.close()
 
 
 def find_runs(paths: Paths) -> list[Path]:

@@ -16,7 +16,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gradscope.errors import GradscopeError
 from gradscope.store import layout
 from gradscope.store.layout import Axis
 from gradscope.store.locks import WriterLock
@@ -37,8 +36,6 @@ MAX_MERGE_BYTES = 256 * 1024 * 1024
 """Segments larger than this together stay apart until the end, so that no merge takes long."""
 QUEUE_BYTES = 128 * 1024 * 1024
 """Rows that may wait while the disk is slow; then `append` waits too."""
-
-_FAILURES = (OSError, RuntimeError, MemoryError, ValueError, KeyError, TypeError, GradscopeError)
 
 
 class Worker:
@@ -160,14 +157,14 @@ class Worker:
         if self.error is None and self._dirty_since is not None:
             try:
                 self._write_segment()
-            except _FAILURES as error:
+            except Exception as error:
                 self.error = error
         self._blocks, self._n_rows, self._dirty_since = {}, 0, None
         self._lock.touch()
         if self.error is None and self._may_merge:
             try:
                 self._merge_old()
-            except _FAILURES:  # the rows are safe where they are; the final merge tries again
+            except Exception:  # the rows are safe where they are; the final merge tries again
                 self._may_merge = False
 
     def _write_segment(self) -> None:
@@ -213,7 +210,7 @@ class Worker:
                 attrs = {"is_complete": 1, "resume_step": None}
                 self.bytes_written += merge_files(paths, self.path, attrs=attrs)
                 remove_part(part_folder(self.path))
-            except _FAILURES as error:
+            except Exception as error:
                 self.error = error
         self._lock.release()
         with contextlib.suppress(OSError):
