@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -95,4 +96,20 @@ def choose_backend(device: torch.device) -> Backend:
         except ImportError:  # a Python for which the compiler is not out yet
             return ReferenceBackend()
         return CompiledBackend()
+    if device.type == "cuda":
+        return _cuda_backend(device)
     return ReferenceBackend()
+
+
+def _cuda_backend(device: torch.device) -> Backend:
+    """Return the kernels for a GPU, or the reference where triton is missing or cannot compile."""
+    try:
+        from gradscope.record.cuda import CudaBackend
+    except ImportError:
+        return ReferenceBackend()
+    backend = CudaBackend(device)
+    try:
+        backend.probe()
+    except (RuntimeError, OSError, subprocess.SubprocessError):  # no C compiler, or an old GPU
+        return ReferenceBackend()
+    return backend
