@@ -283,10 +283,11 @@ ROOT_ATTRIBUTES = (
     "torch_version", "python_version", "numpy_version", "cuda_version", "device", "git_commit", "command", "seed",
     "model_name", "dataset_name", "optimizer_name", "optimizer_names", "sample_dims", "config_json",
     "record_bytes", "record_seconds", "first_nonfinite_step", "first_nonfinite_layer", "recorded_groups", "cadence",
-    "resume_step",
+    "resume_step", "world_size", "local_since_step",
 )
 """Attributes of the root group. ``is_complete`` is 1 once the recording was properly closed;
-``resume_step`` stands in a segment only: rows of earlier segments beyond it are void."""
+``resume_step`` stands in a segment only: rows of earlier segments beyond it are void. With several processes: ``world_size`` of them, and ``local_since_step``, the
+first step whose rows are rank 0's own, where the others were lost."""
 # fmt: on
 
 

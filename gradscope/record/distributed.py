@@ -67,11 +67,14 @@ class Ranks:
     rank, size : int
     is_alone : bool
         Whether there is nobody (any more) to exchange rows with.
+    lost_step : int or None
+        First step whose rows are this rank's own, after the others were lost.
     """
 
     def __init__(self) -> None:
         self.rank, self.size = 0, 1
         self.is_alone = True
+        self.lost_step: int | None = None
         self.window = 0
         self._store: Any = None
         self._group: Any = None
@@ -101,11 +104,18 @@ class Ranks:
         """Whether this process writes the file."""
         return self.rank == 0
 
-    def leave(self, reason: str) -> None:
-        """Go on alone, with one warning."""
+    @property
+    def attributes(self) -> dict[str, int]:
+        """Root attributes that say how many ranks there were, and whether they were lost."""
+        lost = {} if self.lost_step is None else {"local_since_step": self.lost_step}
+        return {} if self.size == 1 else {"world_size": self.size, **lost}
+
+    def leave(self, reason: str, step: int | None = None) -> None:
+        """Go on alone from a step on (by default the present window's first), with one warning."""
         if self.is_alone:
             return
         self.is_alone = True
+        self.lost_step = max(self._end - self._length, 1) if step is None else step
         self._group = None
         warnings.warn(
             f"gradscope on rank {self.rank} goes on alone: {reason}. Training is not touched; "

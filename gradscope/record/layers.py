@@ -36,6 +36,16 @@ def strip_wrappers(name: str) -> str:
     return _WRAPPERS.sub("", name).lstrip(".")
 
 
+def class_name(module: nn.Module) -> str:
+    """Name a module's class as its author did, whatever DDP, FSDP or a compiler made of it."""
+    for wrapper in ("_orig_mod", "module"):
+        inner = getattr(module, wrapper, None)
+        if type(module).__module__.startswith("torch.") and isinstance(inner, nn.Module):
+            return class_name(inner)
+    bases = type(module).__bases__  # FSDP2 puts a class of its own in front
+    return bases[1].__name__ if bases[0].__name__ == "FSDPModule" else type(module).__name__
+
+
 def first_tensor(value: object) -> Tensor | None:
     """Find the first floating tensor in a module's output: tensor, tuple, dict or dataclass."""
     if isinstance(value, Tensor):
@@ -95,7 +105,7 @@ class Layer:
     @property
     def layer_type(self) -> str:
         """Name of the module's class."""
-        return type(self.module).__name__
+        return class_name(self.module)
 
 
 @dataclass(frozen=True)

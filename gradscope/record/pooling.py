@@ -65,7 +65,8 @@ class Exchange:
         try:
             self._work.wait()
         except RuntimeError as error:
-            ranks.leave(f"a rank was lost or too late ({str(error).splitlines()[0]})")
+            reason = str(error).splitlines()[0]
+            ranks.leave(f"a rank was lost or too late ({reason})", self._first_step())
             return self._rows
         if ranks.is_writer and self._agrees(ranks):
             bodies = [m.numpy()[len(self._header) :][: len(self._body)] for m in self._all]
@@ -73,13 +74,17 @@ class Exchange:
             ranks.forget(f"plan/{self._window}")
         return self._rows
 
+    def _first_step(self) -> int | None:
+        steps = self._rows[0].get("step", ())
+        return int(steps[0]) if len(steps) else None
+
     def _agrees(self, ranks: Ranks) -> bool:
-        n = len(self._header)
+        n, step = len(self._header), self._first_step()
         for rank, message in enumerate(self._all):
             if n + len(self._body) > len(message):
-                ranks.leave("the model outgrew its messages")
+                ranks.leave("the model outgrew its messages", step)
             elif not np.array_equal(message.numpy()[:n], self._header):
-                ranks.leave(f"rank {rank} recorded other layers or other steps")
+                ranks.leave(f"rank {rank} recorded other layers or other steps", step)
         return not ranks.is_alone
 
 

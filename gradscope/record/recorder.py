@@ -21,7 +21,7 @@ from gradscope.errors import UsageError, unknown
 from gradscope.record.cadence import Cadence, make_cadence
 from gradscope.record.distributed import Ranks, open_writer
 from gradscope.record.finish import split_evaluation
-from gradscope.record.layers import as_models, device_of
+from gradscope.record.layers import as_models, class_name, device_of
 from gradscope.record.measurement import Settings
 from gradscope.record.optimizers import as_optimizers
 from gradscope.record.params import Selector, make_selector
@@ -145,7 +145,7 @@ class Recorder:
             keeps_own=second_moment == "own",
         )
         self._detach_others(optimizers)
-        name = "-".join(type(m).__name__ for m in models.values())
+        name = "-".join(class_name(m) for m in models.values())
         attrs = describe_environment(device_of(models)) | {
             "model_name": name,
             "recorded_groups": " ".join(choose_groups(record)),
@@ -153,7 +153,7 @@ class Recorder:
             "optimizer_name": " ".join(type(o).__name__ for o in optimizers.values()),
             "optimizer_names": " ".join(optimizers).strip(),
         }
-        ranks = Ranks()
+        ranks = self._ranks = Ranks()
         if callable(every):
             settings = dataclasses.replace(settings, cadence=ranks.decide(settings.cadence))
         self._writer = open_writer(
@@ -241,6 +241,21 @@ class Recorder:
         """Go on after `pause`."""
         self._watcher.is_paused = False
 
+    def advance(self) -> None:
+        """Count one replay of a CUDA graph as a step: call it after each ``graph.replay()``.
+
+        The graph must hold a whole step, forward to ``optimizer.step()``, and be captured while
+        the recorder is attached, after some eager warm-up steps (which are recorded as usual).
+        What is logged as a tensor belongs after this call; a ``GradScaler`` inside the graph is
+        not seen.
+
+        Raises
+        ------
+        UsageError
+            If no captured step was seen.
+        """
+        self._watcher.advance()
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint of the training should hold: step and own second moments."""
         return self._watcher.state_dict()
@@ -296,7 +311,7 @@ class Recorder:
             self._writer.set_attrs(
                 first_nonfinite_step=nonfinite[0], first_nonfinite_layer=nonfinite[1]
             )
-        self._writer.set_attrs(record_seconds=self._watcher.seconds)
+        self._writer.set_attrs(record_seconds=self._watcher.seconds, **self._ranks.attributes)
         self._writer.close(status=status)
 
     @property
