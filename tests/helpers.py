@@ -157,7 +157,7 @@ def write_recording(
     from gradscope.store.writer import RecordingWriter
 
     columns, params, layers = synthetic_columns(n_steps, n_layers, steps=steps, seed=seed)
-    attrs = root_attributes(n_steps) | attributes
+    attrs = root_attributes(n_steps) | {"seed": seed} | attributes
     status = attrs.pop("status")
     writer = RecordingWriter(path, attrs=attrs)
     writer.set_axis("param", params)

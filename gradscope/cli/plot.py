@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradscope.errors import UsageError
+
+if TYPE_CHECKING:
+    import xarray
 
 SUMMARY = "draw a recording"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("recording", metavar="RECORDING", help="a .h5 file, finished or running")
+    parser.add_argument(
+        "recordings",
+        metavar="RECORDING",
+        nargs="+",
+        help="a .h5 file, finished or running; several are compared",
+    )
     parser.add_argument(
         "--quantity",
         default="grad_norm",
@@ -26,7 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--kind",
         default="heatmap",
         metavar="KIND",
-        help="heatmap, profile or trajectories (default: heatmap)",
+        help="heatmap, profile, trajectories, histogram, effective-lr, update-ratio, "
+        "curves, alpha, overview or spike (default: heatmap)",
     )
     parser.add_argument(
         "--by",
@@ -54,28 +64,65 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="WIDTH",
         help="column (89 mm), page (183 mm) or a number of mm (default: column)",
     )
+    parser.add_argument(
+        "--alphas",
+        metavar="LIST",
+        default="-0.3,-0.1,0,0.1,0.5",
+        help="exponents for effective-lr, as --alphas=-0.1,0,0.5",
+    )
+    parser.add_argument(
+        "--data",
+        action="store_true",
+        help="also write the plotted numbers beside the figure, as .csv",
+    )
     parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, write, and print the path."""
-    steps = read_steps(arguments.steps)
+    steps, alphas = read_steps(arguments.steps), read_numbers(arguments.alphas)
     path = output_path(arguments)
 
     from gradscope.plots.figure import View, draw_to_file
-    from gradscope.store.reader import open_recording
 
     view = View(
         quantity=arguments.quantity, kind=arguments.kind, by=arguments.by,
-        layers=arguments.layers, steps=steps, step_scale=arguments.step_axis,
+        layers=arguments.layers, steps=steps, step_scale=arguments.step_axis, alphas=alphas,
         width=arguments.width, style=arguments.style)  # fmt: skip
-    tree = open_recording(arguments.recording)
+    data_path = path.with_suffix(".csv") if arguments.data else None
+    tree = open_all(arguments.recordings)
     try:
-        draw_to_file(tree, view, path)
+        draw_to_file(tree, view, path, data_path=data_path)
     finally:
         tree.close()
     print(path)
+    if data_path is not None:
+        print(data_path)
     return 0
+
+
+def open_all(recordings: list[str]) -> xarray.DataTree:
+    """Open one recording, or many as one tree at the steps that all of them have."""
+    from gradscope.store.reader import open_recording
+    from gradscope.store.runs import open_runs
+
+    if len(recordings) == 1 and not set("*?[") & set(recordings[0]):
+        return open_recording(recordings[0])
+    return open_runs(recordings, steps="common")
+
+
+def read_numbers(text: str) -> tuple[float, ...]:
+    """Read numbers between commas.
+
+    Raises
+    ------
+    UsageError
+        If one is no number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--alphas takes numbers between commas; got {text!r}") from None
 
 
 def read_steps(text: str) -> tuple[int | None, int | None]:
@@ -110,8 +157,9 @@ def output_path(arguments: argparse.Namespace) -> Path:
         if not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent}: make it, or choose another --out")
         return path
-    recording = Path(arguments.recording)
-    name = recording.name.removesuffix(".part").removesuffix(".h5")
+    recording = Path(arguments.recordings[0])
+    name = recording.name.removesuffix(".part").removesuffix(".h5").replace("*", "all")
+    name += "-and-others" if len(arguments.recordings) > 1 else ""
     kind = "" if arguments.kind == "heatmap" else f"-{arguments.kind}"
     quantity = "".join(c if c.isalnum() or c == "_" else "-" for c in arguments.quantity)
     return recording.with_name(f"{name}-{quantity}{kind}.png")

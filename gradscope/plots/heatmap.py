@@ -14,7 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from gradscope.plots.labels import fit_label, label_rows, quantity_label, short_names
+from gradscope.plots.labels import fit_label, label_rows, quantity_label, settle, short_names
 from gradscope.plots.rows import row_dim
 from gradscope.plots.scales import Scale, format_values, scale_of
 from gradscope.plots.steps import Columns, format_steps, is_log_spaced, step_columns
@@ -29,7 +29,7 @@ class Heatmap:
 
     ax: Axes
     mesh: QuadMesh
-    colorbar: Colorbar
+    colorbar: Colorbar | None
     columns: Columns
 
 
@@ -40,6 +40,7 @@ def draw_heatmap(
     cax: Axes | None = None,
     scale: Scale | None = None,
     step_scale: str = "auto",
+    has_key: bool = True,
 ) -> Heatmap:
     """Draw a quantity over steps and layers, the input at the bottom.
 
@@ -54,6 +55,8 @@ def draw_heatmap(
         Colours; by default from the values. Give one to several maps to compare them.
     step_scale : {"auto", "linear", "log"}
         ``auto`` takes a log axis where steps were recorded ever more rarely.
+    has_key : bool
+        Whether to draw a colour bar; several maps with one scale need one only.
 
     Returns
     -------
@@ -70,20 +73,28 @@ def draw_heatmap(
     ax.set_xlim(columns.edges[0], columns.edges[-1])
     ax.set_ylabel("layer (input → output)", labelpad=4)
     ax.spines[:].set_visible(False)
+    _stages(ax, data)
+    _legend(ax, columns.values, scale)
+    bar = draw_key(mesh, data, scale, ax=ax, cax=cax) if has_key else None
+    settle(ax)
+    fit_label(ax)
+    label_rows(ax, short_names(data[row_dim(data)].values.astype(str)))
+    return Heatmap(ax, mesh, bar, columns)
+
+
+def draw_key(
+    mesh: QuadMesh, data: xr.DataArray, scale: Scale, *, ax: Axes, cax: Axes | None = None
+) -> Colorbar:
+    """Draw the colour bar of a quantity, with its name, unit and readable ticks."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     bar = figure.colorbar(mesh, cax=cax, ax=None if cax else ax, extend=scale.extend)
     bar.set_label(quantity_label(data))
     format_values(bar.ax.yaxis, scale)
     bar.outline.set_visible(False)
-    _stages(ax, data)
-    _legend(ax, columns.values, scale)
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
+    settle(bar.ax)
     fit_label(bar.ax)
-    fit_label(ax)
-    label_rows(ax, short_names(data[row_dim(data)].values.astype(str)))
-    return Heatmap(ax, mesh, bar, columns)
+    return bar
 
 
 def _mesh(ax: Axes, columns: Columns, scale: Scale) -> QuadMesh:

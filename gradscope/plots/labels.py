@@ -78,6 +78,13 @@ def note_undrawn(ax: Axes, is_undrawn: np.ndarray) -> None:
         ax.text(0.01, 0.02, words, transform=ax.transAxes, fontsize="x-small", color="0.35")
 
 
+def settle(ax: Axes) -> None:
+    """Let the layout of a figure settle, so that sizes can be asked for."""
+    figure = ax.get_figure(root=True)
+    if figure is not None and figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+
+
 def label_rows(ax: Axes, names: Sequence[str]) -> None:
     """Name the rows ``0 … n - 1`` of a y axis as densely as can be read.
 

@@ -8,11 +8,13 @@ import numpy as np
 import xarray as xr
 
 from gradscope import schema
+from gradscope.derived.aggregate import aggregate
+from gradscope.derived.variables import FORMULAS, inputs_of
 from gradscope.errors import UsageError, unknown
 
-BY = ("weight", "param", "layer")
+BY = ("weight", "param", "layer", "stage", "layer_type")
 WEIGHT_KINDS = ("weight", "embedding")
-ROOT_SUM_SQUARE = "root of the sum of squares"
+SELF_SUFFICIENT = ("_norm", "_max", "_rms", "grad_mean", "grad_abs_mean", "grad_zero_fraction")
 
 
 def select_rows(
@@ -31,9 +33,10 @@ def select_rows(
         A recording.
     quantity : str
         A variable with the dimensions (step, param) or (step, layer).
-    by : {"weight", "param", "layer"}
-        ``weight`` keeps the weight of each weight layer, ``param`` every parameter; ``layer``
-        unites the parameters of a layer, ``sqrt(sum_p x_p^2)``, which only norms can.
+    by : {"weight", "param", "layer", "stage", "layer_type"}
+        ``weight`` keeps the weight of each weight layer, ``param`` every parameter; the others
+        unite parameters exactly (`gradscope.derived.aggregate`): of norms, the root of the sum of
+        squares.
     layers : str, optional
         Keep rows whose name has a match of this regular expression.
     steps : (int or None, int or None)
@@ -41,7 +44,7 @@ def select_rows(
 
     Returns
     -------
-    DataArray, dims (step, param) or (step, layer)
+    DataArray, dims (step, param) or (step, layer), behind ``run`` in a tree of many runs
         With the attributes of the variable; missing is NaN, also for counts.
 
     Raises
@@ -52,12 +55,14 @@ def select_rows(
     if by not in BY:
         raise UsageError(unknown("grouping", by, BY))
     data = _quantity(tree, quantity)
+    if by in BY[3:] or (by == "layer" and "param" in data.dims):
+        data = _united(tree, quantity, by)
     data = _between(data, *steps)
     if "param" in data.dims:
         data = _parameters(data, by)
     elif by == "param":
         raise UsageError(f"`{quantity}` belongs to layers, not parameters; use --by layer")
-    elif by == "weight":
+    elif by == "weight" and "layer" in data.dims:
         data = data.isel(layer=_is_weight_layer(tree, data))
     data = _matching(data, layers)
     return data if data.dtype.kind == "f" else data.where(data >= 0)
@@ -69,7 +74,7 @@ def quantities(tree: xr.DataTree) -> list[str]:
         str(name)
         for node in tree.children.values()
         for name, variable in node.data_vars.items()
-        if variable.dims in (("step", "param"), ("step", "layer"))
+        if variable.dims[-2:] in (("step", "param"), ("step", "layer"))
     )
 
 
@@ -107,42 +112,30 @@ def _between(data: xr.DataArray, first: int | None, last: int | None) -> xr.Data
 def _parameters(data: xr.DataArray, by: str) -> xr.DataArray:
     if by == "param":
         return data
-    if by == "weight":
-        is_weight = np.isin(data["kind"].values, WEIGHT_KINDS)
-        if not is_weight.any():
-            raise UsageError("this recording has no weight layers; use --by param")
-        return data.isel(param=is_weight)
-    if data.attrs.get("reduction") != ROOT_SUM_SQUARE:
-        norms = ", ".join(sorted(
-            name for group in schema.GROUPS.values() for name, variable in group.variables.items()
-            if variable.reduction == ROOT_SUM_SQUARE and "param" in variable.dims))  # fmt: skip
+    is_weight = np.isin(data["kind"].values, WEIGHT_KINDS)
+    if not is_weight.any():
+        raise UsageError("this recording has no weight layers; use --by param")
+    return data.isel(param=is_weight)
+
+
+def _united(tree: xr.DataTree, quantity: str, by: str) -> xr.DataArray:
+    """Aggregate exactly over layers, stages or layer types."""
+    group = schema.find(quantity)[0]
+    needed = {quantity, "grad_nonfinite", "output_numel"}
+    needed |= set(inputs_of(quantity)) if quantity in FORMULAS else set()
+    if quantity.endswith(SELF_SUFFICIENT) or quantity in FORMULAS:
+        # Read no more of a long recording than this quantity needs.
+        nodes = {name: node.to_dataset(inherit=False) for name, node in tree.children.items()}
+        kept = {name: data[[key for key in data.data_vars if key in needed]]
+                for name, data in nodes.items()}  # fmt: skip
+        tree = xr.DataTree.from_dict({f"/{name}": data for name, data in kept.items()})
+    united = aggregate(tree, by=by)[group].dataset
+    if quantity not in united.data_vars:
         raise UsageError(
-            f"--by layer adds squares, which only norms can ({norms}); "
-            f"`{data.name}` is a {data.attrs.get('reduction', 'value')}: use --by weight or param"
+            f"`{quantity}` of a {by} does not follow from what is recorded of its parameters; "
+            "use --by weight or --by param"
         )
-    return _root_sum_square(data)
-
-
-def _root_sum_square(data: xr.DataArray) -> xr.DataArray:
-    """Unite the parameters of each layer; missing only where all of them are."""
-    layers = data["layer"].values.astype(str)
-    names, first = np.unique(layers, return_index=True)
-    names, first = names[np.argsort(first)], np.sort(first)
-    values = np.asarray(data.values, dtype=np.float64)
-    united = np.full((values.shape[0], len(names)), np.nan)
-    for column, name in enumerate(names):
-        part = values[:, layers == name]
-        some = ~np.isnan(part).all(axis=1)
-        # Scaled by the largest, so that squares of 1e-30 do not vanish.
-        top = np.nanmax(np.abs(part[some]), axis=1, keepdims=True)
-        scaled = np.divide(part[some], top, out=np.zeros_like(part[some]), where=top > 0)
-        united[some, column] = top[:, 0] * np.sqrt(np.nansum(scaled**2, axis=1))
-    coordinates = {key: ("layer", data[key].values[first])
-                   for key in ("depth", "relative_depth", "stage", "layer_type")
-                   if key in data.coords}  # fmt: skip
-    return xr.DataArray(
-        united, dims=("step", "layer"), name=data.name, attrs=data.attrs,
-        coords={"step": data["step"], "layer": names, **coordinates})  # fmt: skip
+    return united[quantity]
 
 
 def _is_weight_layer(tree: xr.DataTree, data: xr.DataArray) -> np.ndarray:
@@ -172,5 +165,5 @@ def _matching(data: xr.DataArray, layers: str | None) -> xr.DataArray:
 
 
 def row_dim(data: xr.DataArray) -> str:
-    """Return the dimension that is drawn as rows: ``param`` or ``layer``."""
-    return "param" if "param" in data.dims else "layer"
+    """Return the dimension that is drawn as rows: ``param``, ``layer`` or what unites them."""
+    return next(str(dim) for dim in data.dims if dim not in ("run", "step"))

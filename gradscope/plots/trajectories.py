@@ -15,6 +15,7 @@ from gradscope.plots.labels import (
     label_rows,
     note_undrawn,
     quantity_label,
+    settle,
     short_names,
 )
 from gradscope.plots.rows import row_dim
@@ -87,7 +88,5 @@ def _key(cax: Axes, data: xr.DataArray, colors: np.ndarray) -> None:
     cax.set_xticks([])
     cax.spines[:].set_visible(False)
     cax.yaxis.tick_right()
-    figure = cax.get_figure(root=True)
-    if figure is not None and figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
+    settle(cax)
     label_rows(cax, short_names(data[row_dim(data)].values.astype(str)))

@@ -54,7 +54,9 @@ def test_every_kind_and_grouping(recording, tmp_path, kind, by):
         (["--out", "no/such/folder/figure.png"], "there is no folder no/such/folder"),
         (["--style", "poster"], "unknown style 'poster'"),
         (["--width", "3"], "between 40 and 1000 mm"),
-        (["--quantity", "grad_kurtosis", "--by", "layer"], "only norms can"),
+        (["--quantity", "output_rms", "--by", "param"], "belongs to layers, not parameters"),
+        (["--kind", "histogram"], "no `grad_histogram`"),
+        (["--alphas", "x"], "--alphas takes numbers between commas"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(recording, tmp_path, capsys, options, message):

@@ -47,9 +47,20 @@ def test_by_layer_is_missing_only_where_all_is_missing_and_loses_no_small_norm(t
     assert layer[3] == 0
 
 
-def test_by_layer_refuses_what_is_no_norm(tree):
-    with pytest.raises(UsageError, match=r"only norms can .*grad_norm.*ratio of means"):
-        select_rows(tree, "grad_kurtosis", by="layer")
+def test_by_layer_unites_what_follows_exactly(tree):
+    data = select_rows(tree, "grad_abs_max", by="stage")
+    source = tree["gradients/grad_abs_max"]
+    parts = source.isel(param=source["stage"] == 0)
+    np.testing.assert_allclose(data.sel(stage=0), parts.max("param"), rtol=1e-6)
+    ratio = select_rows(tree, "update_ratio", by="layer").sel(layer="features.3")
+    norms = [select_rows(tree, name, by="layer").sel(layer="features.3")
+             for name in ("update_norm", "param_norm")]  # fmt: skip
+    np.testing.assert_allclose(ratio, norms[0] / norms[1], rtol=1e-6)
+
+
+def test_rows_may_be_types_of_layers(tree):
+    data = select_rows(tree, "grad_norm", by="layer_type")
+    assert data["layer_type"].values.tolist() == ["Conv2d", "BatchNorm2d", "Linear"]
 
 
 def test_signals_have_layers_and_default_to_weight_layers(tree):
@@ -80,7 +91,7 @@ def test_missing_counts_are_missing(tree):
         ("grad_nrm", {}, "unknown quantity 'grad_nrm'; did you mean 'grad_norm'"),
         ("loss", {}, "`loss` in /training has no layers"),
         ("noise_scale", {}, "this recording has no `noise_scale`; it has: .*grad_norm"),
-        ("grad_norm", {"by": "stage"}, "unknown grouping 'stage'"),
+        ("grad_norm", {"by": "colour"}, "unknown grouping 'colour'"),
         ("grad_norm", {"layers": "("}, "no regular expression"),
         ("grad_norm", {"layers": "xyz"}, "no row matches 'xyz'; there are: features.0"),
         ("grad_norm", {"steps": (30, 40)}, "no recorded step in 30:40; .* 1 to 20"),
