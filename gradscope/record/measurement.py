@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradscope import schema
+from gradscope.record import graphs
 from gradscope.record.backends import Backend
 from gradscope.record.cadence import Cadence
 from gradscope.record.distributed import Ranks
@@ -59,6 +60,7 @@ class Measurement:
         before: Measurement | None,
     ) -> None:  # fmt: skip
         self._settings = settings
+        self._device = device
         groups = settings.groups
         self.table = ParamTable(layers, optimizers, settings.is_selected)
         self._write_axes(writer)
@@ -68,6 +70,8 @@ class Measurement:
         if before:
             self.stepper.own = before.stepper.own
         self._rows: dict[str, Tensor] = {}
+        self.captured: dict[str, Tensor] = {}
+        """Rows that a captured CUDA graph fills at each replay, by kind."""
         self._microbatches = (
             MicroBatches(self.table, backend.add_output, device) if "noise" in groups else None
         )
@@ -110,21 +114,38 @@ class Measurement:
     def gradients(
         self, optimizer: Any, step: int, *, is_measured: bool, is_after: bool = False
     ) -> None:
-        """Measure the gradients of a step, if it is one that is measured."""
-        self._rows = self._open_rows(step) if is_measured else {}
+        """Measure the gradients of a step, if it is one that is measured or captured."""
+        if graphs.is_capturing():
+            self._rows = self.captured = self._fixed_rows()
+        else:
+            self._rows = self._open_rows(step) if is_measured else {}
         added = self._microbatches.take() if self._microbatches else None
         if added is not None and "noise" in self._rows:
             self._rows["noise"][:, 0] = added
         self.stepper.gradients(optimizer, self._rows, is_after=is_after)
 
+    def _fixed_rows(self) -> dict[str, Tensor]:
+        shapes = {kind: shape for kind, (_, shape) in self._shapes().items() if kind != "layers"}
+        return {
+            kind: torch.full(shape, torch.nan, dtype=torch.float64, device=self._device)
+            for kind, shape in shapes.items()
+        }
+
     def _open_rows(self, step: int) -> dict[str, Tensor]:
+        kinds = self._kinds_of(step) - {"layers"}
+        return {kind: self.stream.open_row(kind, step) for kind in kinds}
+
+    def _kinds_of(self, step: int) -> set[str]:
+        """Kinds of rows that a measured step has; counts the recorded ones."""
         is_recorded = self._settings.cadence(step)
         has_histogram = is_recorded and self.n_recorded % self._settings.histogram_every == 0
         self.n_recorded += is_recorded
-        kinds = [
-            k for k in self._shapes() if k != "layers" and (k != "histograms" or has_histogram)
-        ]
-        return {kind: self.stream.open_row(kind, step) for kind in kinds}
+        return set(self._shapes()) - (set() if has_histogram else {"histograms"})
+
+    def advance(self, step: int) -> None:
+        """Give a step the rows that the replay of a captured graph has filled."""
+        for kind in self._kinds_of(step) & set(self.captured):
+            self.stream.open_row(kind, step).copy_(self.captured[kind])
 
     def after_step(self, optimizer: Any) -> None:
         """Measure what the step did."""
@@ -133,6 +154,9 @@ class Measurement:
 
     def add_signals(self, step: int, sums: Tensor) -> None:
         """Add the sums of a step's outputs and output gradients (layer, len(LAYER_SUMS))."""
+        if graphs.is_capturing():
+            self.captured["layers"] = sums
+            return
         self.stream.open_row("layers", step).copy_(sums)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from gradscope.record import graphs
 from gradscope.record.distributed import local
 from gradscope.record.layers import LayerTable, first_tensor
 from gradscope.record.measures import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, OUTPUT_SUMS, combine_outputs
@@ -129,6 +130,8 @@ class Signals:
         if examples is None:
             examples = next((a for a in args if isinstance(a, Tensor)), None)
         n = examples.shape[0] if examples is not None and examples.ndim else 0
+        if not self._passes and graphs.is_capturing():
+            self._sums.zero_()  # within the graph, so that replays do not add up
         self._passes.append(_Pass(len(self.index), n, self._device))
         self._passes[-1].is_measured = self._on_forward()
 

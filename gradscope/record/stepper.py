@@ -52,6 +52,7 @@ class Stepper:
         self._backend = backend
         self._groups = groups
         self._keeps_own = keeps_own
+        self._constants: tuple[tuple, Tensor] | None = None
         self._copies: dict[int, Tensor] = {}
         self.own: dict[str, tuple[Tensor, Tensor]] = {}
         """Own second moment and its step, by parameter name."""
@@ -159,7 +160,7 @@ class Stepper:
             return
         kept, v, m, steps = (list(column) for column in zip(*found, strict=True))
         step = torch.stack([s.reshape(()).to(out.device, torch.float64) for s in steps])
-        alpha, beta2, eps = torch.tensor(constants, dtype=torch.float64, device=out.device).T
+        alpha, beta2, eps = self._on_device(tuple(constants), out.device).T
         below, above = epsilon_thresholds(alpha, beta2, eps, step)
         self._backend.moments(out, kept, v, m, below, above)
         out[kept, STATE_STEP] = step
@@ -170,6 +171,13 @@ class Stepper:
             row for row, (exponent, *_) in zip(kept, constants, strict=True) if exponent != exponent
         ]
         out[unknown, N_EPSILON] = torch.nan
+
+    def _on_device(self, constants: tuple, device: torch.device) -> Tensor:
+        """Constants of the parameters (param, 3), kept so that no step copies them again."""
+        if self._constants is None or self._constants[0] != constants:
+            values = torch.tensor(constants, dtype=torch.float64).to(device)
+            self._constants = constants, values
+        return self._constants[1]
 
     def _find(self, optimizer: torch.optim.Optimizer, row: int, p: Tensor) -> Moments:
         moments = read_moments(optimizer.state.get(p, {}), p.shape)

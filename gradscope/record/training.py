@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradscope.record import graphs
 from gradscope.record.buffer import Pending, RowBuffer
 
 MAX_TENSORS = 64
@@ -71,6 +72,8 @@ class TrainingRows:
             raise TypeError(f"`{name}` must be one number; got {type(value).__name__}") from None
 
     def _set_on_device(self, name: str, value: Tensor) -> None:
+        if graphs.is_capturing():  # a replay would write into a row of the past
+            return
         if self._on_device is None:
             self._on_device = RowBuffer(self._capacity, (MAX_TENSORS,), value.device)
             for row in self._rows:

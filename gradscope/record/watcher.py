@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradscope.errors import UsageError
+from gradscope.record import graphs
 from gradscope.record.backends import choose_backend
 from gradscope.record.distributed import Ranks
 from gradscope.record.flight import FlightRecorder
@@ -62,6 +64,7 @@ class Watcher:
         self._resumed: dict[str, Any] = {}
         self._row_is_done = True
         self._attempt: Any = None
+        self._captured_optimizer: Any = None
         self._began = self._sent = time.perf_counter()
         self._attach(grad_scaler)
 
@@ -113,7 +116,8 @@ class Watcher:
     @property
     def is_measured(self) -> bool:
         """Whether statistics of the present step are taken."""
-        return self._flight is not None or self._settings.cadence(self.step)
+        always = self._flight is not None or graphs.is_capturing()
+        return always or self._settings.cadence(self.step)
 
     def _on_forward(self) -> bool:
         if self.is_paused:
@@ -161,6 +165,7 @@ class Watcher:
         self._training.set("is_skipped", 0.0 if found_inf is None else found_inf)
         assert self._measurement is not None
         self._measurement.after_step(optimizer)
+        self._captured_optimizer = optimizer
         self._end_step(began)
 
     def _measure_gradients(
@@ -185,6 +190,9 @@ class Watcher:
         coefficient = self._clip.take()
         if coefficient is not None:
             self._training.set("clip_coefficient", coefficient)
+        self._close_row(began)
+
+    def _close_row(self, began: float) -> None:
         self._log_groups()
         now = time.perf_counter()
         self._training.set("wall_time", now - self._began)
@@ -193,6 +201,25 @@ class Watcher:
         self._training.set("record_time", spent)
         self._attempt = None
         self._row_is_done = True
+        if graphs.is_capturing():  # nothing was done yet: the first replay is this step
+            self._training.drop_last()
+            self.step -= 1
+
+    def advance(self) -> None:
+        """Count one replay of a captured graph as a step, and take what it measured."""
+        if self._measurement is None or not self._measurement.captured:
+            raise UsageError(
+                "advance() follows the replay of a CUDA graph that holds a whole step, captured "
+                "while this recorder was attached; no such step was captured"
+            )
+        if self.is_paused:
+            return
+        began = time.perf_counter()
+        self.open_row()
+        if self.is_measured:
+            self._measurement.advance(self.step)
+        self._attempt = self._captured_optimizer
+        self._close_row(began)
 
     def _log_groups(self) -> None:
         """Note the hyper-parameters of every group as used, and which optimizer stepped."""
