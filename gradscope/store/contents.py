@@ -117,22 +117,22 @@ def check_version(attrs: dict[str, Any], path: Path) -> None:
 
 
 def read_attributes(target: Any) -> dict[str, Any]:
-    """Return the attributes of a group or variable that are texts or numbers."""
-    attrs = {}
+    """Return the attributes of a group or variable that are texts or numbers.
+
+    Texts of variable length are left out: they lie in the global heap, which has no checksum.
+    """
+    attrs: dict[str, Any] = {}
     for name in target.attrs:
         if name in ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST") or name.startswith("_"):
             continue
-        if target.attrs.get_id(name).dtype.kind == "O":
-            continue  # in the global heap, which has no checksum
-        value = target.attrs[name]
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, str | int | float) or (
-            isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
-        ):
-            attrs[name] = value
+        attribute = target.attrs.get_id(name)
+        if attribute.dtype.kind not in "iufS" or (attribute.dtype.kind == "S" and attribute.shape):
+            continue
+        value = np.zeros(attribute.shape, attribute.dtype)
+        attribute.read(value)
+        attrs[name] = value if value.shape else value.item()
+        if isinstance(attrs[name], bytes):
+            attrs[name] = attrs[name].decode("utf-8", "replace")
     return attrs
 
 

@@ -34,6 +34,10 @@ FAN_IN = 8
 """Segments of one size that are merged into one: n flushes leave at most 7 log8(n) + 1 files."""
 MAX_MERGE_BYTES = 256 * 1024 * 1024
 """Segments larger than this together stay apart until the end, so that no merge takes long."""
+ALIVE_SECONDS = 15.0
+"""How often a writer without work shows that it is alive."""
+RETRY_FLUSHES = 64
+"""Flushes to wait after a merge failed."""
 QUEUE_BYTES = 128 * 1024 * 1024
 """Rows that may wait while the disk is slow; then `append` waits too."""
 
@@ -61,7 +65,7 @@ class Worker:
         self._n_rows = 0
         self._dirty_since: float | None = None
         self._segments = list_segments(part_folder(path))
-        self._may_merge = True
+        self._next_merge = 0
         self._thread = threading.Thread(target=self._run, name="gradscope-writer", daemon=True)
         self._thread.start()
 
@@ -111,12 +115,13 @@ class Worker:
         """Wait for a message; None when it is time to flush."""
         with self._changed:
             while not self._queue:
-                wait = None
+                wait = ALIVE_SECONDS
                 if self._dirty_since is not None:
                     wait = self._dirty_since + self._flush_seconds - time.monotonic()
                     if wait <= 0:
                         return None
-                self._changed.wait(wait)
+                if not self._changed.wait(min(wait, ALIVE_SECONDS)):
+                    self._lock.touch()
             message = self._queue.popleft()
             self._queued_bytes -= message[1]
             self._changed.notify_all()
@@ -161,11 +166,11 @@ class Worker:
                 self.error = error
         self._blocks, self._n_rows, self._dirty_since = {}, 0, None
         self._lock.touch()
-        if self.error is None and self._may_merge:
+        if self.error is None and self._segments and self._segments[-1].last >= self._next_merge:
             try:
                 self._merge_old()
-            except Exception:  # the rows are safe where they are; the final merge tries again
-                self._may_merge = False
+            except Exception:  # the rows are safe where they are
+                self._next_merge = self._segments[-1].last + RETRY_FLUSHES
 
     def _write_segment(self) -> None:
         number = self._segments[-1].last + 1 if self._segments else 1

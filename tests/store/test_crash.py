@@ -130,7 +130,9 @@ def test_kill_in_the_middle_of_a_merge(tmp_path, moment):
         "finish": "segments.sync_folder = lambda folder: die_if(folder == part.parent)",
         "remove": "pathlib.Path.unlink = lambda self, **k: die_at_third(self)",
     }[moment]
-    program = PROGRAM.partition("for line in sys.stdin")[0] + (
+    # No flush but those asked for, so that it is known which one merges.
+    unhurried = PROGRAM.replace("flush_seconds=0.01", "flush_seconds=60")
+    program = unhurried.partition("for line in sys.stdin")[0] + (
         "import pathlib\n"
         "from gradscope.store import segments\n"
         f"part = pathlib.Path({str(tmp_path / 'run.h5.part')!r})\n"
