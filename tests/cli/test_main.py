@@ -45,7 +45,10 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     )
     command = f"'{sys.executable}' -c \"$PROGRAM\" | head -c 10"
     result = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"], env={"PROGRAM": program, "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        env={"PROGRAM": program, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.stdout == "x" * 10 and result.stderr == "" and result.returncode == 0
