@@ -35,7 +35,7 @@ class Variable:
     """One named array of a recording.
 
     ``dims`` are in storage order; ``dtype`` is NumPy's name; ``bool`` means int8 in the file with
-    the attribute ``dtype = "bool"``; ``str`` means variable-length UTF-8. Missing is NaN for floats
+    the attributes ``flag_values`` and ``flag_meanings``; ``str`` fixed-length UTF-8. Missing is NaN for floats
     and -1 for integers and booleans (attribute ``_FillValue``).
     """
 
