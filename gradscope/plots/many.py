@@ -36,7 +36,7 @@ def heatmaps(tree: xr.DataTree, view: View) -> Picture:
         one = data.isel(run=number)
         one = one.isel(step=~np.isnan(one.values).all(axis=1)) if np.isfinite(one).any() else one
         drawn = draw_heatmap(one, ax=ax, scale=scale, step_scale=view.step_scale, has_key=False)
-        ax.set_title(name)
+        ax.set_title(view.titled(name, n_panels=len(names)))
         if number:
             ax.set_ylabel("")
             ax.tick_params(axis="y", which="both", labelleft=False)

@@ -50,7 +50,7 @@ def _map_panels(
         2, 2, width_ratios=[1, 0.028], height_ratios=[above, rows], squeeze=False)  # fmt: skip
     top = axes[0, 0]
     axes[0, 1].axis("off")
-    top.set_title(run_title(tree))
+    top.set_title(view.titled(run_title(tree)))
     if loss is None:
         top.axis("off")
     else:
@@ -71,7 +71,7 @@ def profile(tree: xr.DataTree, view: View) -> Picture:
     data = read_rows(tree, view)
     figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 90.0 * view.magnification))
     ax = figure.add_subplot()
-    ax.set_title(run_title(tree))
+    ax.set_title(view.titled(run_title(tree)))
     draw_profile(data, ax=ax)
     return Picture(figure, as_table(data), describe(data, "Profile", run_title(tree)))
 
@@ -98,7 +98,7 @@ def update_ratio(tree: xr.DataTree, view: View) -> Picture:
 def _line_panels(tree: xr.DataTree, data: xr.DataArray, view: View) -> tuple[Figure, Axes]:
     figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 110.0 * view.magnification))
     ax, cax = figure.subplots(1, 2, width_ratios=[1, 0.03])
-    ax.set_title(run_title(tree))
+    ax.set_title(view.titled(run_title(tree)))
     draw_trajectories(data, ax=ax, cax=cax, step_scale=view.step_scale)
     return figure, ax
 
@@ -111,8 +111,8 @@ def histogram(tree: xr.DataTree, view: View) -> Picture:
     figure, top, ax, cax = _map_panels(tree, counts, view, rows_mm=45)
     draw_histogram(counts.sum("param"), zeros=zeros.sum("param"), ax=ax, cax=cax)
     _align(top, ax)
-    which = names[0] if len(names) == 1 else f"{len(names)} parameters, {names[0]} to {names[-1]}"
-    top.set_title(f"{run_title(tree)} · {which}")
+    which = names[0] if len(names) == 1 else f"{len(names)} parameters"
+    top.set_title(view.titled(f"{run_title(tree)} · {which}"))
     table = as_table(counts.sum("param"))
     return Picture(figure, table, f"Histogram of gradient magnitudes over steps, of {which}.")
 
@@ -124,7 +124,7 @@ def effective_lr(tree: xr.DataTree, view: View) -> Picture:
     figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 90.0 * view.magnification))
     ax = figure.add_subplot()
     step = int(counts["step"])
-    ax.set_title(f"{run_title(tree)} · step {step:,}")
+    ax.set_title(view.titled(f"{run_title(tree)} · step {step:,}"))
     draw_effective_lr(counts, lr=lr, alphas=view.alphas, ax=ax)
     words = ", ".join(f"{alpha:g}" for alpha in view.alphas)
     return Picture(figure, as_table(counts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,12 @@ class View:
     def magnification(self) -> float:
         """How much larger than in print everything is in this style."""
         return width_mm("column", style=self.style) / width_mm("column")
+
+    def titled(self, title: str, *, n_panels: int = 1) -> str:
+        """Break a title into lines that fit above a panel."""
+        # A letter of 6 pt takes 1.2 mm, and labels and colour bar a quarter of the width.
+        n_letters = int(0.62 * self.width_mm / self.magnification / n_panels)
+        return textwrap.fill(title, max(n_letters, 12))
 
 
 @dataclass(frozen=True)

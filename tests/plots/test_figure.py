@@ -101,6 +101,14 @@ def test_title_says_which_run(tree):
     assert re.fullmatch(r"plain · made-up · SMES · α = −0.1 · seed 0", title)
 
 
+def test_long_titles_break_into_lines(tree):
+    named = tree.copy()
+    named.attrs["model_name"] = "a model with a name that is much longer than a column is wide"
+    figure = plot_recording(named)
+    for text, box in texts_of(figure):
+        assert box.x1 <= figure.bbox.width + 1 and box.y1 <= figure.bbox.height + 1, text
+
+
 def test_mistakes_are_explained(tree):
     with pytest.raises(UsageError, match="unknown kind 'heatmp'; did you mean 'heatmap'"):
         plot_recording(tree, View(kind="heatmp"))

@@ -41,7 +41,8 @@ def test_maps_side_by_side_share_one_colour_scale(paths):
     picture = draw_picture(open_runs(paths[::6]), View(width="page"))
     meshes = [ax.collections[0] for ax in picture.figure.axes[:2]]
     assert len({(mesh.norm.vmin, mesh.norm.vmax) for mesh in meshes}) == 1
-    assert [ax.get_title(loc="left") for ax in picture.figure.axes[:2]] == ["α = −0.1", "α = 0.5"]
+    titles = [ax.get_title(loc="left") for ax in picture.figure.axes[:2]]
+    assert titles == ["α = −0.1, seed = 0", "α = 0.5, seed = 6"]
 
 
 def test_too_many_maps_are_refused(tree):

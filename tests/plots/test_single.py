@@ -51,7 +51,7 @@ def test_effective_lr_has_one_line_an_alpha(tree):
     picture = draw_picture(tree, View(kind="effective-lr", alphas=(-0.1, 0.5)))
     labels = [line.get_label() for line in picture.figure.axes[0].lines]
     assert labels == ["α = −0.1", "α = 0.5"]
-    assert "step 60" in picture.figure.axes[0].get_title(loc="left")
+    assert "step 60" in picture.figure.axes[0].get_title(loc="left").replace("\n", " ")
 
 
 def test_update_ratio_shows_the_rule_of_thumb(tree):
