@@ -285,9 +285,12 @@ ROOT_ATTRIBUTES = (
     "record_bytes", "record_seconds", "first_nonfinite_step", "first_nonfinite_layer", "recorded_groups", "cadence",
     "resume_step", "world_size", "local_since_step",
 )
-"""Attributes of the root group. ``is_complete`` is 1 once the recording was properly closed;
-``resume_step`` stands in a segment only: rows of earlier segments beyond it are void. With several processes: ``world_size`` of them, and ``local_since_step``, the
-first step whose rows are rank 0's own, where the others were lost."""
+"""Attributes of the root group.
+
+``is_complete`` is 1 once the recording was properly closed. ``resume_step`` stands in a segment
+only: rows of earlier segments beyond it are void. With several processes ``world_size`` says how
+many, and ``local_since_step`` is the first step whose rows are rank 0's own, the others being lost.
+"""
 # fmt: on
 
 
