@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -110,6 +109,6 @@ def _cuda_backend(device: torch.device) -> Backend:
     backend = CudaBackend(device)
     try:
         backend.probe()
-    except (RuntimeError, OSError, subprocess.SubprocessError):  # no C compiler, or an old GPU
+    except Exception:  # whatever keeps triton from compiling here must not keep us from recording
         return ReferenceBackend()
     return backend

@@ -7,6 +7,7 @@ in a CUDA graph once the step has run outside of one.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +24,10 @@ from gradscope.record.tables_cuda import DTYPES, Cut, Group, Tables, is_dense
 
 _T = TypeVar("_T")
 _OPTIONS = {"num_warps": kernels.N_WARPS, "enable_fp_fusion": True}
+# What `CudaBackend.probe` must find of a single 1, for parameter, moments and thresholds alike.
+_SUMS_OF_ONE = (1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0)
+_OCTAVES_OF_ONE = (1, 0, 0, 0, 0, 0)
+_OUTPUT_OF_ONE = (1, 1, 1, 0, 0, 1)
 _KINDS = {dtype: getattr(tl, str(dtype).removeprefix("torch.")) for dtype in DTYPES}
 
 
@@ -44,11 +49,24 @@ class CudaBackend(ReferenceBackend):
         self._work: dict[int, tuple[Tensor, Tensor]] = {}
 
     def probe(self) -> None:
-        """Run the smallest kernel: raises where triton cannot compile (no C compiler, old GPU)."""
-        self.add_output(
-            torch.zeros(1, device=self._device),
-            torch.zeros(6, dtype=torch.float64, device=self._device),
-        )
+        """Run every kernel once on one entry; waits for the result.
+
+        Raises
+        ------
+        Exception
+            Whatever keeps triton from compiling here: no C compiler, an old GPU, an old triton.
+        """
+        one = torch.ones(1, device=self._device)
+        zeros = functools.partial(torch.zeros, dtype=torch.float64, device=self._device)
+        out, counts, sums = zeros((1, len(PARAM_SUMS))), zeros((1, 6)), zeros(6)
+        self.gradients(out, [0], [one], [one], [torch.empty_like(one)])
+        self.updates(out, [0], [one], [one], [one])
+        self.moments(out, [0], [one], [one], zeros(1), zeros(1) + 1)
+        self.octaves(counts, [0], [one], (0, 1))
+        self.add_output(one, sums)
+        found = [*out[0].tolist(), *counts[0].tolist(), *sums.tolist()]
+        if found != [*_SUMS_OF_ONE, *_OCTAVES_OF_ONE, *_OUTPUT_OF_ONE]:
+            raise RuntimeError(f"triton's kernels do not add up on {self._device}: {found}")
 
     def add_output(self, tensor: Tensor, sums: Tensor) -> None:
         """See `Backend`."""

@@ -16,6 +16,7 @@ from gradscope.record.backends import ReferenceBackend
 from gradscope.record.cuda import CudaBackend
 from gradscope.record.kernels_cuda import finish_kernel
 from gradscope.record.measures import GRADIENT, MOMENT, PARAM_SUMS, UPDATE
+from gradscope.record.tables_cuda import KEPT, RESERVE, Tables
 
 INF = torch.inf
 DEVICE = torch.device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")
@@ -166,6 +167,34 @@ def test_addresses_that_come_back_with_other_tensors():
             backend.gradients(fast, [0], [g], [p], [])
         ReferenceBackend().gradients(exact, [0], [g], [p], [])
         torch.testing.assert_close(fast, exact, rtol=1e-12, atol=1e-12)
+
+
+def test_the_probe_passes_where_kernels_work_and_only_there(monkeypatch):
+    CudaBackend(DEVICE).probe()
+    monkeypatch.setattr(CudaBackend, "updates", lambda self, out, *tensors: out.fill_(3.0))
+    with pytest.raises(RuntimeError, match="do not add up"):
+        CudaBackend(DEVICE).probe()
+
+
+def test_tables_are_made_once_for_addresses_that_come_back():
+    tables = Tables(DEVICE, 8192)
+    tensors = [make((10,)) for _ in range(3 * KEPT)]
+    plan = tables.plan("a", [0, 1], [tensors[:2]])
+    assert tables.plan("a", [0, 1], [tensors[:2]]) is plan
+    assert tables.plan("a", [1, 0], [tensors[:2]]) is not plan
+    for tensor in tensors:
+        tables.plan("a", [0], [[tensor]])
+    assert len(tables._plans) == KEPT
+    assert tables.plan("a", [0, 1], [tensors[:2]]).groups[0].rows.tolist() == [0, 1]
+
+
+def test_the_reserve_for_captured_tables():
+    tables = Tables(DEVICE, 8192)
+    for values in (np.arange(6, dtype=np.int32).reshape(2, 3), np.arange(4), np.arange(3)):
+        taken = tables._take(values)
+        assert taken.tolist() == values.tolist() and taken.numpy().dtype == values.dtype
+    with pytest.raises(RuntimeError, match="no room for the tables of another captured CUDA graph"):
+        tables._take(np.zeros(RESERVE))
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,16 @@ def test_without_triton_the_reference_is_chosen(monkeypatch):
     assert type(choose_backend(torch.device("cuda"))) is ReferenceBackend
 
 
+@needs_triton
+def test_where_the_kernels_fail_the_reference_is_chosen(monkeypatch):
+    def probe(self):
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr("gradscope.record.cuda.CudaBackend.__init__", lambda self, device: None)
+    monkeypatch.setattr("gradscope.record.cuda.CudaBackend.probe", probe)
+    assert type(choose_backend(torch.device("cuda"))) is ReferenceBackend
+
+
 @pytest.mark.gpu
 def test_kernels_equal_the_reference_on_a_device():
     if not torch.cuda.is_available():
