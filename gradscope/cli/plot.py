@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import xarray
 
 SUMMARY = "draw a recording"
+OF_QUANTITY = ("heatmap", "profile", "trajectories", "spike")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -161,5 +162,6 @@ def output_path(arguments: argparse.Namespace) -> Path:
     name = recording.name.removesuffix(".part").removesuffix(".h5").replace("*", "all")
     name += "-and-others" if len(arguments.recordings) > 1 else ""
     kind = "" if arguments.kind == "heatmap" else f"-{arguments.kind}"
-    quantity = "".join(c if c.isalnum() or c == "_" else "-" for c in arguments.quantity)
-    return recording.with_name(f"{name}-{quantity}{kind}.png")
+    words = f"{arguments.quantity}{kind}" if arguments.kind in OF_QUANTITY else arguments.kind
+    safe = "".join(c if c.isalnum() or c == "_" else "-" for c in words)
+    return recording.with_name(f"{name}-{safe}.png")

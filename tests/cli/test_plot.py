@@ -19,6 +19,30 @@ def test_writes_beside_the_recording_and_prints_the_path(recording, capsys):
 
 
 @pytest.mark.parametrize(
+    ("kind", "name"),
+    [("profile", "run-grad_norm-profile.png"), ("update-ratio", "run-update-ratio.png")],
+)
+def test_names_say_kind_and_quantity(recording, capsys, kind, name):
+    assert main(["plot", str(recording), "--kind", kind]) == 0
+    assert capsys.readouterr().out.strip() == str(recording.with_name(name))
+
+
+def test_data_writes_the_plotted_numbers_beside_the_figure(recording, tmp_path, capsys):
+    out = tmp_path / "figure.png"
+    assert main(["plot", str(recording), "--out", str(out), "--data"]) == 0
+    assert capsys.readouterr().out.split() == [str(out), str(tmp_path / "figure.csv")]
+    lines = (tmp_path / "figure.csv").read_text().splitlines()
+    assert lines[0] == "step,param,grad_norm" and len(lines) == 1 + 30 * 5
+
+
+def test_several_recordings_are_drawn_as_one_figure(recording, tmp_path, capsys):
+    other = write_recording(tmp_path / "other.h5", 30, 5, seed=1)
+    out = tmp_path / "figure.png"
+    assert main(["plot", str(recording), str(other), "--width", "page", "--out", str(out)]) == 0
+    assert out.exists()
+
+
+@pytest.mark.parametrize(
     ("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
 )
 def test_out_takes_the_format_of_its_suffix(recording, tmp_path, suffix, start):
