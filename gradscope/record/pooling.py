@@ -69,7 +69,8 @@ class Exchange:
             ranks.leave(f"a rank was lost or too late ({reason})", self._first_step())
             return self._rows
         if ranks.is_writer and self._agrees(ranks):
-            bodies = [m.numpy()[len(self._header) :][: len(self._body)] for m in self._all]
+            n = len(self._header)
+            bodies = [m.numpy()[n : n + len(self._body)] for m in self._all]
             self._pool.unpack(combine(bodies, self._rule), *self._rows)
             ranks.forget(f"plan/{self._window}")
         return self._rows

@@ -12,12 +12,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from gradscope.record import graphs
+from gradscope.record.compiling import Taps
 from gradscope.record.distributed import local
 from gradscope.record.layers import LayerTable, first_tensor
 from gradscope.record.measures import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, OUTPUT_SUMS, combine_outputs
@@ -31,6 +33,7 @@ class _Pass:
         self.batch_size = batch_size
         self.is_measured = False
         self.is_committed = False
+        self.number = 0
         self.seen: set[int] = set()
 
 
@@ -64,6 +67,9 @@ class Signals:
         self._roots = set(table.models.values())
         self._learns = True
         self._seconds = 0.0
+        self._n_passes = 0
+        self._is_in_root = False
+        self.taps = Taps(self, self._roots)
         self.index: dict[nn.Module, int] = {}
         self.reindex(table.layers)
         self._handles = [
@@ -75,6 +81,7 @@ class Signals:
         """Set which row each measured layer has, and forget what was gathered."""
         measured = modules if self._is_measuring else ()
         self.index = {module: row for row, module in enumerate(measured)}
+        self.taps.add(self.index)
         self._restart()
 
     def stop_learning(self) -> None:
@@ -86,6 +93,7 @@ class Signals:
         """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
+        self.taps.close()
         self._passes.clear()
 
     def take(self) -> tuple[Tensor, int, int]:
@@ -116,56 +124,95 @@ class Signals:
         self._passes: list[_Pass] = []
         self._committed: list[_Pass] = []
         self.n_microbatches = self.batch_size = 0
+        self._is_in_root = False
 
     def _before_forward(self, module: nn.Module, args: tuple) -> None:
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
+            return
+        if torch.compiler.is_compiling():
+            self.taps.trace_before(module, args)
             return
         if module in self._roots and not _is_in_backward():
-            self._start_pass(args)
+            self._start_pass(_count_examples(args))
+            self._is_in_root = True
         if self._learns and module in self._table.layers and next(module.children(), None):
             self._table.observe_call(module)
 
-    def _start_pass(self, args: tuple) -> None:
-        examples = first_tensor(args)
-        if examples is None:
-            examples = next((a for a in args if isinstance(a, Tensor)), None)
-        n = examples.shape[0] if examples is not None and examples.ndim else 0
+    def _start_pass(self, n_examples: int) -> None:
         if not self._passes and graphs.is_capturing():
             self._sums.zero_()  # within the graph, so that replays do not add up
-        self._passes.append(_Pass(len(self.index), n, self._device))
+        self._passes.append(_Pass(len(self.index), n_examples, self._device))
+        self._n_passes += 1
+        self._passes[-1].number = self._n_passes
         self._passes[-1].is_measured = self._on_forward()
 
-    def _after_forward(self, module: nn.Module, args: tuple, output: object) -> None:
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return
+    def _after_forward(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return None
+        if torch.compiler.is_compiling():
+            return self.taps.trace_after(module, output)
         is_root, is_layer = module in self._roots, module in self._table.layers
+        self._is_in_root &= not is_root
         tensor = first_tensor(output) if is_root or is_layer else None
         if tensor is None:
-            return
+            return None
         if not self._passes:  # somebody calls parts of the model, never the whole
-            self._start_pass(args)
+            self._start_pass(_count_examples(args))
         current = self._passes[-1]
         if is_root and tensor.requires_grad:
             tensor.register_hook(functools.partial(self._commit, current))
         if is_layer:
             self._see_layer(module, args, tensor, current)
+        return None
 
     def _see_layer(self, module: nn.Module, args: tuple, tensor: Tensor, current: _Pass) -> None:
         if self._learns:
             self._table.observe_output(module, args, tensor)
         row = self.index.get(module)
-        if row is None or not current.is_measured:
+        if row is None or not self._measure(row, tensor, current):
             return
+        if tensor.requires_grad:
+            tensor.register_hook(functools.partial(self._on_output_grad, row, current))
+
+    def _measure(self, row: int, tensor: Tensor, current: _Pass) -> bool:
+        """Add an output to the sums of its pass, unless it is not wanted or not new."""
+        if not current.is_measured:
+            return False
         if _is_in_backward() and row in current.seen:
-            return  # checkpointing runs the layer once more; it was counted the first time
+            return False  # checkpointing runs the layer once more; it was counted the first time
         if not _is_in_backward():
             current.seen.add(row)
         began = time.perf_counter()
         with torch.no_grad():
             self._add_output(local(tensor.detach()), current.sums[row])
         self._seconds += time.perf_counter() - began
-        if tensor.requires_grad:
-            tensor.register_hook(functools.partial(self._on_output_grad, row, current))
+        return True
+
+    # -- from compiled graphs (`gradscope.record.compiling`) -----------------------------------
+
+    def begin_compiled(self, n_examples: int) -> None:
+        """Begin the pass of a compiled root."""
+        if not self._is_in_root and not _is_in_backward():
+            self._start_pass(n_examples)
+
+    def see_compiled(self, module: nn.Module, output: Tensor) -> int:
+        """Measure a layer's output; return the number of its pass."""
+        if not self._passes:
+            self._start_pass(output.shape[0] if output.ndim else 0)
+        current = self._passes[-1]
+        if self._learns:
+            self._table.observe_output(module, (), output)
+        if module in self.index:
+            self._measure(self.index[module], output, current)
+        return current.number
+
+    def see_compiled_grad(self, module: nn.Module, number: int, grad: Tensor) -> None:
+        """Measure the gradient of a layer's output and count its pass."""
+        for source in self._passes:
+            if source.number == number:
+                self._commit(source)
+                if source.is_measured and module in self.index:
+                    self._on_output_grad(self.index[module], source, grad)
 
     def _on_output_grad(self, row: int, source: _Pass, grad: Tensor) -> None:
         began = time.perf_counter()
@@ -181,6 +228,13 @@ class Signals:
         self.batch_size += source.batch_size
         if source.is_measured:
             self._committed.append(source)
+
+
+def _count_examples(args: tuple) -> int:
+    examples = first_tensor(args)
+    if examples is None:
+        examples = next((a for a in args if isinstance(a, Tensor)), None)
+    return examples.shape[0] if examples is not None and examples.ndim else 0
 
 
 def _is_in_backward() -> bool:

@@ -26,7 +26,7 @@ from gradscope.record.measurement import Measurement, Settings
 from gradscope.record.optimizers import HYPERPARAMETERS, has_bias_correction, hyperparameters
 from gradscope.record.rows import CAPACITY
 from gradscope.record.signals import Signals
-from gradscope.record.stepper import OWN_BETA2
+from gradscope.record.stepper import OWN_BETA2, early_copies
 from gradscope.record.training import TrainingRows
 from gradscope.record.watch import ClipWatch, ScalerWatch
 from gradscope.store.writer import RecordingWriter
@@ -62,6 +62,7 @@ class Watcher:
         self._flight = FlightRecorder(n, writer) if n else None
         self._measurement: Measurement | None = None
         self._resumed: dict[str, Any] = {}
+        self._early: dict[int, Tensor] = {}
         self._row_is_done = True
         self._attempt: Any = None
         self._captured_optimizer: Any = None
@@ -75,10 +76,12 @@ class Watcher:
         )  # fmt: skip
         self._clip = ClipWatch(self._is_ours)
         self._scaler = ScalerWatch(grad_scaler, self._before_scaler, self._after_scaler)
+        before = torch.compiler.disable(self._before_step)  # inside a compiled step: run as is
+        after = torch.compiler.disable(self._after_step)
         self._handles = []
         for optimizer in self._optimizers.values():
-            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
-            self._handles.append(optimizer.register_step_post_hook(self._after_step))
+            self._handles.append(optimizer.register_step_pre_hook(before))
+            self._handles.append(optimizer.register_step_post_hook(after))
 
     def _is_ours(self, parameter: Tensor) -> bool:
         return any(
@@ -119,6 +122,10 @@ class Watcher:
         always = self._flight is not None or graphs.is_capturing()
         return always or self._settings.cadence(self.step)
 
+    def _wants_signals(self, step: int) -> bool:
+        is_measured = self._flight is not None or self._settings.cadence(step)
+        return "signals" in self._settings.groups and is_measured
+
     def _on_forward(self) -> bool:
         if self.is_paused:
             return False
@@ -151,6 +158,8 @@ class Watcher:
         self._attempt = optimizer
         if not _has_closure(args, kwargs):
             self._measure_gradients(optimizer, getattr(optimizer, "grad_scale", None))
+        elif self.is_measured and self._measurement is None:  # the closure runs the first pass
+            self._early = early_copies(optimizer)
         elif self.is_measured:
             self._prepare(optimizer).stepper.before_step(optimizer)
         self.seconds += time.perf_counter() - began
@@ -172,6 +181,9 @@ class Watcher:
         self, optimizer: Any, grad_scale: Tensor | None, *, is_after: bool = False
     ) -> None:
         measurement = self._prepare(optimizer)
+        if self._early:
+            measurement.stepper.adopt(self._early)
+            self._early = {}
         measurement.gradients(optimizer, self.step, is_measured=self.is_measured, is_after=is_after)
         measurement.stepper.update_own(grad_scale, getattr(optimizer, "found_inf", None))
         if grad_scale is not None:
@@ -183,8 +195,11 @@ class Watcher:
         sums, n_microbatches, batch_size = self._signals.take()
         if n_microbatches:
             self._training.set("n_microbatches", n_microbatches)
-            if self.is_measured and "signals" in self._settings.groups:
+            if self._wants_signals(self.step):
                 self._measurement.add_signals(self.step, sums)
+        elif self._wants_signals(self.step):
+            self._signals.taps.warn_once()
+        self._signals.taps.is_on = self._wants_signals(self.step + 1)
         if batch_size:
             self._training.set("batch_size", batch_size)
         coefficient = self._clip.take()

@@ -198,7 +198,7 @@ def only_rank_0(folder, size):
     optimizer = optimizer()
     if dist.get_rank() == 0:
         with pytest.warns(RuntimeWarning, match="did not come together"):
-            recorder = gradscope.Recorder(model, optimizer, folder / "single.h5")
+            recorder = gradscope.Recorder(model, optimizer, folder / "only_rank_0.h5")
         train(model, optimizer, recorder, size)
         recorder.close()
     dist.barrier()
@@ -314,9 +314,24 @@ def assert_same(tree, expected, rtol):
     assert tree.attrs["model_name"] == expected.attrs["model_name"]
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_global_values_equal_those_of_one_process(tmp_path, size):
-    launch(size, tmp_path, "ddp", "fsdp")
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """What two ranks leave behind; one start for several tests."""
+    folder = tmp_path_factory.mktemp("two")
+    launch(2, folder, "ddp", "fsdp", "cadence", "exists", "only_rank_0")
+    return folder
+
+
+def test_global_values_of_two_ranks_equal_those_of_one_process(two_ranks):
+    assert_global(two_ranks, 2)
+
+
+def test_global_values_of_four_ranks_equal_those_of_one_process(tmp_path):
+    launch(4, tmp_path, "ddp", "fsdp")
+    assert_global(tmp_path, 4)
+
+
+def assert_global(tmp_path, size):
     expected = single(tmp_path, size, record="full", flight_recorder=0)
     assert_same(gradscope.open_recording(tmp_path / "outer.h5").load(), expected, 1e-5)
     inner = gradscope.open_recording(tmp_path / "inner.h5").load()
@@ -327,13 +342,12 @@ def test_global_values_equal_those_of_one_process(tmp_path, size):
     assert sharded.attrs["world_size"] == size
 
 
-def test_rank_0_decides_and_nobody_hangs(tmp_path):
-    launch(2, tmp_path, "cadence", "exists", "only_rank_0")
-    tree = gradscope.open_recording(tmp_path / "cadence.h5").load()
+def test_rank_0_decides_and_nobody_hangs(two_ranks):
+    tree = gradscope.open_recording(two_ranks / "cadence.h5").load()
     assert tree["gradients"]["step"].values.tolist() == [1, 3, 5, 7]
     assert tree["signals"]["step"].values.tolist() == [1, 3, 5, 7]
     assert tree["training/batch_size"].values.tolist() == [2 * BATCH] * 7
-    alone = gradscope.open_recording(tmp_path / "single.h5").load()
+    alone = gradscope.open_recording(two_ranks / "only_rank_0.h5").load()
     assert alone["training/batch_size"].values.tolist() == [BATCH] * N_STEPS
     assert alone.attrs["local_since_step"] == 1
 

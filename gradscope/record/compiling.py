@@ -1,0 +1,153 @@
+"""Signals from inside compiled graphs, without a graph break.
+
+While ``torch.compile`` traces a module, the recorder's forward hook puts its output through an
+operator that copies it; the copy's backward does the same with the gradient. To the compiler both
+are opaque copies; when the graph runs, they hand what passes to the recorder. A graph is traced
+with taps or without, by `Taps.is_on`, so that steps that are not measured run untouched.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+import weakref
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Listener(Protocol):
+    """What a compiled graph reports to."""
+
+    def begin_compiled(self, n_examples: int) -> None:
+        """A pass of a compiled root model begins."""
+
+    def see_compiled(self, module: nn.Module, output: Tensor) -> int:
+        """Take a layer's output; return the number of the pass."""
+
+    def see_compiled_grad(self, module: nn.Module, number: int, grad: Tensor) -> None:
+        """Take the gradient of a layer's output in the pass of that number."""
+
+
+_open: weakref.WeakValueDictionary[int, Taps] = weakref.WeakValueDictionary()
+_keys = itertools.count()
+
+
+class Taps:
+    """The taps of one recorder.
+
+    Parameters
+    ----------
+    listener : Listener
+    roots : iterable of Module
+        Whose call begins a pass.
+    """
+
+    def __init__(self, listener: Listener, roots: Iterable[nn.Module]) -> None:
+        self.listener = listener
+        self.is_on = True
+        self.key = next(_keys)
+        self.modules: list[nn.Module] = []
+        self._ids: dict[nn.Module, int] = {}
+        self._roots = {getattr(root, "_orig_mod", root): True for root in roots}
+        self._has_warned = False
+        self._clock = torch.zeros((), dtype=torch.int64)
+        _open[self.key] = self
+        # torch says at each call that global hooks fire once more on its wrapper: they may
+        message = r"Using `torch\.compile\(module\)` when there are global hooks"
+        warnings.filterwarnings("ignore", message, UserWarning)
+
+    def add(self, modules: Iterable[nn.Module]) -> None:
+        """Tap some more modules, in graphs that are traced from now on."""
+        for module in modules:
+            if module not in self._ids:
+                self._ids[module] = len(self.modules)
+                self.modules.append(module)
+
+    def close(self) -> None:
+        """Listen no more; what graphs still hold only copies."""
+        _open.pop(self.key, None)
+
+    def warn_once(self) -> None:
+        """Say why a measured step had no signals, if a compiler is why."""
+        dynamo = sys.modules.get("torch._dynamo")
+        if self._has_warned or dynamo is None or not dynamo.utils.counters["frames"]:
+            return
+        self._has_warned = True
+        warnings.warn(
+            "signals are missing: the model was compiled before the recorder was attached, so its "
+            "layers cannot be seen; everything else is recorded. Attach the recorder before the "
+            "first call of the compiled model, or call torch.compiler.reset() after attaching it",
+            RuntimeWarning, stacklevel=3,
+        )  # fmt: skip
+
+    def trace_before(self, module: nn.Module, args: tuple) -> None:
+        """Put the beginning of a pass into the graph that is being traced."""
+        if self._roots.get(module):
+            first = args[0] if args else None
+            n = first.shape[0] if isinstance(first, Tensor) and first.ndim else 0
+            _begin(self._clock, self.key, n)
+
+    def trace_after(self, module: nn.Module, output: Any) -> Any:
+        """Return a layer's output by way of a tap; None to leave it as it is."""
+        number = self._ids.get(module) if self.is_on else None
+        if number is None:
+            return None
+        if isinstance(output, Tensor):
+            return _tap(output, self.key, number)[0] if output.is_floating_point() else None
+        if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
+            return _tap(output[0], self.key, number)[0], *output[1:]
+        return None
+
+
+@torch.library.custom_op("gradscope::begin", mutates_args=("clock",))
+def _begin(clock: Tensor, key: int, n_examples: int) -> None:
+    clock += 1
+    taps = _open.get(key)
+    if taps is not None:
+        taps.listener.begin_compiled(n_examples)
+
+
+@torch.library.custom_op("gradscope::tap", mutates_args=())
+def _tap(output: Tensor, key: int, number: int) -> tuple[Tensor, Tensor]:
+    taps = _open.get(key)
+    seen = -1 if taps is None else taps.listener.see_compiled(taps.modules[number], output)
+    return output.clone(), torch.tensor(seen)
+
+
+@torch.library.custom_op("gradscope::tap_grad", mutates_args=())
+def _tap_grad(grad: Tensor, seen: Tensor, key: int, number: int) -> Tensor:
+    taps = _open.get(key)
+    if taps is not None:
+        taps.listener.see_compiled_grad(taps.modules[number], int(seen), grad)
+    return grad.clone()
+
+
+@_begin.register_fake
+def _(clock: Tensor, key: int, n_examples: int) -> None:
+    return None
+
+
+@_tap.register_fake
+def _(output: Tensor, key: int, number: int) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(output), torch.empty((), dtype=torch.int64)
+
+
+@_tap_grad.register_fake
+def _(grad: Tensor, seen: Tensor, key: int, number: int) -> Tensor:
+    return torch.empty_like(grad)
+
+
+def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    _, ctx.key, ctx.number = inputs
+    ctx.save_for_backward(output[1])
+
+
+def _backward(ctx: Any, grad: Tensor, _seen: None) -> tuple[Tensor, None, None]:
+    return _tap_grad(grad, ctx.saved_tensors[0], ctx.key, ctx.number), None, None
+
+
+_tap.register_autograd(_backward, setup_context=_setup)
