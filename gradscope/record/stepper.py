@@ -52,7 +52,7 @@ class Stepper:
         self._backend = backend
         self._groups = groups
         self._keeps_own = keeps_own
-        self._constants: tuple[tuple, Tensor] | None = None
+        self._constants, self._kept, self._noisy = _OnDevice(), _OnDevice(), _OnDevice()
         self._copies: dict[int, Tensor] = {}
         self.own: dict[str, tuple[Tensor, Tensor]] = {}
         """Own second moment and its step, by parameter name."""
@@ -69,6 +69,10 @@ class Stepper:
         params = self.table.owned(optimizer)
         if params and "updates" in self._groups:
             torch._foreach_copy_(self._copies_of(params), [_data(p) for p in params])
+
+    def adopt(self, copies: Mapping[int, Tensor]) -> None:
+        """Take over `early_copies`."""
+        self._copies.update(copies)
 
     def gradients(
         self, optimizer: torch.optim.Optimizer, out: Rows, *, is_after: bool = False
@@ -100,7 +104,9 @@ class Stepper:
                 for row, grad in zip(rows, grads, strict=True):
                     out["sketches"][row] = self.sketcher.sketch(self.table.params[row], grad)
             if "noise" in out:
-                out["noise"][rows, 1] = out["params"][rows, SQUARE_SUM]
+                at = self._noisy.get(tuple(rows), grads[0].device, torch.int64)
+                squares = out["params"][:, SQUARE_SUM].index_select(0, at)
+                out["noise"][:, 1].index_copy_(0, at, squares)
 
     def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
         for p in params:
@@ -145,7 +151,12 @@ class Stepper:
     def _moments(self, optimizer: torch.optim.Optimizer, rows_out: Rows) -> None:
         out = rows_out["params"]
         rows, params, _ = self._active
-        group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        constants_of = {
+            id(p): constants
+            for group in optimizer.param_groups
+            for constants in [_constants(optimizer, group)]
+            for p in group["params"]
+        }
         found: list[tuple[int, Tensor, Tensor | None, Tensor]] = []
         constants: list[tuple[float, float, float]] = []
         for row, p in zip(rows, params, strict=True):
@@ -154,30 +165,23 @@ class Stepper:
                 continue
             step = torch.as_tensor(float("nan") if moments.step is None else moments.step)
             exp_avg = None if moments.exp_avg is None else _data(moments.exp_avg)
-            found.append((row, _data(moments.exp_avg_sq), exp_avg, step))
-            constants.append(_constants(optimizer, group_of[id(p)], self._is_own(row, moments)))
+            found.append((row, _data(moments.exp_avg_sq), exp_avg, step.reshape(())))
+            alpha, beta2, eps = constants_of[id(p)]
+            constants.append((alpha, OWN_BETA2 if self._is_own(row, moments) else beta2, eps))
         if not found:
             return
         kept, v, m, steps = (list(column) for column in zip(*found, strict=True))
-        step = torch.stack([s.reshape(()).to(out.device, torch.float64) for s in steps])
-        alpha, beta2, eps = self._on_device(tuple(constants), out.device).T
+        step = torch.stack(steps).to(out.device, torch.float64, non_blocking=True)
+        at = self._kept.get(tuple(kept), out.device, torch.int64)
+        alpha, beta2, eps = self._constants.get(tuple(constants), out.device, torch.float64).T
         below, above = epsilon_thresholds(alpha, beta2, eps, step)
         self._backend.moments(out, kept, v, m, below, above)
-        out[kept, STATE_STEP] = step
+        out[:, STATE_STEP].index_copy_(0, at, step)
+        known = torch.where(alpha.isnan(), torch.nan, out[:, N_EPSILON].index_select(0, at))
+        out[:, N_EPSILON].index_copy_(0, at, known)
         if "histograms" in rows_out:
             target = rows_out["histograms"][:, MOMENT_OCTAVES]
             self._backend.octaves(target, kept, v, schema.MOMENT_BIN_RANGE)
-        unknown = [
-            row for row, (exponent, *_) in zip(kept, constants, strict=True) if exponent != exponent
-        ]
-        out[unknown, N_EPSILON] = torch.nan
-
-    def _on_device(self, constants: tuple, device: torch.device) -> Tensor:
-        """Constants of the parameters (param, 3), kept so that no step copies them again."""
-        if self._constants is None or self._constants[0] != constants:
-            values = torch.tensor(constants, dtype=torch.float64).to(device)
-            self._constants = constants, values
-        return self._constants[1]
 
     def _find(self, optimizer: torch.optim.Optimizer, row: int, p: Tensor) -> Moments:
         moments = read_moments(optimizer.state.get(p, {}), p.shape)
@@ -192,17 +196,32 @@ class Stepper:
         return own is not None and moments.exp_avg_sq is own[0]
 
 
+def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
+    """Copy what an optimizer trains, by id, before there is a table of parameters."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    return {id(p): _data(p).clone() for p in params}
+
+
 def _data(tensor: Tensor) -> Tensor:
     """What of a tensor lies here, outside the graph."""
     return local(tensor.detach())
 
 
-def _constants(
-    optimizer: torch.optim.Optimizer, group: dict, is_own: bool
-) -> tuple[float, float, float]:
+def _constants(optimizer: torch.optim.Optimizer, group: dict) -> tuple[float, float, float]:
     """Return alpha, beta2 (0 without bias correction) and eps; NaN where unknown."""
-    eps = float(group.get("eps", torch.nan))
-    if is_own:
-        return alpha_of(optimizer, group), OWN_BETA2, eps
     beta2 = float(group["betas"][1]) if has_bias_correction(optimizer, group) else 0.0
-    return alpha_of(optimizer, group), beta2, eps
+    return alpha_of(optimizer, group), beta2, float(group.get("eps", torch.nan))
+
+
+class _OnDevice:
+    """Host numbers on the device, copied again only when they change: no step waits for them."""
+
+    def __init__(self) -> None:
+        self._key: tuple | None = None
+        self._value: Tensor | None = None
+
+    def get(self, key: tuple, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Return the numbers as a tensor."""
+        if self._value is None or self._key != key or self._value.device != device:
+            self._key, self._value = key, torch.tensor(key, dtype=dtype).to(device)
+        return self._value

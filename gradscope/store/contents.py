@@ -57,6 +57,8 @@ def one_error(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except _DAMAGE as error:
+        if not path.exists():  # merged away by its writer while it was being opened
+            raise FileNotFoundError(f"{path} is gone") from error
         words = " ".join(str(error).split()) or type(error).__name__
         raise RecordingError(f"{path} is no readable recording: {words}") from error
 
