@@ -52,13 +52,9 @@ def one_error(path: Path) -> Iterator[None]:
     """Turn whatever a damaged file makes of HDF5 into one RecordingError."""
     try:
         yield
-    except RecordingError:
-        raise
-    except FileNotFoundError:
+    except (RecordingError, FileNotFoundError):
         raise
     except _DAMAGE as error:
-        if not path.exists():  # merged away by its writer while it was being opened
-            raise FileNotFoundError(f"{path} is gone") from error
         words = " ".join(str(error).split()) or type(error).__name__
         raise RecordingError(f"{path} is no readable recording: {words}") from error
 
@@ -70,6 +66,8 @@ def open_file(path: Path | str) -> h5py.File:
     except BlockingIOError:
         return h5py.File(path, "r", locking=False)
     except OSError as error:
+        if not Path(path).exists():  # merged away by its writer while it was being opened
+            raise FileNotFoundError(f"{path} is gone") from error
         if "lock" not in str(error).lower():
             raise
         return h5py.File(path, "r", locking=False)
