@@ -17,6 +17,21 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch._C._dynamo import eval_frame as frames
+
+
+def never_a_frame(*functions: Any) -> None:
+    """Mark functions that may be traced as part of a graph, but are no graph of their own."""
+    from torch._dynamo.eval_frame import skip_code
+
+    for function in functions:
+        skip_code(function.__code__)
+
+
+def is_being_compiled() -> bool:
+    """Whether frames that begin now would be compiled."""
+    ask = getattr(frames, "get_eval_frame_callback", None)
+    return ask is None or ask() not in (None, False)
 
 
 class Listener(Protocol):

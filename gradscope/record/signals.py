@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from gradscope.record import graphs
-from gradscope.record.compiling import Taps
+from gradscope.record.compiling import Taps, is_being_compiled, never_a_frame
 from gradscope.record.distributed import local
 from gradscope.record.layers import LayerTable, first_tensor
 from gradscope.record.measures import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, OUTPUT_SUMS, combine_outputs
@@ -70,8 +70,12 @@ class Signals:
         self._n_passes = 0
         self._is_in_root = False
         self.taps = Taps(self, self._roots)
+        self.taps.is_on = is_measuring
         self.index: dict[nn.Module, int] = {}
         self.reindex(table.layers)
+        never_a_frame(self._before_forward, self._after_forward, is_being_compiled)
+        self._eager_before = torch.compiler.disable(self._see_before)
+        self._eager_after = torch.compiler.disable(self._see_after)
         self._handles = [
             torch_module.register_module_forward_pre_hook(self._before_forward),
             torch_module.register_module_forward_hook(self._after_forward),
@@ -131,7 +135,23 @@ class Signals:
             return
         if torch.compiler.is_compiling():
             self.taps.trace_before(module, args)
-            return
+        elif is_being_compiled():  # between two graphs
+            self._eager_before(module, args)
+        else:
+            self._see_before(module, args)
+
+    def _after_forward(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return None
+        if torch.compiler.is_compiling():
+            return self.taps.trace_after(module, output)
+        if is_being_compiled():
+            self._eager_after(module, args, output)
+        else:
+            self._see_after(module, args, output)
+        return None
+
+    def _see_before(self, module: nn.Module, args: tuple) -> None:
         if module in self._roots and not _is_in_backward():
             self._start_pass(_count_examples(args))
             self._is_in_root = True
@@ -146,16 +166,12 @@ class Signals:
         self._passes[-1].number = self._n_passes
         self._passes[-1].is_measured = self._on_forward()
 
-    def _after_forward(self, module: nn.Module, args: tuple, output: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return None
-        if torch.compiler.is_compiling():
-            return self.taps.trace_after(module, output)
+    def _see_after(self, module: nn.Module, args: tuple, output: Any) -> None:
         is_root, is_layer = module in self._roots, module in self._table.layers
         self._is_in_root &= not is_root
         tensor = first_tensor(output) if is_root or is_layer else None
         if tensor is None:
-            return None
+            return
         if not self._passes:  # somebody calls parts of the model, never the whole
             self._start_pass(_count_examples(args))
         current = self._passes[-1]
@@ -163,7 +179,6 @@ class Signals:
             tensor.register_hook(functools.partial(self._commit, current))
         if is_layer:
             self._see_layer(module, args, tensor, current)
-        return None
 
     def _see_layer(self, module: nn.Module, args: tuple, tensor: Tensor, current: _Pass) -> None:
         if self._learns:
