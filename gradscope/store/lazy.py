@@ -106,8 +106,10 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _is_gone(error: BaseException) -> bool:
-    cause = error.__cause__ or error
-    return isinstance(cause, FileNotFoundError) or getattr(cause, "errno", None) == errno.ESTALE
+    chain = (error, error.__cause__)
+    return any(
+        isinstance(e, FileNotFoundError) or getattr(e, "errno", None) == errno.ESTALE for e in chain
+    )
 
 
 class RecordedArray(BackendArray):
