@@ -214,7 +214,8 @@ def total_grad_norm(raw: np.ndarray, clip_coefficient: np.ndarray) -> np.ndarray
     has_any = ~np.isnan(square).all(axis=1)
     norm = np.sqrt(np.where(np.isnan(square), 0.0, square).sum(axis=1))
     clipped = np.where(np.isnan(clip_coefficient), 1.0, clip_coefficient)
-    return np.where(has_any, norm / clipped, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):  # an infinite norm is clipped by 0
+        return np.where(has_any, norm / clipped, np.nan)
 
 
 def split_evaluation(

@@ -113,9 +113,9 @@ def test_a_diverged_run_is_kept_with_a_warning(record):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train.py"], "recording a script is not possible yet; got 'train.py'"),
-        (["--quiet", "train.py", "--lr", "3", "--what"], "got 'train.py'"),
-        (["--", "train.py", "-h"], "got 'train.py'"),
+        (["train.py"], "there is no script 'train.py'"),
+        (["--quiet", "train.py", "--lr", "3", "--what"], "there is no script 'train.py'"),
+        (["--", "train.py", "-h"], "there is no script 'train.py'"),
         (["--model", "vgg12"], "unknown model 'vgg12'; did you mean 'vgg1"),
         (["--dataset", "digit"], "unknown dataset 'digit'; did you mean 'digits'"),
         (["--lr", "nan"], "`lr` must be finite"),
@@ -156,7 +156,7 @@ def test_help_names_every_option(record):
     assert code == 0
     for name in Config.__dataclass_fields__:
         assert "--" + name.replace("_", "-") in out
-    assert "[SCRIPT [ARGS ...]]" in out
+    assert "[SCRIPT [ARGS ...] | -m MODULE [ARGS ...]]" in out
 
 
 @pytest.fixture

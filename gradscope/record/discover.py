@@ -1,0 +1,119 @@
+"""Which modules own what an optimizer trains, in a program that nobody told us about.
+
+The module that is *called* from outside is the model. Where only a part of it is called, or
+nothing was called yet, Python's own list of living objects has every module; the outermost owners
+are taken.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+_NO_NAMES = {"self", "module", "model", "optimizer", "thing", "called"}
+"""Variables of torch and of ours that hold whatever comes by."""
+
+
+def trained_parameters(optimizers: Iterable[Optimizer]) -> set[int]:
+    """Return the ids of all tensors that these optimizers train."""
+    return {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
+
+
+def owns_any(module: nn.Module, trained: Collection[int]) -> bool:
+    """Whether a module, or one inside it, owns one of these tensors."""
+    return any(id(p) in trained for p in module.parameters())
+
+
+def find_models(optimizers: Sequence[Optimizer], called: nn.Module | None) -> list[nn.Module]:
+    """Return the modules to record: outermost, disjoint, owning what the optimizers train.
+
+    Parameters
+    ----------
+    optimizers : sequence of Optimizer
+    called : Module or None
+        The module whose call from outside was seen first.
+
+    Returns
+    -------
+    list of Module
+        ``called`` (or the ``LightningModule`` around it) first; empty where no module owns any of
+        the tensors, as when an image is optimised.
+    """
+    trained = trained_parameters(optimizers)
+    owners = [m for m in _living_modules() if owns_any(m, trained)]
+    roots: list[nn.Module] = []
+    if called is not None:
+        roots.append(next((m for m in owners if _is_trained_by_steps(m, called)), called))
+        trained -= {id(p) for p in roots[0].parameters()}
+    inside = {id(child) for m in owners for child in m.modules() if child is not m}
+    for module in owners:
+        if id(module) not in inside and module not in roots and owns_any(module, trained):
+            roots.append(module)
+    return _outermost(roots)
+
+
+def _living_modules() -> list[nn.Module]:
+    """All modules of the process; types are asked, never objects, which may be lazy proxies."""
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
+
+
+def _is_trained_by_steps(module: nn.Module, called: nn.Module) -> bool:
+    """Whether this is a LightningModule around a called part; nobody calls it as a whole."""
+    return hasattr(module, "training_step") and any(m is called for m in module.modules())
+
+
+def _outermost(roots: list[nn.Module]) -> list[nn.Module]:
+    inside = {id(child) for root in roots for child in root.modules() if child is not root}
+    return [root for root in roots if id(root) not in inside]
+
+
+def variable_names(things: Sequence[object]) -> dict[int, str]:
+    """Find by which variable the running program holds each; outer scopes win. Keys are ids."""
+    wanted = {id(thing) for thing in things}
+    held: dict[int, str] = {}
+    frame = inspect.currentframe()
+    while frame is not None:
+        found = {id(v): name for name, v in frame.f_locals.items() if name not in _NO_NAMES}
+        held |= {key: found[key] for key in wanted & found.keys()}
+        frame = frame.f_back
+    return held
+
+
+def names_of(things: Sequence[object], held: Mapping[int, str]) -> list[str]:
+    """Name each by the variable that holds it, else by its class; a single one "".
+
+    >>> net, loss = nn.Linear(2, 2), nn.Identity()
+    >>> names_of([net, loss], {id(net): "net"})
+    ['net', 'Identity']
+    >>> names_of([net], {})
+    ['']
+    """
+    if len(things) == 1:
+        return [""]
+    names: list[str] = []
+    for thing in things:
+        name = held.get(id(thing), type(thing).__name__)
+        n = sum(other == name or other.startswith(f"{name}-") for other in names)
+        names.append(f"{name}-{n + 1}" if n else name)
+    return names
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the model inside ``torch.compile``, DataParallel and their like.
+
+    >>> type(unwrapped(nn.DataParallel(nn.Linear(2, 2)))).__name__
+    'Linear'
+    """
+    for inner in _wrapped(module):
+        return unwrapped(inner)
+    return module
+
+
+def _wrapped(module: nn.Module) -> Iterator[nn.Module]:
+    children = dict(module.named_children())
+    if len(children) == 1 and next(iter(children)) in ("module", "_orig_mod"):
+        yield from children.values()

@@ -1,0 +1,96 @@
+"""The loss of a training that tells nobody: the scalars that ``backward`` is called on.
+
+What is recorded is their sum since the step before, unscaled: the function whose gradient the
+optimizer consumes, over all micro-batches. Values stay tensors on their device; nothing waits.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradscope.errors import UsageError
+from gradscope.record.recorder import Recorder
+
+
+class LossWatch:
+    """Sees every ``backward`` of the process and gives its scalar to the recorder in turn.
+
+    The recorder in turn is the one whose model was called last.
+    """
+
+    def __init__(self) -> None:
+        self._current: Recorder | None = None
+        self._sum: Tensor | None = None
+        self._at = -1
+        self._n_in_closure: int | None = None
+        self._unscaled: tuple[weakref.ref[Tensor], Tensor] | None = None
+
+    def start(self) -> Callable[[], None]:
+        """Wrap ``torch.autograd.backward`` and ``GradScaler.scale``; returns how to undo it."""
+        backward, scale = torch.autograd.backward, torch.amp.GradScaler.scale
+
+        @functools.wraps(backward)
+        def watched_backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if not torch.compiler.is_compiling():
+                self._see(tensors)
+            return backward(tensors, *args, **kwargs)
+
+        @functools.wraps(scale)
+        def watched_scale(scaler: Any, outputs: Any) -> Any:
+            scaled = scale(scaler, outputs)
+            if isinstance(scaled, Tensor) and isinstance(outputs, Tensor):
+                self._unscaled = weakref.ref(scaled), outputs.detach()
+            return scaled
+
+        def undo() -> None:
+            torch.autograd.backward = backward
+            torch.amp.GradScaler.scale = scale  # type: ignore[method-assign]
+
+        torch.autograd.backward = watched_backward
+        torch.amp.GradScaler.scale = watched_scale  # type: ignore[method-assign]
+        return undo
+
+    def turn_to(self, recorder: Recorder) -> None:
+        """Give what comes next to this recorder."""
+        self._current = recorder
+
+    def forget(self, recorder: Recorder) -> None:
+        """Let go of a recorder that is closed."""
+        if self._current is recorder:
+            self._current = self._sum = None
+
+    def before_step(self, recorder: Recorder, args: tuple, kwargs: dict) -> None:
+        """Note a step; with a closure, only its first ``backward`` is at the parameters before."""
+        self._current = recorder
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        self._n_in_closure = None if closure is None else 0
+
+    def after_step(self) -> None:
+        """Note the end of a step."""
+        self._n_in_closure = None
+
+    def _see(self, tensors: Any) -> None:
+        loss = tensors[0] if isinstance(tensors, tuple | list) and len(tensors) == 1 else tensors
+        if self._current is None or not isinstance(loss, Tensor) or loss.numel() != 1:
+            return
+        if self._n_in_closure is not None:
+            self._n_in_closure += 1
+            if self._n_in_closure > 1:
+                return
+        if self._unscaled is not None and self._unscaled[0]() is loss:
+            loss = self._unscaled[1]
+        value = loss.detach().reshape(())
+        if self._at != self._current.step or self._sum is None:
+            self._at, self._sum = self._current.step, value
+        else:
+            self._sum = self._sum + value
+        try:
+            self._current.log(loss=self._sum)
+        except UsageError:  # the program attached a recorder of its own, which closed ours
+            self._current = None

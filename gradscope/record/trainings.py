@@ -1,0 +1,32 @@
+"""What is asked of the recording of a script, and what came of it. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to record what a program trains: the options of `gradscope.Recorder`."""
+
+    path: Path
+    every: str | int = "auto"
+    record: str = "standard"
+    if_exists: str = "error"
+
+    def path_of(self, number: int) -> Path:
+        """Return where the ``number``-th training goes: ``run.h5``, ``run-2.h5`` and so on."""
+        if number == 1:
+            return self.path
+        return self.path.with_name(f"{self.path.stem}-{number}{self.path.suffix}")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One training that was recorded."""
+
+    path: Path
+    n_steps: int
+    model: str
+    optimizer: str
