@@ -76,8 +76,8 @@ class Exchange:
         return self._rows
 
     def _first_step(self) -> int | None:
-        steps = self._rows[0].get("step", ())
-        return int(steps[0]) if len(steps) else None
+        steps = self._rows[0].get("step")
+        return None if steps is None else int(steps[0])
 
     def _agrees(self, ranks: Ranks) -> bool:
         n, step = len(self._header), self._first_step()
