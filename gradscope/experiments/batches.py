@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gradscope.experiments.datasets.splits import Split
+from gradscope.experiments.processes import ALONE, Processes
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -88,15 +89,25 @@ class TrainingStream:
         Whether batches go through `crop_and_flip`.
     seed : int
         Of order and augmentation; torch's own random state is left alone.
+    processes : Processes, optional
+        Each draws the same batch and yields its own share of it.
     """
 
     def __init__(
-        self, split: Split, normalise: Transform, *, batch_size: int, augment: bool, seed: int
+        self,
+        split: Split,
+        normalise: Transform,
+        *,
+        batch_size: int,
+        augment: bool,
+        seed: int,
+        processes: Processes = ALONE,
     ) -> None:
         self.split = split
         self.normalise = normalise
         self.batch_size = min(batch_size, len(split))
         self.augment = augment
+        self._own = processes.share(self.batch_size)
         device = split.images.device
         self._generator = torch.Generator(device).manual_seed(seed)
         self._order = torch.empty(0, dtype=torch.int64, device=device)
@@ -118,10 +129,12 @@ class TrainingStream:
             self._position = 0
         chosen = self._order[self._position : self._position + self.batch_size]
         self._position += self.batch_size
-        images = self.split.images[chosen]
-        if self.augment:
-            images = crop_and_flip(images, generator=self._generator)
-        return self.normalise(images), self.split.labels[chosen]
+        own = chosen[self._own]
+        if self.augment:  # all draw for the whole batch, so that it does not depend on their number
+            images = crop_and_flip(self.split.images[chosen], generator=self._generator)[self._own]
+        else:
+            images = self.split.images[own]
+        return self.normalise(images), self.split.labels[own]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what continues the stream with its next batch."""

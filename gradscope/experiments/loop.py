@@ -13,9 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gradscope.experiments.checkpoint import (
+    Checkpoint,
+    check_checkpoints,
+    checkpoint_path,
+    save_checkpoint,
+    take_checkpoint,
+)
 from gradscope.experiments.config import Config
 from gradscope.experiments.environment import numerics
 from gradscope.experiments.lr_schedule import lr_at
+from gradscope.experiments.processes import joined
 from gradscope.experiments.setup import Experiment, build_experiment
 from gradscope.record.recorder import Recorder
 
@@ -84,6 +92,8 @@ def train(
     *,
     if_exists: str = "error",
     observers: Observers | None = None,
+    checkpoint_every: int | None = None,
+    resume: Checkpoint | None = None,
 ) -> Outcome:
     """Train as the configuration says and record it.
 
@@ -94,32 +104,57 @@ def train(
     path : Path or None
         Where the recording goes; None trains without recording, bit for bit the same.
     if_exists : str
-        What happens to a recording at ``path``: ``error`` or ``overwrite``.
+        What happens to a recording at ``path``: ``error`` or ``overwrite``; with ``resume`` it is
+        continued.
     observers : Observers, optional
         Told about the run.
+    checkpoint_every : int, optional
+        Steps between checkpoints, which lie beside the recording; an interrupted run leaves one
+        too, one that finished or diverged none.
+    resume : Checkpoint, optional
+        Go on from there, bit for bit, and with the recording at ``path``.
 
     Raises
     ------
     GradscopeError
-        If the configuration, the data or the output cannot be used.
+        If the configuration, the data, the checkpoint or the output cannot be used.
     """
-    with numerics(seed=config.seed, deterministic=config.deterministic):
-        experiment = build_experiment(config)
-        run = _Run(experiment, observers or Observers())
-        if path is None:
-            return run.train(None)
-        with Recorder(
-            experiment.model,
-            experiment.optimizer,
-            path,
-            grad_scaler=experiment.scaler if experiment.scaler.is_enabled() else None,
-            every=experiment.config.every,
-            if_exists=if_exists,
-        ) as recorder:
+    if resume is not None:
+        resume.require(config)
+        checkpoint_every, if_exists = checkpoint_every or resume.every, "resume"
+    with (
+        joined(config.device) as processes,
+        numerics(seed=config.seed, deterministic=config.deterministic),
+    ):
+        check_checkpoints(checkpoint_every, path, processes)
+        experiment = build_experiment(config, processes)
+        if processes.rank:  # the weights are the same everywhere, dropout is not
+            torch.manual_seed(config.seed + processes.rank)
+        run = _Run(experiment, observers or Observers(), checkpoint_every)
+        return run.train(None) if path is None else _record(run, path, if_exists, resume)
+
+
+def _record(run: _Run, path: Path, if_exists: str, resume: Checkpoint | None) -> Outcome:
+    """Train with a recorder, from the start or from a checkpoint."""
+    experiment = run.experiment
+    with Recorder(
+        experiment.model,
+        experiment.optimizer,
+        path,
+        grad_scaler=experiment.scaler if experiment.scaler.is_enabled() else None,
+        every=experiment.config.every,
+        if_exists=if_exists,
+    ) as recorder:
+        if resume is None:
             _describe(recorder, experiment.config)
-            outcome = run.train(recorder)
-            recorder.close(outcome.status)
-        return outcome
+        else:
+            resume.restore(experiment, recorder)
+            run.step, run.metrics = resume.step, resume.metrics
+        outcome = run.train(recorder)
+        recorder.close(outcome.status)
+    if outcome.status != "interrupted":
+        checkpoint_path(path).unlink(missing_ok=True)
+    return outcome
 
 
 def _describe(recorder: Recorder, config: Config) -> None:
@@ -137,20 +172,25 @@ class _Run:
 
     experiment: Experiment
     observers: Observers
+    checkpoint_every: int | None = None
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     report_due: float = 0.0
     started: float = 0.0
+    n_before: int = 0
 
     def train(self, recorder: Recorder | None) -> Outcome:
         self.observers.on_start(self.experiment)
         self.experiment.model.train()
-        self.evaluate(recorder, "train", "val")
-        self.started = time.perf_counter()
+        if self.step == 0:
+            self.evaluate(recorder, "train", "val")
+        self.started, self.n_before = time.perf_counter(), self.step
         status = self.take_steps(recorder)
         seconds = time.perf_counter() - self.started
         if status == "finished":
             self.evaluate(recorder, "test")
+        elif status == "interrupted":
+            self.keep(recorder)
         return Outcome(
             config=self.experiment.config,
             status=status,
@@ -164,22 +204,42 @@ class _Run:
     def take_steps(self, recorder: Recorder | None) -> str:
         experiment = self.experiment
         check_steps = CHECK_STEPS.get(experiment.device.type, 1)
+        stop_steps = 1 if experiment.processes.size == 1 else check_steps
         per_epoch = experiment.stream.steps_per_epoch
         while self.step < experiment.n_steps:
-            if self.observers.should_stop():
+            if self.step % stop_steps == 0 and self.is_stopped():
                 return "interrupted"
             loss = take_step(experiment, self.step + 1)
             self.step += 1
             if recorder is not None:
                 recorder.log(loss=loss)
             is_last = self.step == experiment.n_steps
-            if (self.step % check_steps == 0 or is_last) and not torch.isfinite(loss):
+            is_checked = self.step % check_steps == 0 or is_last
+            if is_checked and not torch.isfinite(experiment.processes.sum(loss)):
                 return "diverged"
             ends_epoch = self.step % per_epoch == 0 or is_last
             if ends_epoch:
                 self.evaluate(recorder, "train", "val")
             self.report(loss, is_due=ends_epoch)
+            if self.checkpoint_every and self.step % self.checkpoint_every == 0 and not is_last:
+                self.keep(recorder)
         return "finished"
+
+    def is_stopped(self) -> bool:
+        """Ask whether to stop; all processes come to the same answer."""
+        wish = self.observers.should_stop()
+        if self.experiment.processes.size == 1:
+            return wish
+        wishes = torch.tensor(float(wish), device=self.experiment.device)
+        return self.experiment.processes.sum(wishes).item() > 0
+
+    def keep(self, recorder: Recorder | None) -> None:
+        if self.checkpoint_every is None or recorder is None:
+            return
+        checkpoint = take_checkpoint(
+            self.experiment, recorder, every=self.checkpoint_every, metrics=self.metrics
+        )
+        save_checkpoint(checkpoint, checkpoint_path(recorder.path))
 
     def evaluate(self, recorder: Recorder | None, *splits: str) -> None:
         found: dict[str, float] = {}
@@ -194,7 +254,7 @@ class _Run:
         if now < self.report_due and not is_due:
             return
         self.report_due = now + REPORT_SECONDS
-        seconds = max(now - self.started, 1e-9)
+        seconds, n_steps = max(now - self.started, 1e-9), self.step - self.n_before
         self.observers.on_progress(
             Progress(
                 step=self.step,
@@ -202,7 +262,7 @@ class _Run:
                 steps_per_epoch=self.experiment.stream.steps_per_epoch,
                 loss=loss.item(),
                 seconds=seconds,
-                images_per_second=self.step * self.experiment.stream.batch_size / seconds,
+                images_per_second=n_steps * self.experiment.stream.batch_size / seconds,
                 metrics=self.metrics,
             )
         )

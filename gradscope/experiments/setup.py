@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from gradscope.experiments.datasets.registry import load_dataset
 from gradscope.experiments.datasets.splits import Dataset, Split
 from gradscope.experiments.environment import find_device
 from gradscope.experiments.models.registry import build_model
+from gradscope.experiments.processes import ALONE, Processes
 from gradscope.optim.smes import SMES
 
 EVALUATION_BATCH = 500
@@ -39,6 +41,8 @@ class Experiment:
         Resolved: with the data set's defaults and the device in use.
     device : torch.device
     model : nn.Module
+    network : nn.Module
+        What training calls: the model, compiled where asked, gradients averaged over processes.
     optimizer : SMES
     scaler : torch.amp.GradScaler
         Disabled unless ``amp`` is fp16.
@@ -50,23 +54,27 @@ class Experiment:
         From stored inputs to what the network takes.
     n_steps : int
         Optimizer steps of the run.
+    processes : Processes
+        That train together.
     """
 
     config: Config
     device: torch.device
     model: nn.Module
+    network: nn.Module
     optimizer: SMES
     scaler: torch.amp.GradScaler
     stream: TrainingStream
     splits: dict[str, Split]
     normalise: Transform
     n_steps: int
+    processes: Processes = ALONE
 
     def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean cross-entropy, a scalar, and the logits; under autocast where asked."""
         amp = self.config.amp
         with torch.autocast(self.device.type, dtype=_AMP_DTYPES[amp], enabled=amp != "off"):
-            logits = self.model(inputs)
+            logits = (self.network if self.model.training else self.model)(inputs)
         return cross_entropy(logits.float().flatten(0, -2), targets.flatten()), logits
 
     @torch.no_grad()
@@ -76,17 +84,26 @@ class Experiment:
         self.model.eval()
         total = torch.zeros(2, dtype=torch.float64, device=self.device)
         split = self.splits[name]
-        for inputs, targets in in_order(split, self.normalise, batch_size=EVALUATION_BATCH):
+        self.processes.spread_buffers(self.model)
+        batches = in_order(split, self.normalise, batch_size=EVALUATION_BATCH)
+        own = itertools.islice(batches, self.processes.rank, None, self.processes.size)
+        for inputs, targets in own:
             loss, logits = self.loss(inputs, targets)
             n_correct = (logits.argmax(-1) == targets).sum()
             total += torch.stack([loss.double() * targets.numel(), n_correct.double()])
         self.model.train(was_training)
-        mean_loss, accuracy = (total / split.labels.numel()).tolist()
+        mean_loss, accuracy = (self.processes.sum(total) / split.labels.numel()).tolist()
         return {f"{name}_loss": mean_loss, f"{name}_accuracy": accuracy}
 
 
-def build_experiment(config: Config) -> Experiment:
+def build_experiment(config: Config, processes: Processes = ALONE) -> Experiment:
     """Load the data and build network and optimizer; weights follow torch's random state.
+
+    Parameters
+    ----------
+    config : Config
+    processes : Processes, optional
+        That train together, each with its share of each batch.
 
     Raises
     ------
@@ -110,11 +127,13 @@ def build_experiment(config: Config) -> Experiment:
         batch_size=_given(config.batch_size),
         augment=_given(config.augment),
         seed=config.seed,
+        processes=processes,
     )
     return Experiment(
         config=config,
         device=device,
         model=model,
+        network=processes.wrap(model),
         optimizer=_build_optimizer(config, model),
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),
         stream=stream,
@@ -125,6 +144,7 @@ def build_experiment(config: Config) -> Experiment:
         },
         normalise=normalise,
         n_steps=config.steps or _given(config.epochs) * stream.steps_per_epoch,
+        processes=processes,
     )
 
 
