@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from gradscope import schema
 from gradscope.record import graphs
 from gradscope.record.backends import Backend
-from gradscope.record.cadence import Cadence
 from gradscope.record.distributed import Ranks
 from gradscope.record.finisher import Finisher
 from gradscope.record.flight import FlightRecorder
@@ -22,21 +20,10 @@ from gradscope.record.microbatches import MicroBatches
 from gradscope.record.params import ParamTable
 from gradscope.record.pooling import Pool
 from gradscope.record.rows import CAPACITY, RowStream, Shapes
+from gradscope.record.settings import Settings
 from gradscope.record.stepper import Stepper
 from gradscope.record.training import TrainingRows
 from gradscope.store.writer import RecordingWriter
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is recorded; the fields are arguments of `gradscope.record.recorder.Recorder`."""
-
-    cadence: Cadence
-    groups: frozenset[str]
-    is_selected: Callable[[str], bool]
-    histogram_every: int
-    flight_recorder: int
-    keeps_own: bool
 
 
 class Measurement:

@@ -6,7 +6,8 @@ is watched. An optimizer that this file does not know is read by the names of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,30 @@ def has_bias_correction(optimizer: torch.optim.Optimizer, group: Mapping[str, An
     if "bias_correction" in group:
         return bool(group["bias_correction"])
     return "betas" in group
+
+
+def read_groups(
+    optimizers: Iterable[torch.optim.Optimizer], own_beta2: float | None
+) -> dict[str, list[Any]]:
+    """Read every parameter group: a list a hyper-parameter, in the order of the groups.
+
+    ``_beta1`` and ``_beta2`` are what bias correction needs: 0 for averages that have none, NaN for
+    a momentum that is no average. ``own_beta2`` stands in where an optimizer has no second moment
+    and the recorder keeps one.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in (*HYPERPARAMETERS, "_beta1", "_beta2")}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            values = hyperparameters(optimizer, group)
+            is_corrected, is_average = has_bias_correction(optimizer, group), "betas" in group
+            if own_beta2 is not None and math.isnan(values["beta2"]):
+                values["beta2"], is_corrected = own_beta2, True
+            values["_beta1"] = values["beta1"] if is_corrected else 0.0
+            values["_beta1"] = values["_beta1"] if is_average else math.nan
+            values["_beta2"] = values["beta2"] if is_corrected else 0.0
+            for name, column in columns.items():
+                column.append(values[name])
+    return columns
 
 
 def as_optimizers(

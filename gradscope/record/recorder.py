@@ -18,30 +18,19 @@ from torch import nn
 
 from gradscope import schema
 from gradscope.errors import UsageError, unknown
-from gradscope.record.cadence import Cadence, make_cadence
+from gradscope.record.cadence import Cadence
 from gradscope.record.distributed import Ranks, open_writer
 from gradscope.record.finish import split_evaluation
 from gradscope.record.layers import as_models, class_name, device_of
-from gradscope.record.measurement import Settings
 from gradscope.record.optimizers import as_optimizers
-from gradscope.record.params import Selector, make_selector
+from gradscope.record.params import Selector
 from gradscope.record.provenance import describe_environment
+from gradscope.record.settings import choose_groups, make_settings
 from gradscope.record.watcher import Watcher
 from gradscope.store.writer import RecordingWriter
 
 if TYPE_CHECKING:
     import xarray
-
-PRESETS = {
-    "light": ("training", "evaluation", "gradients"),
-    "standard": ("training", "evaluation", "gradients", "second_moments", "updates", "signals",
-                 "histograms"),
-    "full": ("training", "evaluation", "gradients", "second_moments", "updates", "signals",
-             "histograms", "sketches", "noise"),
-}  # fmt: skip
-FULL_FLIGHT_STEPS = 50
-"""Steps around a spike that "full" keeps at full rate."""
-ALWAYS = {"training", "evaluation"}
 
 _attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, Recorder] = weakref.WeakKeyDictionary()
 
@@ -131,19 +120,11 @@ class Recorder:
         if_exists: str = "error",
     ) -> None:
         models, optimizers = as_models(model), as_optimizers(optimizer)
-        if second_moment not in ("optimizer", "own"):
-            raise ValueError(unknown("value of second_moment", second_moment, ("optimizer", "own")))
-        is_full = record == "full"
-        settings = Settings(
-            cadence=make_cadence(every),
-            groups=frozenset(choose_groups(record)),
-            is_selected=make_selector(include, exclude),
-            histogram_every=_count("histogram_every", histogram_every, 1 if is_full else 10, 1),
-            flight_recorder=_count(
-                "flight_recorder", flight_recorder, FULL_FLIGHT_STEPS if is_full else 0, 0
-            ),
-            keeps_own=second_moment == "own",
-        )
+        settings = make_settings(
+            every=every, record=record, include=include, exclude=exclude,
+            second_moment=second_moment, histogram_every=histogram_every,
+            flight_recorder=flight_recorder,
+        )  # fmt: skip
         self._detach_others(optimizers)
         name = "-".join(class_name(m) for m in models.values())
         attrs = describe_environment(device_of(models)) | {
@@ -345,33 +326,6 @@ class Recorder:
 
 
 _OWN_NAMES = frozenset(schema.TRAINING.variables) - {"loss", "batch_size"} | {"step"}
-
-
-def choose_groups(record: str | Collection[str]) -> tuple[str, ...]:
-    """Turn a preset or a set of group names into the groups to record, in the schema's order.
-
-    Raises
-    ------
-    ValueError
-        If a preset or a group is unknown.
-    """
-    if isinstance(record, str):
-        if record not in PRESETS:
-            raise ValueError(unknown("preset of `record`", record, PRESETS))
-        return PRESETS[record]
-    for name in record:
-        if name not in PRESETS["full"]:
-            raise ValueError(unknown("group in `record`", name, PRESETS["full"]))
-    return tuple(name for name in PRESETS["full"] if name in {*record} | ALWAYS)
-
-
-def _count(name: str, value: int | None, default: int, least: int) -> int:
-    """Check a number of steps; None means the default."""
-    if value is None:
-        return default
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"`{name}` must be an integer of at least {least}; got {value!r}")
-    return value
 
 
 def _default_path(model_name: str) -> Path:

@@ -8,7 +8,6 @@ without the hooks. The row of ``/training`` stays open until the next forward pa
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +21,10 @@ from gradscope.record.backends import choose_backend
 from gradscope.record.distributed import Ranks
 from gradscope.record.flight import FlightRecorder
 from gradscope.record.layers import LayerTable, device_of
-from gradscope.record.measurement import Measurement, Settings
-from gradscope.record.optimizers import HYPERPARAMETERS, has_bias_correction, hyperparameters
+from gradscope.record.measurement import Measurement
+from gradscope.record.optimizers import read_groups
 from gradscope.record.rows import CAPACITY
+from gradscope.record.settings import Settings
 from gradscope.record.signals import Signals
 from gradscope.record.stepper import OWN_BETA2, early_copies
 from gradscope.record.training import TrainingRows
@@ -119,12 +119,14 @@ class Watcher:
     @property
     def is_measured(self) -> bool:
         """Whether statistics of the present step are taken."""
+        return self._measures(self.step)
+
+    def _measures(self, step: int) -> bool:
         always = self._flight is not None or graphs.is_capturing()
-        return always or self._settings.cadence(self.step)
+        return always or self._settings.cadence(step)
 
     def _wants_signals(self, step: int) -> bool:
-        is_measured = self._flight is not None or self._settings.cadence(step)
-        return "signals" in self._settings.groups and is_measured
+        return "signals" in self._settings.groups and self._measures(step)
 
     def _on_forward(self) -> bool:
         if self.is_paused:
@@ -238,23 +240,13 @@ class Watcher:
 
     def _log_groups(self) -> None:
         """Note the hyper-parameters of every group as used, and which optimizer stepped."""
-        columns: dict[str, list[Any]] = {
-            name: [] for name in (*HYPERPARAMETERS, "_beta1", "_beta2")
-        }
-        for index, optimizer in enumerate(self._optimizers.values()):
-            if optimizer is self._attempt and len(self._optimizers) > 1:
-                self._training.set("optimizer", index)
-            for group in optimizer.param_groups:
-                values = hyperparameters(optimizer, group)
-                corrected = has_bias_correction(optimizer, group)
-                if self._settings.keeps_own and math.isnan(values["beta2"]):
-                    values["beta2"], corrected = OWN_BETA2, True
-                for name in HYPERPARAMETERS:
-                    columns[name].append(values[name])
-                columns["_beta1"].append(_correction(values["beta1"], corrected, "betas" in group))
-                columns["_beta2"].append(values["beta2"] if corrected else 0.0)
-        for name, items in columns.items():
-            self._training.set(name, items)
+        if len(self._optimizers) > 1:
+            names = list(self._optimizers)
+            stepped = next(i for i, n in enumerate(names) if self._optimizers[n] is self._attempt)
+            self._training.set("optimizer", stepped)
+        own_beta2 = OWN_BETA2 if self._settings.keeps_own else None
+        for name, values in read_groups(self._optimizers.values(), own_beta2).items():
+            self._training.set(name, values)
 
     # -- the table ----------------------------------------------------------------------------
 
@@ -378,10 +370,3 @@ class Watcher:
 def _has_closure(args: tuple, kwargs: dict) -> bool:
     """Whether ``optimizer.step(closure)`` was called; ``args`` begin with the optimizer itself."""
     return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
-
-
-def _correction(beta1: Any, is_corrected: bool, is_average: bool) -> Any:
-    """Decay to correct the first moment with: 0 for an uncorrected average, NaN for a plain sum."""
-    if not is_average:
-        return math.nan
-    return beta1 if is_corrected else 0.0
