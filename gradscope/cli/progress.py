@@ -58,7 +58,6 @@ class Display:
         if self._is_quiet:
             return
         config, n_params = experiment.config, sum(p.numel() for p in experiment.model.parameters())
-        cost = foretell_cost(experiment)
         self._console.print(
             f"{config.model} ({n_params:,} parameters) on {config.dataset}, "
             f"{len(experiment.stream.split):,} images; {experiment.n_steps:,} steps of "
@@ -66,13 +65,18 @@ class Display:
             f"lr {config.lr:g}",
             soft_wrap=True,
         )
+        if experiment.processes.size == 1:  # a recorder for trial would wait for the others
+            self._show_cost(experiment)
+        self._bar.start()
+        self._bar.start_task(self._task)
+
+    def _show_cost(self, experiment: Experiment) -> None:
+        cost = foretell_cost(experiment)
         self._console.print(
             f"recording {cost.rows:,} steps will take about {format_bytes(cost.bytes)} "
             f"and {cost.seconds:.1f} s",
             soft_wrap=True,
         )
-        self._bar.start()
-        self._bar.start_task(self._task)
 
     def show(self, standing: Standing) -> None:
         """Show where the run stands."""

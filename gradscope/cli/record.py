@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -19,25 +21,37 @@ from gradscope.experiments.config import Config, read_toml
 from gradscope.experiments.options import option_of, read
 
 if TYPE_CHECKING:
+    from gradscope.experiments.checkpoint import Checkpoint
     from gradscope.experiments.loop import Outcome
 
 SUMMARY = "train the built-in experiment and record it"
 EXIT_CODES = {"finished": 0, "diverged": 0, "interrupted": 130}
+NEGATIVE_NUMBERS = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
+"""How words begin that are values; argparse alone takes -1e-3 for an option."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each configuration key, and those of the command itself."""
-    parser.usage = "gradscope record [OPTIONS] [SCRIPT [ARGS ...]]"
+    parser.usage = "gradscope record [OPTIONS] [SCRIPT [ARGS ...] | -m MODULE [ARGS ...]]"
     parser.add_argument("--config", metavar="FILE", help="a .toml file, or a recording to rerun")
     parser.add_argument("--out", metavar="PATH", help="the recording (default: runs/<what>.h5)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing recording")
+    parser.add_argument("--checkpoint-every", metavar="N", help="steps between checkpoints")
+    parser.add_argument("--resume", metavar="PATH", help="go on with a run from its checkpoint")
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+    parser.add_argument("--record", metavar="HOW", help="of a SCRIPT: light, standard or full")
+    parser._negative_number_matcher = NEGATIVE_NUMBERS
     experiment = parser.add_argument_group("experiment")
     for config_field in dataclasses.fields(Config):
         _add_flag(experiment, config_field)
     parser.add_argument(
-        "script", nargs=argparse.REMAINDER, metavar="SCRIPT", help="not yet: somebody's script"
-    )
+        "-m", nargs=argparse.REMAINDER, dest="module", metavar="MODULE", default=[],
+        help="record `python -m MODULE ARGS`",
+    )  # fmt: skip
+    parser.add_argument(
+        "script", nargs=argparse.REMAINDER, metavar="SCRIPT",
+        help="record `python SCRIPT ARGS`, unmodified",
+    )  # fmt: skip
 
 
 def _add_flag(group: argparse._ArgumentGroup, config_field: dataclasses.Field[Any]) -> None:
@@ -57,39 +71,92 @@ def _add_flag(group: argparse._ArgumentGroup, config_field: dataclasses.Field[An
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, record, and say what came of it."""
-    script = [word for word in arguments.script if word != "--"]
-    if script:
-        raise UsageError(
-            f"recording a script is not possible yet; got {script[0]!r}. "
-            "Leave it out to train the built-in experiment"
-        )
-    config = read_config(arguments)
-    path = Path(arguments.out) if arguments.out is not None else default_path(config)
-    _check_output(path, is_overwritten=arguments.overwrite)
+    script = arguments.script[arguments.script[:1] == ["--"] :]
+    if script or arguments.module:
+        from gradscope.cli.record_script import run_script
+
+        if arguments.resume is not None or arguments.checkpoint_every is not None:
+            raise UsageError(
+                "--resume and --checkpoint-every are for the built-in experiment; a script keeps "
+                "its own checkpoints, with `Recorder.state_dict()` in them"
+            )
+        return run_script(arguments, script)
+    if arguments.record is not None:
+        raise UsageError("--record applies to a SCRIPT; the built-in experiment records all of it")
+    checkpoint = None if arguments.resume is None else read_checkpoint(arguments)
+    config = read_config(arguments, checkpoint.config if checkpoint else None)
+    path = _choose_path(arguments, config)
+    if checkpoint is None and is_first_rank():
+        check_output(path, is_overwritten=arguments.overwrite)
 
     from gradscope.cli.progress import Display, one_interrupt
     from gradscope.experiments.loop import Observers, train
 
-    if_exists = "overwrite" if arguments.overwrite else "error"
-    with one_interrupt() as should_stop, Display(is_quiet=arguments.quiet) as display:
-        observers = Observers(display.start, display.show, should_stop)
-        outcome = train(config, path, if_exists=if_exists, observers=observers)
-    if not arguments.quiet:
+    is_quiet = arguments.quiet or not is_first_rank()
+    with one_interrupt() as should_stop, Display(is_quiet=is_quiet) as display:
+        outcome = train(
+            config,
+            path,
+            if_exists="overwrite" if arguments.overwrite else "error",
+            observers=Observers(display.start, display.show, should_stop),
+            checkpoint_every=_checkpoint_every(arguments),
+            resume=checkpoint,
+        )
+    if not is_quiet:
         print(summarise(outcome, path))
-    if outcome.status == "diverged":
+    if outcome.status == "diverged" and is_first_rank():
         print(f"gradscope record: warning: {explain_divergence(outcome)}", file=sys.stderr)
     return EXIT_CODES[outcome.status]
 
 
-def read_config(arguments: argparse.Namespace) -> Config:
-    """Put flags over the file over the defaults.
+def is_first_rank() -> bool:
+    """Whether this process speaks for all that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def read_checkpoint(arguments: argparse.Namespace) -> Checkpoint:
+    """Read the checkpoint that ``--resume`` names, itself or by its recording.
+
+    Raises
+    ------
+    UsageError, RecordingError
+        If there is none, if it is damaged, or if its recording is gone.
+    """
+    from gradscope.experiments.checkpoint import load_checkpoint
+    from gradscope.store.segments import part_folder
+
+    if arguments.out is not None or arguments.overwrite:
+        raise UsageError("--resume goes on with its own recording; leave out --out and --overwrite")
+    checkpoint = load_checkpoint(Path(arguments.resume))
+    path = _choose_path(arguments, checkpoint.config)
+    if not path.exists() and not part_folder(path).exists():
+        raise UsageError(f"the recording {path} that --resume would go on with is not there")
+    return checkpoint
+
+
+def _choose_path(arguments: argparse.Namespace, config: Config) -> Path:
+    if arguments.resume is not None:
+        return Path(arguments.resume.removesuffix(".checkpoint"))
+    return Path(arguments.out) if arguments.out is not None else default_path(config)
+
+
+def _checkpoint_every(arguments: argparse.Namespace) -> int | None:
+    text = arguments.checkpoint_every
+    every = None if text is None else read(text, "int")
+    if every is not None and (not isinstance(every, int) or every < 1):
+        raise UsageError(f"--checkpoint-every must be a whole number of at least 1; got {text!r}")
+    return every
+
+
+def read_config(arguments: argparse.Namespace, base: Config | None = None) -> Config:
+    """Put flags over the file over ``base``, by default the defaults.
 
     Raises
     ------
     UsageError
         If a key or a value cannot be used.
     """
-    config = Config()
+    config = base or Config()
     if arguments.config is not None:
         source = Path(arguments.config)
         values = read_toml(source) if source.suffix == ".toml" else _read_recorded(source)
@@ -126,7 +193,14 @@ def default_path(config: Config) -> Path:
     return Path("runs") / f"{name}-{now:%Y%m%dT%H%M%SZ}.h5"
 
 
-def _check_output(path: Path, *, is_overwritten: bool) -> None:
+def check_output(path: Path, *, is_overwritten: bool) -> None:
+    """Refuse an output that cannot be written, before anything is trained.
+
+    Raises
+    ------
+    UsageError, RecordingExistsError
+        If it is a folder, cannot be written or exists.
+    """
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder; name a file, such as {path / 'run.h5'}")
     if path.exists() and not is_overwritten:
@@ -151,9 +225,13 @@ def summarise(outcome: Outcome, path: Path) -> str:
         f"{split} loss": f"{metrics[f'{split}_loss']:.4f} nat",
         "recording": f"{path} ({format_bytes(path.stat().st_size)})",
         "cost of recording": f"{outcome.record_seconds:.1f} s, {share:.0%} of training",
-        "next": f"gradscope plot {shlex.quote(str(path))}",
+        "next": f"gradscope {_next_command(path)} {shlex.quote(str(path))}",
     }
     return "\n".join(f"{name:<19}{value}" for name, value in rows.items())
+
+
+def _next_command(path: Path) -> str:
+    return "record --resume" if path.with_name(f"{path.name}.checkpoint").exists() else "plot"
 
 
 def explain_divergence(outcome: Outcome) -> str:

@@ -75,7 +75,8 @@ def joined(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun started, for the length of a ``with`` block.
 
     NCCL on CUDA, one device a process; gloo on the CPU. A group that the caller made is used, and
-    left, as it is. Elsewhere the process is alone.
+    left, as it is: several runs in a process share one, since torchrun's store serves one group.
+    Elsewhere the process is alone.
 
     Parameters
     ----------

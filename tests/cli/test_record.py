@@ -4,12 +4,14 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 from gradscope.cli import main as cli
+from gradscope.cli import progress
 from gradscope.experiments.config import Config
 from gradscope.store.reader import open_recording
 
@@ -70,6 +72,50 @@ def test_flags_override_the_file(record):
     config = json.loads(open_recording("run.h5").attrs["config_json"])
     assert (config["alpha"], config["seed"], config["betas"]) == (-0.2, 3, [0.8, 0.99])
     assert (config["steps"], config["epochs"]) == (3, None)
+
+
+@pytest.mark.parametrize("flag", ["--alpha", "--gain"])
+@pytest.mark.parametrize("text", ["-1e-3", "-1E-03", "-.5e-1", "-2.", "-5"])
+def test_negative_numbers_are_values_however_they_are_written(flag, text):
+    arguments = cli.build_parser().parse_args(["record", flag, text, "--seed", "4"])
+    assert vars(arguments)["key_" + flag[2:]] == text
+    assert arguments.key_seed == "4"
+
+
+def test_a_scripts_own_negative_numbers_stay_its_own():
+    parsed = cli.build_parser().parse_args(["record", "train.py", "--lr", "-1e-3", "-x"])
+    assert parsed.script == ["train.py", "--lr", "-1e-3", "-x"]
+
+
+def test_an_interrupted_run_is_resumed_by_its_recording_or_its_checkpoint(record, monkeypatch):
+    steps = iter(range(100))
+    monkeypatch.setattr(
+        progress, "one_interrupt", lambda: nullcontext(lambda: next(steps) in (2, 4))
+    )
+    code, out, _ = record(*TINY, "--steps", "5", "--checkpoint-every", "10", "--out", "run.h5")
+    assert code == 130
+    assert "interrupted at step 2" in out
+    assert "gradscope record --resume run.h5" in out
+    code, out, _ = record("--resume", "run.h5.checkpoint", "--quiet")
+    assert code == 130
+    code, out, _ = record("--resume", "run.h5", "--seed", "0")
+    assert code == 0
+    assert "finished at step 5" in out
+    training = open_recording("run.h5")["training"]
+    assert training["step"].values.tolist() == [1, 2, 3, 4, 5]
+    assert not Path("run.h5.checkpoint").exists()
+    assert "no checkpoint run.h5.checkpoint" in record("--resume", "run.h5")[2]
+
+
+def test_a_resumed_run_keeps_configuration_and_recording(record, monkeypatch):
+    monkeypatch.setattr(progress, "one_interrupt", lambda: nullcontext(lambda: True))
+    assert record(*TINY, "--checkpoint-every", "1", "--out", "run.h5")[0] == 130
+    code, _, err = record("--resume", "run.h5", "--alpha", "-1e-3")
+    assert code == 2
+    assert "`alpha` is -0.1 in the checkpoint; got -0.001" in err
+    assert "leave out --out" in record("--resume", "run.h5", "--out", "b.h5")[2]
+    Path("run.h5").unlink()
+    assert "the recording run.h5 that --resume would go on with" in record("--resume", "run.h5")[2]
 
 
 def test_a_recording_can_be_run_again(record):
@@ -134,6 +180,10 @@ def test_a_diverged_run_is_kept_with_a_warning(record):
         (["--config", "absent.h5"], "absent.h5"),
         (["--out", "/dev/null/run.h5"], "cannot write /dev/null/run.h5"),
         (["--out", "."], "is a folder; name a file"),
+        (["--checkpoint-every", "0"], "--checkpoint-every must be a whole number of at least 1"),
+        (["--checkpoint-every", "often"], "of at least 1; got 'often'"),
+        (["--resume", "absent.h5"], "no checkpoint absent.h5.checkpoint; runs with"),
+        (["--resume", "a.h5", "train.py"], "are for the built-in experiment; a script keeps"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_code_2(record, arguments, message):
