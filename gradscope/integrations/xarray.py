@@ -1,0 +1,79 @@
+"""Importing this gives every recording an accessor: ``tree.gradscope``.
+
+>>> import gradscope.integrations.xarray
+>>> import xarray
+>>> xarray.DataTree().gradscope.quantities()
+[]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from gradscope.derived.aggregate import aggregate
+from gradscope.derived.shadow import shadow_alpha
+from gradscope.derived.summary import summarise
+from gradscope.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@xr.register_datatree_accessor("gradscope")
+class RecordingAccessor:
+    """What gradscope can derive from a recording, and draw of it.
+
+    Parameters
+    ----------
+    tree : DataTree
+        From `gradscope.open_recording`, or many from `gradscope.open_runs`.
+    """
+
+    def __init__(self, tree: xr.DataTree) -> None:
+        self._tree = tree
+
+    def quantities(self) -> list[str]:
+        """Return the names of all that was recorded or follows from it."""
+        return sorted({str(name) for node in self._tree.subtree for name in node.data_vars})
+
+    def __getitem__(self, quantity: str) -> xr.DataArray:
+        """Return a recorded or derived quantity by its name alone.
+
+        Raises
+        ------
+        UsageError
+            If the recording has no such quantity.
+        """
+        found = [
+            node.dataset[quantity] for node in self._tree.subtree if quantity in node.data_vars
+        ]
+        if found:  # flight recordings repeat names of the groups above them
+            return found[0]
+        raise UsageError(unknown("quantity", quantity, self.quantities()))
+
+    def aggregate(self, by: str = "layer") -> xr.DataTree:
+        """Unite parameters exactly; see `gradscope.derived.aggregate.aggregate`."""
+        return aggregate(self._tree, by)
+
+    def shadow_alpha(self, alphas: Sequence[float]) -> xr.Dataset:
+        """Tell what other exponents would do; see `gradscope.derived.shadow.shadow_alpha`."""
+        return shadow_alpha(self._tree, alphas)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the recording in a few numbers; see `gradscope.derived.summary.summarise`."""
+        return summarise(self._tree)
+
+    def plot(self, kind: str = "heatmap", quantity: str = "grad_norm", **options: Any) -> Figure:
+        """Draw a figure; ``options`` as in `gradscope.plots.view.View`.
+
+        Raises
+        ------
+        UsageError
+            If the kind is unknown, or the recording has nothing of what is asked for.
+        """
+        from gradscope.plots.figure import View, plot_recording
+
+        return plot_recording(self._tree, View(quantity=quantity, kind=kind, **options))
