@@ -127,6 +127,31 @@ def test_a_closure_is_whole_from_its_first_step(record):
     assert norms[1] ** 2 == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.parametrize("n_micro", [1, 3])
+def test_lightning(record, n_micro):
+    pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
+    _, out, _, [tree] = record("lit.py", str(n_micro))
+    means = np.reshape(losses_printed(out), (-1, n_micro)).mean(1)
+    np.testing.assert_allclose(tree["training/loss"].values, means, rtol=1e-6)
+    assert tree.attrs["model_name"] == "Lit"
+    assert tree["signals"]["layer"].values.tolist() == ["first", "last"]
+    assert np.isfinite(tree["updates/update_norm"].values).all()
+    assert np.isfinite(tree["signals/output_grad_rms"].values).all()
+
+
+@pytest.mark.parametrize("script", ["hf.py", "accelerated.py"])
+def test_trainer_and_accelerate(record, script):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    _, out, _, [tree] = record(script)
+    training = tree["training"]
+    assert training["n_microbatches"].values.tolist() == [2] * training.sizes["step"]
+    np.testing.assert_allclose(training["loss"].values, losses_printed(out), rtol=1e-4)
+    assert tree.attrs["model_name"] in ("GPT2LMHeadModel", "Sequential")
+    assert tree.attrs["optimizer_name"] == "AdamW"
+    assert np.isfinite(training["clip_coefficient"].values).all()
+
+
 def test_parts_that_are_called_alone_and_a_trained_criterion(record):
     *_, [tree] = record("parts.py")
     names = tree["gradients"]["param"].values.tolist()
