@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from gradscope.experiments.config import Config
@@ -6,15 +7,19 @@ from gradscope.experiments.foretell import foretell_cost
 from gradscope.experiments.loop import train
 from gradscope.experiments.setup import build_experiment
 
-CONFIG = Config(width=0.05, limit_train=64, batch_size=16, steps=100, val_fraction=0.01)
+CONFIG = Config(
+    width=0.05, dataset="synthetic", n_classes=4, samples_per_class=40, batch_size=8, steps=40
+)
 
 
-def test_the_estimate_is_near_what_recording_takes(tmp_path):
+@pytest.mark.parametrize(("model", "steps"), [("vgg13", 40), ("vgg13", 320), ("plain", 320)])
+def test_the_estimate_is_near_what_recording_takes(tmp_path, model, steps):
+    config = CONFIG.replace(model=model, steps=steps)
     with numerics(seed=0, deterministic=False):
-        foretold = foretell_cost(build_experiment(CONFIG))
-    outcome = train(CONFIG, tmp_path / "run.h5")
-    assert foretold.rows == 100
-    assert 0.6 < foretold.bytes / (tmp_path / "run.h5").stat().st_size < 1.7
+        foretold = foretell_cost(build_experiment(config))
+    outcome = train(config, tmp_path / "run.h5")
+    assert foretold.rows == steps
+    assert foretold.bytes == pytest.approx((tmp_path / "run.h5").stat().st_size, rel=0.2)
     assert 0 < foretold.seconds < 20 * outcome.record_seconds
 
 
