@@ -40,8 +40,8 @@ from gradscope.record.trainings import Plan, Recorded
 IDLE_STEPS = 100
 """A training that takes no step while others take this many is over; its recording is closed."""
 
-_UNSEEDED = 67280421310721
-"""What torch's generator begins with when nobody seeds it."""
+_LARGEST_SEED = 2**32
+"""Seeds that people give are below; torch chooses from 64 bits when nobody gives one."""
 
 
 class Session:
@@ -215,8 +215,9 @@ class Session:
             " and ".join(type(o).__name__ for o in optimizers),
         )
         recorder.describe(model_name=names[0].replace(" and ", "-"))
-        if torch.initial_seed() != _UNSEEDED:
-            recorder.describe(seed=torch.initial_seed())
+        seed = torch.initial_seed()
+        if seed < _LARGEST_SEED:
+            recorder.describe(seed=seed)
         self._recorders[recorder] = list(optimizers)
         self._idle[recorder], self._names[recorder] = 0, names
         self._roots |= dict.fromkeys(models, recorder)
