@@ -122,6 +122,7 @@ class Config:
     seed: int = option(0, "int", "of weights, order and augmentation", low=0, high=2**63 - 1)
     device: str = option("auto", "text", "auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
     amp: str = option("off", "text", "autocast: off, bf16, fp16", choices=("off", "bf16", "fp16"))
+    compile: bool = option(False, "bool", "train through torch.compile")
     deterministic: bool = option(False, "bool", "only algorithms that repeat bit for bit")
     every: int | str = option("auto", "cadence", "record each K-th step, or auto", low=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +133,7 @@ def build_experiment(config: Config, processes: Processes = ALONE) -> Experiment
         config=config,
         device=device,
         model=model,
-        network=processes.wrap(model),
+        network=_compiled(processes.wrap(model), config),
         optimizer=_build_optimizer(config, model),
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),
         stream=stream,
@@ -146,6 +146,11 @@ def build_experiment(config: Config, processes: Processes = ALONE) -> Experiment
         n_steps=config.steps or _given(config.epochs) * stream.steps_per_epoch,
         processes=processes,
     )
+
+
+def _compiled(network: nn.Module, config: Config) -> nn.Module:
+    # Batches of training are all of one size; evaluation calls the model itself.
+    return cast(nn.Module, torch.compile(network, dynamic=False)) if config.compile else network
 
 
 def _count_outputs(config: Config, n_classes: int) -> int:
