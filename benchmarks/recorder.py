@@ -4,8 +4,8 @@
 
 Each rival is timed in blocks that take turns with bare blocks of the same training; the ratio of
 each pair is one observation. Printed: the median ratio with a bootstrap 95 % interval, the added
-milliseconds, and their multiple of the byte floor: reading gradient, parameter, both moments and the
-updated parameter once and writing one copy, at the bandwidth measured in the same run.
+milliseconds, and their multiple of the byte floor: reading gradient, parameter, both moments and
+the updated parameter once and writing one copy, at the bandwidth measured in the same run.
 TensorBoard and W&B (offline) are timed where they are installed.
 """
 

@@ -53,7 +53,7 @@ class LossWatch:
             torch.amp.GradScaler.scale = scale  # type: ignore[method-assign]
 
         torch.autograd.backward = watched_backward
-        torch.amp.GradScaler.scale = watched_scale  # type: ignore[method-assign]
+        torch.amp.GradScaler.scale = watched_scale  # type: ignore[method-assign, assignment]
         return undo
 
     def turn_to(self, recorder: Recorder) -> None:
