@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--amp", choices=DTYPES, help="default: bf16 on CUDA, off on the CPU")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, help="of one block")
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1))
@@ -175,11 +175,11 @@ def main() -> None:
     is_cuda = device == "cuda"
     config = Config(
         dataset="synthetic", samples_per_class=1000, model="vgg13", alpha=0.5, lr=1e-3, width=1.0,
-        batch_size=arguments.batch_size or (128 if is_cuda else 32), steps=10**6, augment=True,
+        batch_size=arguments.batch_size, steps=10**6, augment=True,
         device=device, amp=arguments.amp or ("bf16" if is_cuda else "off"),
         compile=arguments.compile,
     )  # fmt: skip
-    n_steps = arguments.steps or (100 if is_cuda else 4)
+    n_steps = arguments.steps or (100 if is_cuda else 2)
     times = measure(config, n_steps=n_steps, n_blocks=arguments.blocks, n_workers=arguments.workers)
     result = summarize(times, config)
     name = torch.cuda.get_device_name() if is_cuda else platform.machine()

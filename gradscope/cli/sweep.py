@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     failed = run_rounds(sweep, outcomes, arguments)
     write_index(sweep, outcomes)
     print(f"done: {len(outcomes) - len(failed)} runs in {sweep.folder}, {len(failed)} failed")
+    for words in explain_edges(sweep, outcomes):
+        print(words)
     for report in failed:
         print(f"failed: {report.path.name}: {report.message}", file=sys.stderr)
     return 1 if failed else 0
@@ -153,6 +155,15 @@ def run_rounds(
                 write_index(sweep, outcomes)
             todo = find_todo(sweep, outcomes)
     return failed
+
+
+def explain_edges(sweep: Sweep, outcomes: Mapping[Path, Finished]) -> list[str]:
+    """Say for which cells tuning ended at the edge of what was tried."""
+    edges = []
+    for cell in sweep.cells_at_edge(outcomes):
+        name = ", ".join(f"{key} {getattr(cell, key)}" for key in sweep.varied) or "the cell"
+        edges.append(f"{name}: the best trial is at the edge of what was tried; raise `trials`")
+    return edges
 
 
 def progress_line(planned: Run, report: Report, n_left: int, seconds: float) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.config import Config, read_toml
-from gradscope.experiments.tuning import Tuning
+from gradscope.experiments.tuning import Point, Tuning
 
 ARMS = ("fixed", "grafted", "tuned")
 _KEYS = ("name", "out", "arm", "seeds", "base", "grid", "runs", "scale", "tuning")
@@ -83,18 +83,41 @@ class Sweep:
     def _plan_tuned(
         self, cell: Config, tuning: Tuning, outcomes: Mapping[Path, Finished]
     ) -> list[Run]:
+        trials, scores = self._search(cell, tuning, outcomes)
+        if any(run.path not in outcomes for run in trials):
+            return trials
+        chosen = tuning.at(cell, max(scores, key=lambda point: scores[point]))
+        return trials + [self._run(chosen, seed) for seed in self.seeds]
+
+    def _search(
+        self, cell: Config, tuning: Tuning, outcomes: Mapping[Path, Finished]
+    ) -> tuple[list[Run], dict[Point, float]]:
+        """Trials known by now, and the scores of all rounds that have ended."""
         trials: list[Run] = []
-        scores: dict[tuple[int, int], float] = {}
+        scores: dict[Point, float] = {}
         while points := tuning.next_points(scores, has_decay=cell.weight_decay > 0):
             runs = [self._run(tuning.at(cell, point), tuning.seed, "tune") for point in points]
             trials += runs
             if any(run.path not in outcomes for run in runs):
-                return trials
+                break
             for point, run in zip(points, runs, strict=True):
                 finished = outcomes[run.path]
                 scores[point] = tuning.score(finished.status, finished.metrics)
-        chosen = tuning.at(cell, max(scores, key=lambda point: scores[point]))
-        return trials + [self._run(chosen, seed) for seed in self.seeds]
+        return trials, scores
+
+    def cells_at_edge(self, outcomes: Mapping[Path, Finished]) -> list[Config]:
+        """Return the cells whose budget ended before all neighbours of their best were tried.
+
+        Their chosen values may not be the best there are; ``trials`` wants to be larger.
+        """
+        if self.tuning is None:
+            return []
+        return [cell for cell in self.cells if self._is_at_edge(cell, self.tuning, outcomes)]
+
+    def _is_at_edge(self, cell: Config, tuning: Tuning, outcomes: Mapping[Path, Finished]) -> bool:
+        trials, scores = self._search(cell, tuning, outcomes)
+        is_over = all(run.path in outcomes for run in trials)
+        return is_over and tuning.is_at_edge(scores, has_decay=cell.weight_decay > 0)
 
     def _run(self, cell: Config, seed: int, *words: str) -> Run:
         config = cell.replace(seed=seed)

@@ -111,7 +111,7 @@ def read_until(stream, pattern, n=1):
 
 
 @pytest.mark.slow
-def test_a_sweep_survives_the_death_of_a_worker_and_its_own(tmp_path):
+def test_a_sweep_survives_the_death_of_a_worker_and_its_own(command, tmp_path):
     text = SPEC.replace("seeds = 2", "seeds = 10").replace("steps = 3", "steps = 10")
     spec = write(tmp_path, text)
     program = "from gradscope.cli import main; main.COMMANDS = ('sweep',); import sys; "
@@ -140,10 +140,8 @@ def test_a_sweep_survives_the_death_of_a_worker_and_its_own(tmp_path):
         time.sleep(1)
         done = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/spec").glob("*.h5")}
         assert 6 <= len(done) < 20
-        resumed = start(tmp_path, "-c", program, address)
-        processes.append(resumed)
-        out, err = resumed.communicate(timeout=120)
-        assert resumed.returncode == 0, err
+        code, out, err = command("--scheduler", address)
+        assert code == 0, err
         assert "20 runs in runs/spec, 0 failed" in out
         assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in done.items())
     finally:

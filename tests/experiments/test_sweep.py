@@ -1,5 +1,6 @@
 import pytest
 
+from gradscope.cli.sweep import explain_edges
 from gradscope.errors import UsageError
 from gradscope.experiments.sweep import Finished, read_sweep
 
@@ -75,12 +76,8 @@ trials = 9
 
 
 def test_the_tuned_arm_goes_on_from_what_has_ended(tmp_path):
-    sweep, outcomes, best = read(tmp_path, TUNED), {}, {-0.1: 0.4, 0.1: 0.1}
-    for _ in range(20):
-        missing = [run for run in sweep.plan(outcomes) if run.path not in outcomes]
-        for run in missing:
-            distance = abs(run.config.lr / best[run.config.alpha] - 1)
-            outcomes[run.path] = Finished("finished", {"val_accuracy": 1 / (1 + distance)})
+    sweep = read(tmp_path, TUNED)
+    outcomes = run_all(sweep, {-0.1: 0.4, 0.1: 0.1})
     runs = sweep.plan(outcomes)
     trials = [run for run in runs if run.config.seed == 1_000_000]
     final = [run for run in runs if run.config.seed in (0, 1, 2)]
@@ -89,6 +86,27 @@ def test_the_tuned_arm_goes_on_from_what_has_ended(tmp_path):
     assert len(final) == 6
     assert len({run.path for run in runs}) == len(runs)
     assert all(run.path in outcomes for run in runs)
+
+
+def run_all(sweep, best):
+    """Outcomes of a sweep in which each alpha is the better, the nearer its lr is to the best."""
+    outcomes = {}
+    while missing := [run for run in sweep.plan(outcomes) if run.path not in outcomes]:
+        for run in missing:
+            distance = abs(run.config.lr / best[run.config.alpha] - 1)
+            outcomes[run.path] = Finished("finished", {"val_accuracy": 1 / (1 + distance)})
+    return outcomes
+
+
+def test_a_budget_that_ends_at_the_edge_is_told(tmp_path):
+    sweep = read(tmp_path, TUNED.replace("trials = 9", "trials = 3"))
+    assert sweep.cells_at_edge({}) == []
+    outcomes = run_all(sweep, {-0.1: 0.4, 0.1: 0.1})
+    assert [cell.alpha for cell in sweep.cells_at_edge(outcomes)] == [-0.1]
+    (line,) = explain_edges(sweep, outcomes)
+    assert line == "alpha -0.1: the best trial is at the edge of what was tried; raise `trials`"
+    enough = read(tmp_path, TUNED)
+    assert enough.cells_at_edge(run_all(enough, {-0.1: 0.4, 0.1: 0.1})) == []
 
 
 @pytest.mark.parametrize(
