@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -94,67 +95,95 @@ def write(folder, text):
     return path
 
 
-def start(folder, *words):
-    return subprocess.Popen(
-        [sys.executable, "-u", *words], cwd=folder,
+@pytest.fixture
+def cluster(tmp_path):
+    """Scheduler, two workers and a sweep of 20 runs, each a process; their ids by name."""
+    text = SPEC.replace("seeds = 2", "seeds = 10").replace("steps = 3", "steps = 10")
+    write(tmp_path, text)
+    parent = subprocess.Popen(
+        [sys.executable, __file__], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    pids = json.loads(parent.stdout.readline())
+    try:
+        yield pids
+    finally:
+        for pid in reversed(pids.values()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        parent.communicate()
 
 
-def read_until(stream, pattern, n=1):
-    for line in stream:
-        n -= bool(re.search(pattern, line))
-        if n == 0:
-            return
-    raise AssertionError(f"{pattern!r} did not come")
+def fork_into_cluster():
+    """Import everything once, then become the processes of a cluster and of its sweep."""
+    from distributed.cli.dask_scheduler import main as scheduler
+    from distributed.cli.dask_worker import main as worker
+
+    (first, *_) = read_sweep(Path("spec.toml")).plan({})
+    run_one(first.config, Path("warm.h5"))
+    here, file = ["--no-dashboard"], ["--scheduler-file", "address.json"]
+    own = ["--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", "--local-directory"]
+    parts = {
+        "scheduler": lambda: scheduler([*here, *file, "--host", "127.0.0.1", "--port", "0"]),
+        "worker0": lambda: worker([*here, *file, *own, "worker0"]),
+        "worker1": lambda: worker([*here, *file, *own, "worker1"]),
+        "sweep": lambda: cli.main(["sweep", "spec.toml", "--scheduler", read_address()]),
+    }
+    pids = {name: os.fork() or become(name, part) for name, part in parts.items()}
+    print(json.dumps(pids), flush=True)
+    for pid in pids.values():
+        os.waitpid(pid, 0)
+
+
+def become(name, part):
+    """Do one part in this forked process, its output in a file; does not return."""
+    try:
+        out = os.open(f"{name}.out", os.O_CREAT | os.O_WRONLY)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        part()
+    finally:
+        os._exit(1)
+
+
+def read_address():
+    """Address of the scheduler, once it has written it."""
+    texts = repeatedly(lambda: Path("address.json").read_text())
+    return json.loads(next(text for text in texts if text.endswith("}")))["address"]
+
+
+def repeatedly(read, seconds=60):
+    """What a file says again and again, once it is there."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            yield read()
+        time.sleep(0.05)
+    raise AssertionError(f"what was waited for did not come in {seconds} s")
+
+
+def wait_for_finished(n):
+    texts = repeatedly(lambda: Path("sweep.out").read_text())
+    next(text for text in texts if text.count(": finished") >= n)
 
 
 @pytest.mark.slow
-def test_a_sweep_survives_the_death_of_a_worker_and_its_own(command, tmp_path):
-    text = SPEC.replace("seeds = 2", "seeds = 10").replace("steps = 3", "steps = 10")
-    spec = write(tmp_path, text)
-    program = "from gradscope.cli import main; main.COMMANDS = ('sweep',); import sys; "
-    program += f"sys.exit(main.main(['sweep', '{spec.name}', '--scheduler', sys.argv[1]]))"
-    scheduler = start(
-        tmp_path,
-        *("-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
-        *("--no-dashboard", "--scheduler-file", "address.json"),
-    )
-    processes = [scheduler]
-    try:
-        wait_for(tmp_path / "address.json")
-        address = json.loads((tmp_path / "address.json").read_text())["address"]
-        workers = [
-            start(tmp_path, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1",
-                  "--no-nanny", "--no-dashboard", "--local-directory", f"worker{index}")
-            for index in range(2)
-        ]  # fmt: skip
-        processes += workers
-        sweep = start(tmp_path, "-c", program, address)
-        processes.append(sweep)
-        read_until(sweep.stdout, ": finished", 3)
-        workers[0].send_signal(signal.SIGKILL)
-        read_until(sweep.stdout, ": finished", 3)
-        sweep.send_signal(signal.SIGKILL)
-        time.sleep(1)
-        done = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/spec").glob("*.h5")}
-        assert 6 <= len(done) < 20
-        code, out, err = command("--scheduler", address)
-        assert code == 0, err
-        assert "20 runs in runs/spec, 0 failed" in out
-        assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in done.items())
-    finally:
-        for process in reversed(processes):
-            process.kill()
-            process.communicate()
-    index = json.loads((tmp_path / "runs/spec/index.json").read_text())
+def test_a_sweep_survives_the_death_of_a_worker_and_its_own(command, cluster):
+    wait_for_finished(3)
+    os.kill(cluster["worker0"], signal.SIGKILL)
+    wait_for_finished(6)
+    os.kill(cluster["sweep"], signal.SIGKILL)
+    time.sleep(1)
+    done = {path: path.stat().st_mtime_ns for path in Path("runs/spec").glob("*.h5")}
+    assert 6 <= len(done) < 20
+    code, out, err = command("--scheduler", read_address())
+    assert code == 0, err
+    assert "20 runs in runs/spec, 0 failed" in out
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in done.items())
+    index = json.loads(Path("runs/spec/index.json").read_text())
     assert [run["status"] for run in index["runs"]] == ["finished"] * 20
-    assert len(list((tmp_path / "runs/spec").glob("*.h5"))) == 20
+    assert len(list(Path("runs/spec").glob("*.h5"))) == 20
 
 
-def wait_for(path, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not path.exists() or not path.read_text().endswith("}"):
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.1)
+if __name__ == "__main__":
+    fork_into_cluster()
