@@ -237,7 +237,10 @@ class Session:
         self._losses.forget(recorder)
         del self._idle[recorder]
         n_steps, names = recorder.step, self._names.pop(recorder)
-        recorder.close(status)
+        try:
+            recorder.close(status)
+        except Exception as error:  # the script has its own end
+            self.problems.append(f"{recorder.path} was not finished: {error}")
         if n_steps:
             self.recorded.append(Recorded(recorder.path, n_steps, *names))
         else:

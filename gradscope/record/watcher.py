@@ -199,7 +199,7 @@ class Watcher:
             self._training.set("n_microbatches", n_microbatches)
             if self._wants_signals(self.step):
                 self._measurement.add_signals(self.step, sums)
-        elif self._wants_signals(self.step):
+        elif self._wants_signals(self.step) and self._signals.index:
             self._signals.taps.warn_once()
         self._signals.taps.is_on = self._wants_signals(self.step + 1)
         if batch_size:

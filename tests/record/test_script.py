@@ -214,6 +214,19 @@ def test_a_failure_of_ours_is_not_the_end_of_the_training(record, tmp_path):
     assert [tree["training"].sizes["step"] for tree in trees] == [7, 110, 110]
 
 
+def test_a_recording_that_cannot_be_finished_does_not_change_the_end(record, monkeypatch):
+    close = gradscope.Recorder.close
+
+    def fail(recorder, status):
+        close(recorder, status)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(gradscope.Recorder, "close", fail)
+    code, out, err, _ = record("short.py")
+    assert code == 5 and out == "done\n"
+    assert "warning:" in err and "run.h5 was not finished: the disk is full" in err
+
+
 def in_a_process(folder, *words, text=""):
     program = "import sys\nfrom gradscope.cli import main\nmain.COMMANDS = ('record',)\n"
     program += "sys.exit(main.main(sys.argv[1:]))"
