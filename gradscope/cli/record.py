@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gradscope.experiments.checkpoint import Checkpoint
     from gradscope.experiments.loop import Outcome
 
-SUMMARY = "train the built-in experiment and record it"
+SUMMARY = "record a training: the built-in experiment, or a script as it is"
 EXIT_CODES = {"finished": 0, "diverged": 0, "interrupted": 130}
 NEGATIVE_NUMBERS = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 """How words begin that are values; argparse alone takes -1e-3 for an option."""

@@ -44,6 +44,7 @@ def losses_printed(out):
     return [float(word) for word in re.findall(r"^loss (\S+)", out, re.M)]
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, Python 3.12
 def test_a_script_at_module_level_with_workers_and_checkpoints(record, tmp_path):
     code, out, err, [tree] = record("images.py", "0.1", "net.pt")
     assert code == 0
@@ -62,6 +63,7 @@ def test_a_script_at_module_level_with_workers_and_checkpoints(record, tmp_path)
     )
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, Python 3.12
 def test_recording_changes_no_weight(record, tmp_path):
     record("images.py", "0.1", "watched.pt")
     program = [sys.executable, str(SCRIPTS / "images.py"), "0.1", "bare.pt"]
