@@ -290,6 +290,7 @@ def test_tied_weights_count_once(tmp_path):
     assert tree["gradients"]["param"].values.tolist() == ["embed.weight"]
     assert tree["gradients"]["kind"].values.tolist() == ["embedding"]
     assert tree["signals"]["layer"].values.tolist() == ["embed", "head"]
+    assert (tree["training/batch_size"] == 5).all()  # tokens are integers
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
