@@ -1,6 +1,14 @@
 """One compiled pass over float32 tensors in memory: the raw sums of `measures`, at full bandwidth.
 
-Tensors come as addresses, so that one call covers all parameters and leaves Python out of it.
+Tensors come as addresses, so that one call covers all parameters and leaves Python out of it. Work
+goes in blocks that stay in the first-level cache: entries are scaled by the power of two near the
+largest of the block before (``guess``) and summed in float32; a block whose own largest is far from
+that is summed once more with its own; each block's sums are added in float64. So 1e-20 and 1e+15
+come out right, and an entry costs a few float32 instructions. Non-finite entries are told by their
+bits.
+
+All stands in one file, and only the functions that others call are cached: the cache looks at this
+file alone, and a cached inner function would no longer be inlined, which changes the last bits.
 """
 
 # mypy: ignore-errors
@@ -12,16 +20,249 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from gradscope.record.blocks_cpu import (
-    OPTIONS,
-    gradient_block,
-    moment_block,
-    square_block,
-    update_block,
-)
-
 BLOCK = 1024
 """Entries summed in float32 before they are added in float64."""
+_MAGNITUDE = np.int32(0x7FFFFFFF)
+_INFINITY = np.int32(0x7F800000)
+_LN2 = np.float32(0.6931471805599453)
+_SQRT2_MANTISSA = np.int32(0x3504F3)
+_OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "nsz", "contract", "arcp"},  # NaN and infinity stay what they are
+}
+
+
+@intrinsic
+def _reinterpret(_context, x):
+    """Bits of a float32 as int32."""
+    return _bitcast(types.int32, types.float32)
+
+
+@intrinsic
+def _as_float(_context, bits):
+    """Float32 with these bits."""
+    return _bitcast(types.float32, types.int32)
+
+
+def _bitcast(to, source):
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(to))
+
+    return to(source), codegen
+
+
+@njit(**_OPTIONS)
+def _exponent(peak):
+    """Exponent e with 2**e near the magnitude of these bits, kept where 2**-e is normal."""
+    return min(max((peak >> 23) - 127, -126), 126)
+
+
+@njit(**_OPTIONS)
+def _is_off(guess, peak):
+    """Whether a block scaled by 2**-guess left the range that float32 fourth powers carry."""
+    e = _exponent(peak)
+    return e > guess + 20 or (e < guess - 12 and guess > -126)
+
+
+@njit(**_OPTIONS)
+def _finite(x, bits):
+    return x if (bits & _MAGNITUDE) < _INFINITY else np.float32(0)
+
+
+@njit(**_OPTIONS)
+def _finite_bits(bits):
+    b = bits & _MAGNITUDE
+    return b if b < _INFINITY else np.int32(0)
+
+
+@njit(**_OPTIONS)
+def _from_bits(bits):
+    """Value of the non-negative float32 with these bits."""
+    exponent = bits >> 23
+    mantissa = bits & 0x7FFFFF
+    if exponent == 0:
+        return mantissa * 2.0**-149
+    return (mantissa + 0x800000) * 2.0 ** (exponent - 150)
+
+
+@njit(**_OPTIONS)
+def _gradient_sweep(g, gb, p, pb, e):
+    s = np.float32(2.0**-e)
+    total, absolute, square, fourth = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    dot, p_square = np.float32(0), np.float32(0)
+    zeros, nonfinite, peak = np.int32(0), np.int32(0), np.int32(0)
+    for i in range(g.shape[0]):
+        b = gb[i] & _MAGNITUDE
+        x = _finite(g[i], gb[i]) * s
+        t = _finite(p[i], pb[i])
+        q = x * x
+        total += x
+        absolute += abs(x)
+        square += q
+        fourth += q * q
+        dot += x * t
+        p_square += t * t
+        zeros += np.int32(b == 0)
+        nonfinite += np.int32(b >= _INFINITY)
+        peak = max(peak, _finite_bits(gb[i]))
+    return total, absolute, square, fourth, dot, p_square, zeros, nonfinite, peak
+
+
+@njit(**_OPTIONS)
+def _gradient_block(g, gb, p, pb, guess, out):
+    e = guess
+    sums = _gradient_sweep(g, gb, p, pb, e)
+    peak = sums[8]
+    if _is_off(e, peak):
+        e = _exponent(peak)
+        sums = _gradient_sweep(g, gb, p, pb, e)
+    scale = 2.0**e
+    out[0] += sums[0] * scale
+    out[1] += sums[1] * scale
+    out[2] += sums[2] * scale**2
+    out[3] += sums[3] * scale**4
+    out[4] = max(out[4], np.float64(_from_bits(peak)))
+    out[5] += sums[6]
+    out[6] += sums[7]
+    if 1e-30 < sums[5] < 1e30:
+        out[7] += sums[4] * scale
+        out[8] += sums[5]
+    else:  # parameters beyond what float32 squares carry
+        for i in range(g.shape[0]):
+            t = np.float64(_finite(p[i], pb[i]))
+            out[7] += np.float64(_finite(g[i], gb[i])) * t
+            out[8] += t * t
+    return _exponent(peak)
+
+
+@njit(**_OPTIONS)
+def _update_sweep(before, after, g, gb, ue, ge):
+    us, gs = np.float32(2.0**-ue), np.float32(2.0**-ge)
+    square, ug, up = np.float32(0), np.float32(0), np.float32(0)
+    u_peak, g_peak = np.int32(0), np.int32(0)
+    for i in range(before.shape[0]):
+        moved = after[i] - before[i]
+        bits = _reinterpret(moved)
+        u = _finite(moved, bits) * us
+        t = before[i] if abs(before[i]) < np.float32(1e30) else np.float32(0)
+        square += u * u
+        ug += u * (_finite(g[i], gb[i]) * gs)
+        up += u * t
+        u_peak = max(u_peak, _finite_bits(bits))
+        g_peak = max(g_peak, _finite_bits(gb[i]))
+    return square, ug, up, u_peak, g_peak
+
+
+@njit(**_OPTIONS)
+def _update_block(before, after, g, gb, ue, ge, out):
+    sums = _update_sweep(before, after, g, gb, ue, ge)
+    if _is_off(ue, sums[3]) or _is_off(ge, sums[4]):
+        ue, ge = _exponent(sums[3]), _exponent(sums[4])
+        sums = _update_sweep(before, after, g, gb, ue, ge)
+    out[0] += sums[0] * 2.0 ** (2 * ue)
+    out[1] += sums[1] * 2.0**ue * 2.0**ge
+    out[2] += sums[2] * 2.0**ue
+    return _exponent(sums[3]), _exponent(sums[4])
+
+
+@njit(**_OPTIONS)
+def _log2_parts(x):
+    """Split a positive float32 into k and f: x = 2**k * f with sqrt(1/2) <= f < sqrt(2)."""
+    bits = _reinterpret(x)
+    is_denormal = bits < np.int32(0x00800000)
+    raised = _reinterpret(x * np.float32(16777216.0))
+    bits = raised if is_denormal else bits
+    carry = np.int32((bits & np.int32(0x7FFFFF)) > _SQRT2_MANTISSA)
+    k = (bits >> np.int32(23)) - np.int32(127) + carry
+    exponent = (np.int32(127) - carry) << np.int32(23)
+    f = _as_float((bits & np.int32(0x7FFFFF)) | exponent)
+    return k - (np.int32(24) if is_denormal else np.int32(0)), f
+
+
+@njit(**_OPTIONS)
+def _moment_sweep(v, vb, below, above, e):
+    """Sum v and its logarithm, the latter counted from 2**e so that its square keeps its digits."""
+    s = np.float32(2.0**-e)
+    total, logs, log_squares = np.float32(0), np.float32(0), np.float32(0)
+    small, zeros, nonfinite, peak = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    for i in range(v.shape[0]):
+        b = vb[i] & _MAGNITUDE
+        is_finite = b < _INFINITY
+        x = v[i] if is_finite else np.float32(0)
+        k, f = _log2_parts(x)
+        t = (f - np.float32(1)) / (f + np.float32(1))
+        q = t * t
+        series = np.float32(1 / 9)
+        series = series * q + np.float32(1 / 7)
+        series = series * q + np.float32(1 / 5)
+        series = series * q + np.float32(1 / 3)
+        series = series * q + np.float32(1)
+        log = np.float32(k - np.int32(e)) * _LN2 + np.float32(2) * t * series
+        log = log if x > np.float32(0) else np.float32(0)
+        total += x * s
+        logs += log
+        log_squares += log * log
+        zeros += np.int32(b == 0)
+        nonfinite += np.int32(not is_finite)
+        small += np.int32(is_finite and (x <= below or x >= above))
+        peak = max(peak, b if is_finite else np.int32(0))
+    return total, logs, log_squares, zeros, nonfinite, small, peak
+
+
+@njit(**_OPTIONS)
+def _moment_block(v, vb, below, above, guess, out):
+    e = guess
+    sums = _moment_sweep(v, vb, below, above, e)
+    peak = sums[6]
+    if _is_off(e, peak):
+        e = _exponent(peak)
+        sums = _moment_sweep(v, vb, below, above, e)
+    n_positive = v.shape[0] - sums[3] - sums[4]
+    c = e * 0.6931471805599453
+    logs = np.float64(sums[1])
+    out[0] += sums[0] * 2.0**e
+    out[1] = max(out[1], np.float64(_from_bits(peak)))
+    out[2] += logs + n_positive * c
+    out[3] += sums[2] + 2 * c * logs + n_positive * c * c
+    out[4] += sums[3]
+    out[5] += sums[4]
+    out[6] += sums[5]
+    return _exponent(peak)
+
+
+@njit(**_OPTIONS)
+def _square_sweep(x, bits, e):
+    s = np.float32(2.0**-e)
+    total, square = np.float32(0), np.float32(0)
+    zeros, nonfinite, peak = np.int32(0), np.int32(0), np.int32(0)
+    for i in range(x.shape[0]):
+        b = bits[i] & _MAGNITUDE
+        y = _finite(x[i], bits[i]) * s
+        total += y
+        square += y * y
+        zeros += np.int32(b == 0)
+        nonfinite += np.int32(b >= _INFINITY)
+        peak = max(peak, _finite_bits(bits[i]))
+    return total, square, zeros, nonfinite, peak
+
+
+@njit(**_OPTIONS)
+def _square_block(x, bits, guess, out):
+    """Add sum, sum of squares, peak, zeros, non-finite entries and count to ``out`` (6,)."""
+    e = guess
+    sums = _square_sweep(x, bits, e)
+    peak = sums[4]
+    if _is_off(e, peak):
+        e = _exponent(peak)
+        sums = _square_sweep(x, bits, e)
+    out[0] += sums[0] * 2.0**e
+    out[1] += sums[1] * 2.0 ** (2 * e)
+    out[2] = max(out[2], np.float64(_from_bits(peak)))
+    out[3] += sums[2]
+    out[4] += sums[3]
+    out[5] += x.shape[0]
+    return _exponent(peak)
 
 
 @intrinsic
@@ -43,7 +284,7 @@ def _pointer(item):
     return types.CPointer(item)(types.int64), codegen
 
 
-@njit(**OPTIONS)
+@njit(cache=True, **_OPTIONS)
 def gradients(table, numel, first, last, out):
     """Sum gradients (`measures.GRADIENT_SUMS`) of the entries ``first`` to ``last`` of all tensors.
 
@@ -62,14 +303,14 @@ def gradients(table, numel, first, last, out):
         n, at = stop - start, 4 * start
         g, gb = carray(_floats(table[item, 0] + at), n), carray(_bits(table[item, 0] + at), n)
         p, pb = carray(_floats(table[item, 1] + at), n), carray(_bits(table[item, 1] + at), n)
-        e = gradient_block(g, gb, p, pb, e, out[item])
+        e = _gradient_block(g, gb, p, pb, e, out[item])
         if table[item, 2] != 0:
             copy = carray(_floats(table[item, 2] + at), n)
             for i in range(n):
                 copy[i] = p[i]
 
 
-@njit(**OPTIONS)
+@njit(cache=True, **_OPTIONS)
 def updates(table, numel, first, last, out):
     """Sum updates (`measures.UPDATE_SUMS`); ``table`` holds before, after, gradient; see above."""
     ue, ge = 0, 0
@@ -78,10 +319,10 @@ def updates(table, numel, first, last, out):
         before = carray(_floats(table[item, 0] + at), n)
         after = carray(_floats(table[item, 1] + at), n)
         g, gb = carray(_floats(table[item, 2] + at), n), carray(_bits(table[item, 2] + at), n)
-        ue, ge = update_block(before, after, g, gb, ue, ge, out[item])
+        ue, ge = _update_block(before, after, g, gb, ue, ge, out[item])
 
 
-@njit(**OPTIONS)
+@njit(cache=True, **_OPTIONS)
 def moments(table, numel, first, last, below, above, out):
     """Sum moments (`measures.MOMENT_SUMS`); ``table`` holds second and first moment (0: none)."""
     ve, me = 0, 0
@@ -89,25 +330,25 @@ def moments(table, numel, first, last, below, above, out):
     for item, start, stop in _blocks(numel, first, last):
         n, at = stop - start, 4 * start
         v, vb = carray(_floats(table[item, 0] + at), n), carray(_bits(table[item, 0] + at), n)
-        ve = moment_block(v, vb, below[item], above[item], ve, out[item])
+        ve = _moment_block(v, vb, below[item], above[item], ve, out[item])
         if table[item, 1] != 0:
             m, mb = carray(_floats(table[item, 1] + at), n), carray(_bits(table[item, 1] + at), n)
             m_sums[1] = 0.0
-            me = square_block(m, mb, me, m_sums)
+            me = _square_block(m, mb, me, m_sums)
             out[item, 7] += m_sums[1]
 
 
-@njit(**OPTIONS)
+@njit(cache=True, **_OPTIONS)
 def outputs(address, first, last, out):
     """Sum a range of one tensor's entries (`measures.OUTPUT_SUMS`) into ``out`` (6,)."""
     e = 0
     for start in range(first, last, BLOCK):
         n = min(BLOCK, last - start)
         y, b = carray(_floats(address + 4 * start), n), carray(_bits(address + 4 * start), n)
-        e = square_block(y, b, e, out)
+        e = _square_block(y, b, e, out)
 
 
-@njit(**OPTIONS)
+@njit(cache=True, **_OPTIONS)
 def octaves(table, numel, first, last, low, high, out):
     """Count entries by octave (`measures.octave_counts`), ``low`` to ``high``.
 
@@ -140,7 +381,7 @@ def octaves(table, numel, first, last, low, high, out):
                     _put(row, octave, 1, low, n_bins)
 
 
-@njit(**OPTIONS)
+@njit(**_OPTIONS)
 def _put(row, octave, count, low, n_bins):
     if octave < low:
         row[n_bins + 1] += count
@@ -150,7 +391,7 @@ def _put(row, octave, count, low, n_bins):
         row[octave - low] += count
 
 
-@njit(**OPTIONS)
+@njit(**_OPTIONS)
 def _blocks(numel, first, last, size=BLOCK):
     """Cut a range over concatenated tensors into (tensor, start, stop) of one block at most."""
     offset = 0

@@ -1,3 +1,5 @@
+import os
+
 """Train one network in two processes with DDP and FSDP2 and compare with one process.
 
 Started by test_distributed.py; every process writes its result to the given folder.
@@ -75,6 +77,7 @@ def work(rank, folder):
         assert state["exp_avg_sq"].placements == next(sharded.parameters()).placements
     dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # gloo's threads may abort the interpreter's own way out
 
 
 if __name__ == "__main__":

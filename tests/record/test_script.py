@@ -64,11 +64,18 @@ def test_a_script_at_module_level_with_workers_and_checkpoints(record, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, Python 3.12
-def test_recording_changes_no_weight(record, tmp_path):
-    record("images.py", "0.1", "watched.pt")
-    program = [sys.executable, str(SCRIPTS / "images.py"), "0.1", "bare.pt"]
-    subprocess.run(program, cwd=tmp_path, check=True, capture_output=True)
-    watched, bare = torch.load("watched.pt"), torch.load("bare.pt")
+def test_recording_changes_no_weight(tmp_path):
+    python = [sys.executable]
+    for name, command in {
+        "bare.pt": python,
+        "watched.pt": [*python, "-m", "gradscope", "record", "--out", "run.h5"],
+    }.items():
+        subprocess.run(
+            [*command, str(SCRIPTS / "images.py"), "0.1", name],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
+            capture_output=True,
+        )  # fmt: skip
+    watched, bare = (torch.load(tmp_path / name) for name in ("watched.pt", "bare.pt"))
     for name, value in bare["net"].items():
         assert torch.equal(value, watched["net"][name]), name
 
