@@ -246,7 +246,7 @@ class Signals:
 
 
 def _count_examples(args: tuple) -> int:
-    """Length of the first axis of the first tensor that a model is called with; tokens count too."""
+    """Length of the first axis of the first tensor a model is called with; tokens count too."""
     examples = next((a for a in args if isinstance(a, Tensor)), None)
     examples = first_tensor(args) if examples is None else examples
     return examples.shape[0] if examples is not None and examples.ndim else 0

@@ -5,6 +5,7 @@ import os
 Started by test_distributed.py; every process writes its result to the given folder.
 """
 
+import os
 import sys
 from datetime import timedelta
 
