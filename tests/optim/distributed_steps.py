@@ -1,5 +1,3 @@
-import os
-
 """Train one network in two processes with DDP and FSDP2 and compare with one process.
 
 Started by test_distributed.py; every process writes its result to the given folder.
