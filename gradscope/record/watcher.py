@@ -282,6 +282,8 @@ class Watcher:
 
     def state_dict(self) -> dict[str, Any]:
         """Step, recorded rows and own second moments, to go on from after a restart."""
+        if self._resumed:  # no step since `load_state_dict`
+            return dict(self._resumed)
         measurement = self._measurement
         own = measurement.stepper.own if measurement else {}
         return {

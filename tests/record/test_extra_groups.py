@@ -259,6 +259,8 @@ def test_resume_goes_on_from_the_checkpoint(tmp_path):
     ) as recorder:
         recorder.load_state_dict(checkpoint["recorder"])
         assert recorder.step == 5
+        again = recorder.state_dict()  # a checkpoint before the first step loses nothing
+        assert again["step"] == 5 and set(again["own"]) == set(checkpoint["recorder"]["own"])
         train(model, optimizer, recorder, x, y, 4)
     whole = gradscope.open_recording(tmp_path / "whole.h5").load()
     parts = gradscope.open_recording(tmp_path / "parts.h5").load()
