@@ -46,6 +46,7 @@ def fold(x):
 
 @triton.jit
 def fold_max(x):
+    """Take the largest of what one thread holds of a tile."""
     return tl.max(tl.reshape(x, (x.shape[0] // 4, 4)), axis=1)
 
 
