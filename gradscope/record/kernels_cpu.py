@@ -20,12 +20,13 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-BLOCK = 1024
+BLOCK = 512
 """Entries summed in float32 before they are added in float64."""
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 _INFINITY = np.int32(0x7F800000)
 _LN2 = np.float32(0.6931471805599453)
 _SQRT2_MANTISSA = np.int32(0x3504F3)
+_SMALLEST_NORMAL = np.float32(1.1754943508222875e-38)
 _OPTIONS = {
     "nogil": True,
     "error_model": "numpy",
@@ -72,7 +73,7 @@ def _finite(x, bits):
 
 @njit(**_OPTIONS)
 def _finite_bits(bits):
-    b = bits & _MAGNITUDE
+    b = np.int32(bits & _MAGNITUDE)
     return b if b < _INFINITY else np.int32(0)
 
 
@@ -93,7 +94,7 @@ def _gradient_sweep(g, gb, p, pb, e):
     dot, p_square = np.float32(0), np.float32(0)
     zeros, nonfinite, peak = np.int32(0), np.int32(0), np.int32(0)
     for i in range(g.shape[0]):
-        b = gb[i] & _MAGNITUDE
+        b = np.int32(gb[i] & _MAGNITUDE)
         x = _finite(g[i], gb[i]) * s
         t = _finite(p[i], pb[i])
         q = x * x
@@ -103,9 +104,9 @@ def _gradient_sweep(g, gb, p, pb, e):
         fourth += q * q
         dot += x * t
         p_square += t * t
-        zeros += np.int32(b == 0)
-        nonfinite += np.int32(b >= _INFINITY)
-        peak = max(peak, _finite_bits(gb[i]))
+        zeros = np.int32(zeros + np.int32(b == 0))
+        nonfinite = np.int32(nonfinite + np.int32(b >= _INFINITY))
+        peak = np.int32(max(peak, _finite_bits(gb[i])))
     return total, absolute, square, fourth, dot, p_square, zeros, nonfinite, peak
 
 
@@ -169,43 +170,41 @@ def _update_block(before, after, g, gb, ue, ge, out):
 @njit(**_OPTIONS)
 def _log2_parts(x):
     """Split a positive float32 into k and f: x = 2**k * f with sqrt(1/2) <= f < sqrt(2)."""
-    bits = _reinterpret(x)
-    is_denormal = bits < np.int32(0x00800000)
-    raised = _reinterpret(x * np.float32(16777216.0))
-    bits = raised if is_denormal else bits
-    carry = np.int32((bits & np.int32(0x7FFFFF)) > _SQRT2_MANTISSA)
-    k = (bits >> np.int32(23)) - np.int32(127) + carry
-    exponent = (np.int32(127) - carry) << np.int32(23)
-    f = _as_float((bits & np.int32(0x7FFFFF)) | exponent)
-    return k - (np.int32(24) if is_denormal else np.int32(0)), f
+    is_denormal = x < _SMALLEST_NORMAL
+    bits = _reinterpret(x * np.float32(16777216.0) if is_denormal else x)
+    mantissa = np.int32(bits & np.int32(0x7FFFFF))
+    carry = np.int32(mantissa > _SQRT2_MANTISSA)
+    lowered = np.int32(151) if is_denormal else np.int32(127)
+    k = np.int32(np.int32(np.int32(bits >> np.int32(23)) - lowered) + carry)
+    exponent = np.int32(np.int32(np.int32(127) - carry) << np.int32(23))
+    return k, _as_float(np.int32(mantissa | exponent))
 
 
 @njit(**_OPTIONS)
 def _moment_sweep(v, vb, below, above, e):
     """Sum v and its logarithm, the latter counted from 2**e so that its square keeps its digits."""
-    s = np.float32(2.0**-e)
+    s, origin = np.float32(2.0**-e), np.int32(e)
     total, logs, log_squares = np.float32(0), np.float32(0), np.float32(0)
     small, zeros, nonfinite, peak = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
     for i in range(v.shape[0]):
-        b = vb[i] & _MAGNITUDE
+        b = np.int32(vb[i] & _MAGNITUDE)
         is_finite = b < _INFINITY
         x = v[i] if is_finite else np.float32(0)
         k, f = _log2_parts(x)
         t = (f - np.float32(1)) / (f + np.float32(1))
         q = t * t
-        series = np.float32(1 / 9)
-        series = series * q + np.float32(1 / 7)
+        series = np.float32(1 / 7)
         series = series * q + np.float32(1 / 5)
         series = series * q + np.float32(1 / 3)
         series = series * q + np.float32(1)
-        log = np.float32(k - np.int32(e)) * _LN2 + np.float32(2) * t * series
+        log = np.float32(np.int32(k - origin)) * _LN2 + np.float32(2) * t * series
         log = log if x > np.float32(0) else np.float32(0)
         total += x * s
         logs += log
         log_squares += log * log
-        zeros += np.int32(b == 0)
-        nonfinite += np.int32(not is_finite)
-        small += np.int32(is_finite and (x <= below or x >= above))
+        zeros = np.int32(zeros + np.int32(b == 0))
+        nonfinite = np.int32(nonfinite + np.int32(not is_finite))
+        small = np.int32(small + np.int32(is_finite and (x <= below or x >= above)))
         peak = max(peak, b if is_finite else np.int32(0))
     return total, logs, log_squares, zeros, nonfinite, small, peak
 
@@ -237,12 +236,12 @@ def _square_sweep(x, bits, e):
     total, square = np.float32(0), np.float32(0)
     zeros, nonfinite, peak = np.int32(0), np.int32(0), np.int32(0)
     for i in range(x.shape[0]):
-        b = bits[i] & _MAGNITUDE
+        b = np.int32(bits[i] & _MAGNITUDE)
         y = _finite(x[i], bits[i]) * s
         total += y
         square += y * y
-        zeros += np.int32(b == 0)
-        nonfinite += np.int32(b >= _INFINITY)
+        zeros = np.int32(zeros + np.int32(b == 0))
+        nonfinite = np.int32(nonfinite + np.int32(b >= _INFINITY))
         peak = max(peak, _finite_bits(bits[i]))
     return total, square, zeros, nonfinite, peak
 
@@ -368,17 +367,28 @@ def octaves(table, numel, first, last, low, high, out):
             total = counts[0, exponent] + counts[1, exponent] + counts[2, exponent]
             _put(row, exponent - 127, total + counts[3, exponent], low, n_bins)
         row[n_bins + 3] += counts[0, 255] + counts[1, 255] + counts[2, 255] + counts[3, 255]
-        if counts[0, 0] + counts[1, 0] + counts[2, 0] + counts[3, 0]:
-            for i in range(n):
-                b = bits[i] & np.int32(0x7FFFFFFF)
-                if b == 0:
-                    row[n_bins] += 1
-                elif b < 0x00800000:
-                    octave = -150
-                    while b:
-                        b >>= 1
-                        octave += 1
-                    _put(row, octave, 1, low, n_bins)
+        small = counts[0, 0] + counts[1, 0] + counts[2, 0] + counts[3, 0]
+        zeros = _count_zeros(bits) if small else 0
+        row[n_bins] += zeros
+        if small > zeros:
+            _count_denormals(bits, row, low, n_bins)
+
+
+@njit(**_OPTIONS)
+def _count_zeros(bits):
+    zeros = np.int32(0)
+    for i in range(bits.shape[0]):
+        zeros = np.int32(zeros + np.int32(np.int32(bits[i] & _MAGNITUDE) == 0))
+    return zeros
+
+
+@njit(**_OPTIONS)
+def _count_denormals(bits, row, low, n_bins):
+    for i in range(bits.shape[0]):
+        b = np.int32(bits[i] & _MAGNITUDE)
+        if np.int32(0) < b < np.int32(0x00800000):
+            exponent = np.int32(_reinterpret(np.float32(b)) >> np.int32(23))  # of a whole number
+            _put(row, exponent - 127 - 149, 1, low, n_bins)
 
 
 @njit(**_OPTIONS)
