@@ -90,12 +90,13 @@ def read_outcome(path: Path) -> Finished | None:
     try:
         if tree.attrs.get("status") not in ENDED:
             return None
-        return Finished(tree.attrs["status"], _last_metrics(tree))
+        return Finished(tree.attrs["status"], last_metrics(tree))
     finally:
         tree.close()
 
 
-def _last_metrics(tree: xarray.DataTree) -> dict[str, float]:
+def last_metrics(tree: xarray.DataTree) -> dict[str, float]:
+    """Return the last value of each metric of a recording's evaluations."""
     known = {str(name): array.dropna("step").values for name, array in tree["evaluation"].items()}
     return {name: float(values[-1]) for name, values in known.items() if len(values)}
 
