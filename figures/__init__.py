@@ -1,0 +1,1 @@
+"""The figures of the study: results in, pictures out."""
