@@ -39,7 +39,7 @@ def draw_curve(data: xr.DataArray, *, ax: Axes, label: str | None = None) -> lis
     values = np.asarray(data.values, dtype=float)
     artists: list[Artist] = []
     if len(steps) > 2 * MAX_POINTS:
-        steps, low, values, high = _ranges(steps, values)
+        steps, low, values, high = ranges(steps, values)
         artists.append(ax.fill_between(steps, low, high, color="C0", alpha=0.3, linewidth=0))
     artists += ax.plot(steps, values, color="C0", marker="o" if len(steps) == 1 else "")
     finite = values[np.isfinite(values)]
@@ -50,10 +50,12 @@ def draw_curve(data: xr.DataArray, *, ax: Axes, label: str | None = None) -> lis
     return artists
 
 
-def _ranges(steps: np.ndarray, values: np.ndarray) -> Sequence[np.ndarray]:
+def ranges(
+    steps: np.ndarray, values: np.ndarray, n_points: int = MAX_POINTS
+) -> Sequence[np.ndarray]:
     """Cut into runs evenly spaced in log step and in step alike; give step, least, mean, most."""
-    even = np.linspace(0, len(steps), MAX_POINTS // 2, endpoint=False)
-    early = np.geomspace(1, len(steps), MAX_POINTS // 2, endpoint=False)
+    even = np.linspace(0, len(steps), n_points // 2, endpoint=False)
+    early = np.geomspace(1, len(steps), n_points // 2, endpoint=False)
     first = np.unique(np.concatenate([[0], even, early]).astype(int))
     known = np.isfinite(values)
     low = np.minimum.reduceat(np.where(known, values, np.inf), first)
