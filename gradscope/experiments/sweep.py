@@ -21,6 +21,7 @@ from gradscope.experiments.tuning import Point, Tuning
 
 ARMS = ("fixed", "grafted", "tuned")
 _KEYS = ("name", "out", "arm", "seeds", "base", "grid", "runs", "scale", "tuning")
+_OF_A_SCALE = ("seeds", "grid", "runs", "tuning")
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def read_sweep(path: Path, *, scale: str | None = None) -> Sweep:
     path : Path
         ``name``, ``out``, ``arm``, ``seeds`` (numbers, or how many), ``[base]`` with configuration
         keys, ``[grid]`` with lists of them, ``[[runs]]`` with keys of single cells, ``[tuning]``,
-        and ``[scale.NAME]`` with keys that replace those of ``[base]``.
+        and ``[scale.NAME]`` with keys that replace those of ``[base]``, or ``seeds``, ``grid``,
+        ``runs``, ``tuning`` of its own in place of those above.
     scale : str, optional
         Which ``[scale.NAME]`` is taken.
 
@@ -157,7 +159,9 @@ def read_sweep(path: Path, *, scale: str | None = None) -> Sweep:
     name, arm = values.get("name", path.stem), values.get("arm", "fixed")
     if arm not in ARMS:
         raise UsageError(f"{path}: {unknown('arm', str(arm), ARMS)}")
-    base = _over(values.get("base", {}), _scaled(values, scale, path))
+    changes = _scaled(values, scale, path)
+    values |= {key: changes.pop(key) for key in _OF_A_SCALE if key in changes}
+    base = _over(values.get("base", {}), changes)
     if arm == "grafted":
         base = {"graft": "global"} | base
     seeds = _seeds(values.get("seeds", 1), path)

@@ -51,6 +51,15 @@ def test_a_scale_replaces_keys_and_has_its_own_folder(tmp_path):
         read(tmp_path, GRID, scale="cpus")
 
 
+def test_a_scale_may_have_its_own_grid_and_seeds(tmp_path):
+    own = "seeds = 1\n[scale.cpu.grid]\nalpha = [0.5]\n"
+    runs = read(tmp_path, GRID + own, scale="cpu").plan({})
+    assert [(run.config.alpha, run.config.seed, run.config.model) for run in runs] == [
+        (0.5, 0, "vgg13")
+    ]
+    assert len(read(tmp_path, GRID + own).plan({})) == 12
+
+
 def test_single_cells_can_be_listed(tmp_path):
     text = "seeds = 3\n[[runs]]\nalpha = 0\nlr = 1.0\n[[runs]]\nalpha = 0.5\nlr = 0.001\n"
     found = {(run.config.alpha, run.config.lr) for run in read(tmp_path, text).plan({})}
