@@ -1,7 +1,8 @@
 """A question of the study: what it runs, what it measures in each run, and what it concludes.
 
 Two halves, so that conclusions can be drawn again from the committed tables alone: ``measure``
-opens recordings and writes down one or more rows a run; ``answer`` sees those rows only. A module of a question ends in::
+opens recordings and writes down one or more rows a run; ``answer`` sees those rows only.
+A module of a question ends in::
 
     QUESTION = Question(name="…", specs=(…), measure=measure, answer=answer)
 

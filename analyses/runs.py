@@ -1,4 +1,4 @@
-"""The recordings that a question looks at: which runs of each spec there are, and how they ended."""
+"""The recordings that a question looks at: which runs of each spec there are, how they ended."""
 
 from __future__ import annotations
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from analyses.verdict import Verdict
-from gradscope.stats.multiplicity import benjamini_hochberg
-from gradscope.stats.result import Result
 
 
 def verdicts_markdown(verdicts: Sequence[Verdict]) -> str:
@@ -35,37 +35,42 @@ def verdicts_markdown(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_verdicts(verdicts: Sequence[Verdict], folder: Path) -> tuple[Path, Path]:
-    """Write ``verdicts.json`` and ``verdicts.md`` into a folder and return their paths."""
+def write_verdicts(
+    verdicts: Sequence[Verdict], folder: Path, *, name: str = "verdicts"
+) -> tuple[Path, Path]:
+    """Write ``<name>.json`` and ``<name>.md`` into a folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    as_json, as_text = folder / "verdicts.json", folder / "verdicts.md"
+    as_json, as_text = folder / f"{name}.json", folder / f"{name}.md"
     content = json.dumps([v.as_dict() for v in verdicts], indent=2, allow_nan=False)
     as_json.write_text(content + "\n", encoding="utf-8")
     as_text.write_text(verdicts_markdown(verdicts), encoding="utf-8")
     return as_json, as_text
 
 
-def exploratory_markdown(results: Mapping[str, Result], scale: str) -> str:
-    """Draw exploratory results: Benjamini–Hochberg p, no verdict word.
+def explored_markdown(explored: pd.DataFrame, scale: str) -> str:
+    """Draw exploratory numbers: Benjamini–Hochberg p, no verdict word.
 
     Parameters
     ----------
-    results : mapping from a description to its Result
-        Every test that was looked at, not only the small p.
+    explored : DataFrame
+        Rows of `analyses.results.explored_table`: everything that was looked at, not only small p.
     scale : str
         Scale of the runs behind them.
     """
-    adjusted = benjamini_hochberg([r.p_value for r in results.values()]).adjusted
+    n_tests = int(explored["p"].notna().sum())
     lines = [
-        f"Exploratory, at scale {scale}: p adjusted by Benjamini–Hochberg over {len(results)} "
-        "tests; hints for a next study, no verdicts.",
+        f"Exploratory, at scale {scale}: p adjusted by Benjamini–Hochberg over {n_tests} tests; "
+        "hints for a next study, no verdicts.",
         "",
-        "| question | effect [interval] | adjusted p | n |",
-        "|---|---|---|---|",
+        "| | question | effect [95 % interval] | adjusted p | seeds | note |",
+        "|---|---|---|---|---|---|",
     ]
-    for (name, result), p in zip(results.items(), adjusted, strict=True):
-        interval = _interval(result.estimate, result.low, result.high)
-        lines.append(f"| {name} | {result.quantity} {interval} | {p:.3g} | {result.n} |")
+    for row in explored.itertuples():
+        interval = _interval(float(row.estimate), float(row.low), float(row.high))
+        p = "" if math.isnan(row.p_adjusted) else f"{row.p_adjusted:.3g}"
+        lines.append(
+            f"| {row.key} | {row.statement} | {interval} {row.unit} | {p} | {row.n} | {row.note} |"
+        )
     return "\n".join(lines) + "\n"
 
 

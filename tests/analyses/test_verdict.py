@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from analyses.claim import PRIMARIES, Claim, Evidence
+from analyses.question import Answer, Explored
+from analyses.results import explored_table
 from analyses.verdict import check_design, judge
-from analyses.verdict_text import exploratory_markdown, verdicts_markdown, write_verdicts
+from analyses.verdict_text import explored_markdown, verdicts_markdown, write_verdicts
 from analyses.weighing import weigh
 from gradscope.errors import UsageError
 from gradscope.stats.sign_flip import sign_flip
@@ -161,11 +163,15 @@ def test_json_and_markdown_hold_everything(tmp_path):
 
 
 def test_exploratory_findings_get_no_verdict_word():
-    results = {"a": sign_flip(np.arange(1, 11)), "b": sign_flip([-1.0, 1.0, 2.0, -2.0])}
-    text = exploratory_markdown(results, "cpu")
-    assert "Exploratory, at scale cpu" in text
+    first = Explored.of("H1b", "it persists", sign_flip(np.arange(1, 11)), "nat a layer")
+    second = Explored.of("H1b", "or not", sign_flip([-1.0, 1.0, 2.0, -2.0]), "nat", "censored")
+    untested = Explored(key="H3b", statement="sparse", estimate=0.5, n=10, unit="1")
+    answer = Answer(question="q", scale="cpu", evidence={}, explored=(first, second, untested))
+    text = explored_markdown(explored_table(answer), "cpu")
+    assert "Exploratory, at scale cpu" in text and "over 2 tests" in text
     # Benjamini–Hochberg of (0.00195, 1): 0.00195 · 2 and 1.
     assert "| 0.00391 | 10 |" in text
+    assert "| H3b | sparse | 0.5 1 |  | 10 |" in text
     assert "supported" not in text
 
 
