@@ -38,8 +38,10 @@ def read_moments(state: Mapping[str, Any], shape: torch.Size) -> Moments:
     """Find first and second moment and the step in the state of one parameter."""
 
     def find(names: tuple[str, ...]) -> Tensor | None:
-        tensors = (state.get(name) for name in names)
-        return next((t for t in tensors if isinstance(t, Tensor) and t.shape == shape), None)
+        for name in names:
+            if name in state and isinstance(state[name], Tensor) and state[name].shape == shape:
+                return state[name]
+        return None
 
     return Moments(find(_SECOND), find(_FIRST), state.get("step"))
 

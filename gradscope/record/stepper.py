@@ -165,7 +165,8 @@ class Stepper:
                 continue
             step = torch.as_tensor(float("nan") if moments.step is None else moments.step)
             exp_avg = None if moments.exp_avg is None else _data(moments.exp_avg)
-            found.append((row, _data(moments.exp_avg_sq), exp_avg, step.reshape(())))
+            step = step.reshape(()) if step.ndim else step
+            found.append((row, _data(moments.exp_avg_sq), exp_avg, step))
             alpha, beta2, eps = constants_of[id(p)]
             constants.append((alpha, OWN_BETA2 if self._is_own(row, moments) else beta2, eps))
         if not found:
@@ -204,7 +205,7 @@ def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
 
 def _data(tensor: Tensor) -> Tensor:
     """What of a tensor lies here, outside the graph."""
-    return local(tensor.detach())
+    return local(tensor.detach() if tensor.requires_grad else tensor)
 
 
 def _constants(optimizer: torch.optim.Optimizer, group: dict) -> tuple[float, float, float]:
