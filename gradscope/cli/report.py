@@ -1,0 +1,90 @@
+"""Write one page that shows recordings: heatmap to zoom and hover, loss, health, configuration.
+
+The page is a single file that needs no network. Several recordings are compared in it. It stands
+beside the first recording unless --out says otherwise; its path and size are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import webbrowser
+from pathlib import Path
+
+from gradscope.errors import UsageError
+
+SUMMARY = "write an interactive page about one or many recordings"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "recordings",
+        metavar="RECORDING",
+        nargs="+",
+        help="a .h5 file, finished or running; several are compared",
+    )
+    parser.add_argument("-o", "--out", metavar="FILE", help="the page, a name that ends in .html")
+    parser.add_argument(
+        "--quantities",
+        metavar="LIST",
+        help="variables to pick from, between commas, or all (default: the usual nine)",
+    )
+    parser.add_argument(
+        "--by",
+        default="weight",
+        metavar="WHAT",
+        help="rows: weight (of each weight layer), param (all parameters), layer, stage or "
+        "layer_type (default: weight)",
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the page and print where it is."""
+    out = output_path(arguments)
+    asked = read_names(arguments.quantities)
+
+    from gradscope.report.page import write_report
+
+    path = write_report(arguments.recordings, out, quantities=asked, by=arguments.by)
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if arguments.open:
+        webbrowser.open(path.absolute().as_uri())
+    return 0
+
+
+def read_names(text: str | None) -> list[str] | None:
+    """Read names between commas.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--quantities takes names between commas, or all; got {text!r}")
+    return names
+
+
+def output_path(arguments: argparse.Namespace) -> Path:
+    """Say where the page goes.
+
+    Raises
+    ------
+    UsageError
+        If its name is no page's, or its folder does not exist.
+    """
+    if arguments.out is not None:
+        path = Path(arguments.out)
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--out takes a name that ends in .html; got {path}")
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent}: make it, or choose another --out")
+        return path
+    recording = Path(arguments.recordings[0])
+    name = recording.name.removesuffix(".part").removesuffix(".h5").replace("*", "all")
+    name += "-and-others" if len(arguments.recordings) > 1 else ""
+    return recording.with_name(f"{name}-report.html")
