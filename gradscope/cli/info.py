@@ -1,8 +1,9 @@
-"""Say what a recording holds: configuration, status, sizes, steps, layers and last values."""
+"""Say what a recording holds: configuration, sizes, steps, layers, last values, health."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,13 +29,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """Summarise a recording, with its sizes on disk.
+    """Summarise a recording, with its health and its sizes on disk.
 
     Raises
     ------
     FileNotFoundError, RecordingError
         If there is none, or it cannot be read.
     """
+    from gradscope.derived.health import check_health
     from gradscope.derived.summary import summarise
     from gradscope.store.reader import open_recording
     from gradscope.store.segments import finished_path, part_folder
@@ -42,6 +44,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     tree = open_recording(path)
     try:
         summary = summarise(tree)
+        summary["health"] = [dataclasses.asdict(finding) for finding in check_health(tree)]
     finally:
         tree.close()
     finished = finished_path(path)
@@ -62,6 +65,7 @@ def as_text(summary: dict[str, Any]) -> str:
         ("recorded", [_group(*item) for item in summary["groups"].items() if item[1]["n_rows"]]),
         (total, [_layer(layer) for layer in summary["layers"]]),
         ("last values", [_last(*item) for item in summary["last"].items()]),
+        ("health", _health(summary["health"])),
     ]
     return "\n\n".join("\n".join([title, *_table(rows)]) for title, rows in sections if rows)
 
@@ -92,6 +96,19 @@ def _layer(layer: dict[str, Any]) -> tuple[str, ...]:
 
 def _last(name: str, newest: dict[str, Any]) -> tuple[str, ...]:
     return name, _number(newest["value"]), f"step {newest['step']:,}"
+
+
+def _health(findings: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    if not findings:
+        return [("no rule fired",)]
+    return [
+        row
+        for finding in findings
+        for row in (
+            (finding["severity"], f"{finding['rule']}: {finding['message']}"),
+            ("", f"try: {finding['advice']}"),
+        )
+    ]
 
 
 def _table(rows: Sequence[Sequence[Any]]) -> list[str]:

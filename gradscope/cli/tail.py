@@ -1,4 +1,4 @@
-"""Watch a run that another process is writing: loss, gradient norms by stage, alarms."""
+"""Watch a run that another process is writing: loss, gradient norms by stage, health."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ SUMMARY = "watch a run while it is written"
 _BARS = "▁▂▃▄▅▆▇█"
 _SCALARS = ("loss", "total_grad_norm", "lr")
 _WIDTH = 40
+_WINDOW = 100
+"""Rows that health is told of."""
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +53,7 @@ def _look(path: str) -> tuple[RenderableType, str]:
     from rich.table import Table
     from rich.text import Text
 
-    from gradscope.derived.alarms import alarms
+    from gradscope.derived.health import check_health
     from gradscope.store.locks import is_held
     from gradscope.store.reader import open_recording
     from gradscope.store.segments import LOCK_NAME, finished_path, part_folder
@@ -60,7 +63,7 @@ def _look(path: str) -> tuple[RenderableType, str]:
         table = Table(box=None, pad_edge=False, show_header=False)
         for row in (*_scalar_rows(tree), *_stage_rows(tree)):
             table.add_row(*row)
-        warnings = alarms(tree)
+        findings = check_health(tree, window=_WINDOW)
         status = str(tree.attrs.get("status", "running"))
         step = _last_step(tree)
     finally:
@@ -69,7 +72,7 @@ def _look(path: str) -> tuple[RenderableType, str]:
     if status == "running" and not is_written:
         status = "interrupted: its writer is gone; see gradscope repair"
     head = Text(f"{path}  step {step}  {status}", style="bold")
-    found = [Text(f"! {line}", style="bold red") for line in warnings]
+    found = [Text(f"! {f.rule}: {f.message}", style=_STYLES[f.severity]) for f in findings]
     return Group(head, table, *(found or [Text("no alarms", style="dim")])), status
 
 

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import xarray as xr
 
+from gradscope.derived import (
+    health_depth,
+    health_loss,
+    health_numbers,
+    health_pace,
+    health_signs,
+    health_units,
+)
 from gradscope.derived.health_finding import SEVERITIES, Finding, Rule
+from gradscope.derived.health_run import Run
 
 __all__ = ["RULES", "SEVERITIES", "Finding", "Rule", "check_health"]
 
-RULES: tuple[Rule, ...] = ()
-"""Every rule, causes before what follows from them."""
+RULES: tuple[Rule, ...] = (
+    health_numbers.NONFINITE,
+    health_loss.DIVERGED,
+    health_depth.BAD_INIT,
+    health_numbers.OVERFLOW,
+    health_pace.NO_WARMUP,
+    health_pace.TOO_HIGH,
+    health_units.DEAD_RELU,
+    health_depth.VANISHING,
+    health_depth.EXPLODING,
+    health_units.FROZEN,
+    health_pace.TOO_LOW,
+    health_numbers.BLOW_UP_RULE,
+    health_loss.STALLED,
+    health_signs.DIVERGES,
+    health_signs.STALLS,
+    health_signs.GAP_RULE,
+)
+"""Every rule: facts, then causes before what follows from them, then the signs of a theory."""
 
 
 def check_health(tree: xr.DataTree, *, window: int | None = None) -> tuple[Finding, ...]:
     """Return what is wrong with a run, worst first.
+
+    What follows from another finding becomes a note that says so: dead ReLUs let no gradient
+    through, so the stalled loss beside them is no second problem.
 
     Parameters
     ----------
@@ -25,7 +56,24 @@ def check_health(tree: xr.DataTree, *, window: int | None = None) -> tuple[Findi
     Returns
     -------
     tuple of Finding
-        Errors, warnings, notes; empty when there is nothing to say.
+        Errors, warnings, notes; empty when there is nothing to say. No finding is no proof of
+        health: a rule is silent where what it reads was not recorded.
+
+    Raises
+    ------
+    ValueError
+        If ``tree`` holds several runs, or ``window`` is below 1.
     """
-    del tree, window
-    return ()
+    run = Run(tree, window)
+    found: list[Finding] = []
+    causes: dict[str, str] = {}
+    for rule in RULES:
+        for finding in rule.find(run):
+            if rule.name in causes:
+                message = f"{finding.message} (follows from: {causes[rule.name]})"
+                finding = dataclasses.replace(finding, severity="note", message=message)
+            found.append(finding)
+            if finding.severity != "note":
+                for name in rule.explains:
+                    causes.setdefault(name, rule.name)
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))

@@ -43,6 +43,17 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Sign:
+    """What a rule saw: a finding without the rule's name and advice."""
+
+    severity: str
+    message: str
+    layers: tuple[str, ...] = ()
+    first_step: int | None = None
+    last_step: int | None = None
+
+
+@dataclass(frozen=True)
 class Rule:
     """One health rule.
 
@@ -52,19 +63,34 @@ class Rule:
         As it stands in a finding.
     formula : str
         What it looks at and when it fires, in words.
-    thresholds : mapping of str to float
-        The numbers in it.
     advice : str
         The first thing to try.
-    check : callable of Run -> findings
+    check : callable of Run -> list of Sign
         Silent, that is empty, where what it reads was not recorded.
+    thresholds : mapping of str to float
+        The numbers in the formula.
     explains : tuple of str
-        Rules whose findings follow from this one's; they become notes beside it.
+        Rules whose warnings follow from this one's; they become notes beside it.
     """
 
     name: str
     formula: str
     advice: str
-    check: Callable[[Run], list[Finding]]
+    check: Callable[[Run], list[Sign]]
     thresholds: Mapping[str, float] = field(default_factory=dict)
     explains: tuple[str, ...] = ()
+
+    def find(self, run: Run) -> list[Finding]:
+        """Apply the rule to a run."""
+        return [
+            Finding(
+                rule=self.name,
+                severity=sign.severity,
+                message=sign.message,
+                layers=sign.layers,
+                first_step=sign.first_step,
+                last_step=sign.last_step,
+                advice=self.advice,
+            )
+            for sign in self.check(run)
+        ]
