@@ -193,9 +193,7 @@ def _index(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _record(path: Path, spec: str, row: dict[str, Any] | None) -> RunRecord | None:
     """One run from its row of the index, else from its recording; None where it has not ended."""
-    if row is not None:
-        if row["status"] not in ENDED:
-            return None
+    if row is not None and row["status"] in ENDED:
         return RunRecord(path, spec, row["config"], row["status"], row["metrics"])
     try:
         tree = open_recording(path, groups=("evaluation",))

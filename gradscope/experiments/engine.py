@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """How one run ended; ``status`` is ``failed`` where an error stopped it."""
+    """How one run ended; ``status`` is ``failed`` where an error stopped it.
+
+    ``seconds`` is what it took its worker, preparation and evaluation included.
+    """
 
     path: Path
     status: str
     metrics: dict[str, float] = field(default_factory=dict)
     message: str = ""
+    seconds: float = 0.0
 
 
 @contextlib.contextmanager
@@ -71,27 +76,51 @@ def run_all(client: Client, runs: Sequence[Run]) -> Iterator[Report]:
 
     A worker that dies loses its run to another worker; an error ends only its own run.
     """
+    pending = iter(runs)
+    return run_as_told(client, lambda: next(pending, None), n_at_once=len(runs))
+
+
+def run_as_told(
+    client: Client, next_run: Callable[[], Run | None], *, n_at_once: int
+) -> Iterator[Report]:
+    """Run what a plan asks for one by one, and yield reports as runs end.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    next_run : callable
+        Asked at the start and after each report; None means nothing for now. When nothing runs and
+        nothing is asked for, the end is reached.
+    n_at_once : int
+        Runs submitted at a time.
+    """
     from distributed import as_completed
 
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-    futures = {}
-    for run in runs:
-        future = client.submit(
-            run_one,
-            run.config,
-            run.path.absolute(),
-            workers=workers,
-            key=f"run-{run.path.stem}",
-            pure=False,
-        )
-        futures[future] = run
-    for future in as_completed(futures):
+    futures, ended = {}, as_completed()
+
+    def fill() -> None:
+        while len(futures) < n_at_once and (run := next_run()) is not None:
+            future = client.submit(
+                run_one,
+                run.config,
+                run.path.absolute(),
+                workers=workers,
+                key=f"run-{run.path.parent.name}-{run.path.stem}",
+                pure=False,
+            )
+            futures[future] = run
+            ended.add(future)
+
+    fill()
+    for future in ended:
         run = futures.pop(future)
         error = future.exception()
         if error is None:
             yield future.result()
         else:
             yield Report(run.path, "failed", message=f"its worker was lost: {error}")
+        fill()
 
 
 def run_one(config: Config, path: Path, workers: Sequence[str] = ()) -> Report:
@@ -105,13 +134,15 @@ def run_one(config: Config, path: Path, workers: Sequence[str] = ()) -> Report:
     workers : sequence of str
         Addresses of all workers: this one takes its share of the machine's cores and devices.
     """
+    started = time.perf_counter()
     _take_share(workers)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         outcome = train(config, path, if_exists="overwrite")
     except Exception as error:
         return Report(path, "failed", message=f"{type(error).__name__}: {error}")
-    return Report(path, outcome.status, outcome.metrics)
+    seconds = time.perf_counter() - started
+    return Report(path, outcome.status, outcome.metrics, seconds=seconds)
 
 
 def _take_share(workers: Sequence[str]) -> None:

@@ -1,0 +1,157 @@
+"""The whole study: ``python -m analyses.all --scale cpu``, from nothing to verdicts and figures.
+
+Runs every spec of every question (the map of alpha by learning rate first) and continues where it
+was stopped; with ``--minutes`` it does as many whole runs as fit and later calls add to them.
+Then each question measures its runs and answers from the tables alone, the five claims are judged
+together, and the figures are drawn. ``--from-results`` starts from the committed tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from analyses.claim import SCALES
+from analyses.command import RESULTS, guarded
+from analyses.question import Question
+from analyses.running import Budget, Queue, foretold_seconds, kind_of, run_queue
+from analyses.study import SPECS, conclude, measure_all, plan_sweeps
+from analyses.verdict import check_design
+from gradscope.cli.sweep import format_seconds
+from gradscope.errors import UsageError
+
+QUESTIONS = ("accumulation_bias", "balance", "dataset_isomerism")
+FIRST = ("alpha-vgg13-cifar10", "balance-map")
+"""The map of accuracy over alpha and learning rate: what it shows bears on everything after it."""
+
+
+def load_questions(names: Sequence[str] = QUESTIONS) -> list[Question]:
+    """Import the modules of the questions."""
+    return [importlib.import_module(f"analyses.{name}").QUESTION for name in names]
+
+
+def spec_order(questions: Sequence[Question]) -> list[str]:
+    """Return all specs, the map first, then question by question."""
+    specs = [spec for question in questions for spec in question.specs]
+    return sorted(dict.fromkeys(specs), key=lambda spec: spec not in FIRST)
+
+
+def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Path = SPECS) -> int:
+    """Run, measure and conclude as the options say; exit code 1 where a run failed."""
+    if options.from_results:
+        conclude(questions, options.scale, options.results)
+        return _draw_figures(options)
+    _check(options)
+    sweeps = plan_sweeps(
+        spec_order(questions), options.scale, options.runs, n_seeds=options.seeds, folder=specs
+    )
+    queue = Queue(sweeps)
+    print(_plan(queue, is_dry=options.dry_run), flush=True)
+    if options.dry_run:
+        return 0
+    budget = Budget(options.minutes, foretold_seconds)
+    failed = run_queue(queue, budget, n_workers=options.workers, scheduler=options.scheduler)
+    print(_ended(queue, len(failed)), flush=True)
+    measure_all(questions, sweeps, options.scale, options.results)
+    conclude(questions, options.scale, options.results)
+    return _draw_figures(options) or (1 if failed else 0)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.workers < 1:
+        raise UsageError(f"--workers must be at least 1; got {options.workers}")
+    if options.minutes is not None and not options.minutes > 0:
+        raise UsageError(f"--minutes must be more than 0; got {options.minutes:g}")
+    if options.seeds is not None and options.seeds < 1:
+        raise UsageError(f"--seeds must be at least 1; got {options.seeds}")
+
+
+def _plan(queue: Queue, *, is_dry: bool) -> str:
+    """Say what is to run; in a dry run with how long it will take."""
+    todo, lines, total = queue.todo(), [], 0.0
+    known: dict[object, float] = {}
+    for sweep in queue.sweeps:
+        own = [run for run in todo if run.path.parent == sweep.folder]
+        ended = len(queue.outcomes[sweep.name])
+        line = f"{sweep.name}: {len(sweep.cells)} cells x {len(sweep.seeds)} seeds, arm "
+        line += f"{sweep.arm}: {ended} ended, {len(own)} to do"
+        if is_dry:
+            for planned in own:
+                if kind_of(planned.config) not in known:
+                    known[kind_of(planned.config)] = foretold_seconds(planned.config)
+            seconds = sum(known[kind_of(planned.config)] for planned in own)
+            total += seconds
+            line += f", about {format_seconds(seconds)} of one worker"
+        lines.append(line + _too_few(len(sweep.seeds)))
+    more = ", a tuned arm's next trials not counted" if any(s.tuning for s in queue.sweeps) else ""
+    lines.append(f"{queue.n_ended} runs ended, {len(todo)} to do{more}")
+    if is_dry:
+        lines[-1] += f"; about {format_seconds(total)} of one worker"
+    return "\n".join(lines)
+
+
+def _too_few(n_seeds: int) -> str:
+    try:
+        check_design(n_seeds)
+    except UsageError as error:
+        return f" (decides no claim: {error})"
+    return ""
+
+
+def _ended(queue: Queue, n_failed: int) -> str:
+    ends = [ended.status for outcomes in queue.outcomes.values() for ended in outcomes.values()]
+    lines = [f"{len(ends) - n_failed} runs ended, {ends.count('diverged')} of them by diverging; "
+             f"{n_failed} failed; {len(queue.todo())} left for another call"]  # fmt: skip
+    lines += [f"{name}: the best trial is at the edge of what was tried" for name in queue.edges()]
+    return "\n".join(lines)
+
+
+def _draw_figures(options: argparse.Namespace) -> int:
+    """Draw the figures, which read the results where they are committed."""
+    if options.no_figures or options.results != RESULTS:
+        return 0
+    return subprocess.run([sys.executable, "-m", "figures.all"], check=False).returncode
+
+
+def _n_workers() -> int:
+    """One process a CUDA device, else one a core: small networks gain little from threads."""
+    return torch.cuda.device_count() or os.cpu_count() or 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m analyses.all",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--scale", choices=SCALES, required=True)
+    parser.add_argument("--minutes", type=float, metavar="M", help="for runs (default: no end)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="of each cell (default: the spec's)")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and its cost")
+    parser.add_argument("--from-results", action="store_true", help="run and measure nothing")
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"), metavar="DIR",
+                        help="recordings (runs/study)")  # fmt: skip
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR",
+                        help=f"tables, verdicts ({RESULTS}); others draw no figures")  # fmt: skip
+    parser.add_argument("--workers", type=int, default=_n_workers(), metavar="N",
+                        help="processes (default: one a CUDA device or core)")  # fmt: skip
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running dask scheduler")
+    parser.add_argument("--no-figures", action="store_true", help="draw no figures")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study and return the exit code: 0 done, 1 a run failed, 2 the user's mistake."""
+    options = _parser().parse_args(argv)
+    return guarded("analyses.all", lambda: run(options, load_questions()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
