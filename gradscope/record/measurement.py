@@ -146,6 +146,19 @@ class Measurement:
             return
         self.stream.open_row("layers", step).copy_(sums)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Recorded rows and own second moments with their steps, copied."""
+        own = {name: (v.clone(), step.clone()) for name, (v, step) in self.stepper.own.items()}
+        return {"n_recorded": self.n_recorded, "own": own}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.n_recorded = state["n_recorded"]
+        self.stepper.own = {
+            name: (v.to(self._device, copy=True), step.to(self._device, copy=True))
+            for name, (v, step) in state["own"].items()
+        }
+
     def close(self) -> None:
         """Remove the hooks on the parameters."""
         if self._microbatches:

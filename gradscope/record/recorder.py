@@ -37,10 +37,15 @@ _attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, Recorder] = weakref.
 
 @dataclass(frozen=True)
 class RecordingCost:
-    """What recording took so far: bytes written, host seconds on the training thread."""
+    """What recording took so far.
+
+    ``bytes`` written, ``seconds`` of the host on the training thread, and bytes of ``memory`` held
+    on the device: one copy of the parameters at most, and buffers of fixed size.
+    """
 
     bytes: int
     seconds: float
+    memory: int
 
 
 class Recorder:
@@ -164,8 +169,9 @@ class Recorder:
 
     @property
     def cost(self) -> RecordingCost:
-        """Bytes and host seconds that recording took so far."""
-        return RecordingCost(self._writer.bytes_written, self._watcher.seconds)
+        """Bytes, host seconds and memory that recording took so far."""
+        watcher = self._watcher
+        return RecordingCost(self._writer.bytes_written, watcher.seconds, watcher.nbytes)
 
     @property
     def first_nonfinite(self) -> tuple[int, str] | None:

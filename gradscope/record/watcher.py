@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gradscope.errors import UsageError
 from gradscope.record import graphs
 from gradscope.record.backends import choose_backend
+from gradscope.record.departures import Departures
 from gradscope.record.distributed import Ranks
 from gradscope.record.flight import FlightRecorder
 from gradscope.record.layers import LayerTable, device_of
@@ -66,7 +67,8 @@ class Watcher:
         self._row_is_done = True
         self._attempt: Any = None
         self._captured_optimizer: Any = None
-        self._began = self._sent = time.perf_counter()
+        self._departures = Departures(ranks)
+        self._began = time.perf_counter()
         self._attach(grad_scaler)
 
     def _attach(self, grad_scaler: Any) -> None:
@@ -97,7 +99,7 @@ class Watcher:
         """Begin the row of the next step, unless one is open already."""
         if not self._row_is_done:
             return
-        self._send_if_due()
+        self._departures.check(self._measurement, self._training, self.step)
         self.step += 1
         self._training.open_row(self.step)
         self._row_is_done = False
@@ -284,13 +286,8 @@ class Watcher:
         """Step, recorded rows and own second moments, to go on from after a restart."""
         if self._resumed:  # no step since `load_state_dict`
             return dict(self._resumed)
-        measurement = self._measurement
-        own = measurement.stepper.own if measurement else {}
-        return {
-            "step": self.n_finished,
-            "n_recorded": measurement.n_recorded if measurement else 0,
-            "own": {name: (v.clone(), step.clone()) for name, (v, step) in own.items()},
-        }
+        kept = self._measurement.state_dict() if self._measurement else {"n_recorded": 0, "own": {}}
+        return {"step": self.n_finished, **kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
@@ -301,12 +298,7 @@ class Watcher:
 
     def _apply_resumed(self) -> None:
         if self._resumed and self._measurement is not None:
-            own = self._resumed["own"].items()
-            self._measurement.n_recorded = self._resumed["n_recorded"]
-            self._measurement.stepper.own = {
-                name: (v.to(self._device, copy=True), step.to(self._device, copy=True))
-                for name, (v, step) in own
-            }
+            self._measurement.load_state_dict(self._resumed)
             self._resumed = {}
 
     # -- out ----------------------------------------------------------------------------------
@@ -323,27 +315,18 @@ class Watcher:
             return 0
         return self._measurement.stepper.nbytes + self._measurement.stream.nbytes
 
-    def _send_if_due(self) -> None:
-        stream = self._measurement.stream if self._measurement else None
-        is_due = self._ranks.is_due(self.step + 1, time.perf_counter() - self._sent)
-        if stream and (is_due or self._training.is_full or stream.is_full):
-            stream.send(len(self._training), self.step)
-            self._sent = time.perf_counter()
-        if stream:
-            stream.drain()
-        if is_due:
-            self._ranks.begin_window(self.step + 1, stream.pool.capacity if stream else 1)
-
     def flush(self) -> None:
         """Bring every finished row to the writer, waiting for the device.
 
         With several ranks: the rows that have been sent, since those of an unfinished window leave
         on all ranks at once or never.
         """
-        if not self._ranks.is_alone and self._measurement is not None:
-            self._measurement.stream.drain(wait=True)
-        else:
+        if self._measurement is None:
+            return
+        if self._ranks.is_alone:
             self._send_all(is_open=not self._row_is_done)
+        else:
+            self._measurement.stream.drain(wait=True)
 
     def _send_all(self, *, is_open: bool, is_last: bool = False) -> None:
         if self._measurement is not None:

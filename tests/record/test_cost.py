@@ -1,0 +1,43 @@
+"""What recording itself takes."""
+
+from __future__ import annotations
+
+import torch
+
+import gradscope
+from gradscope.record.measures import LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
+from gradscope.record.rows import CAPACITY
+
+
+def train(recorder, model, optimizer, n_steps):
+    for _ in range(n_steps):
+        loss = model(torch.ones(4, 64)).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        recorder.log(loss=loss)
+
+
+def test_memory_is_one_copy_of_the_parameters_and_fixed_buffers(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64))
+    optimizer = torch.optim.Adam(model.parameters())
+    copy = sum(p.nbytes for p in model.parameters())
+    n_params, n_layers = 4, 3
+    row = n_params * (len(PARAM_SUMS) + MOMENT_OCTAVES.stop) + n_layers * len(LAYER_SUMS)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5", every=1) as recorder:
+        train(recorder, model, optimizer, 2)
+        early = recorder.cost.memory
+        train(recorder, model, optimizer, 3 * CAPACITY)
+        assert recorder.cost.memory == early
+    assert copy < early <= copy + CAPACITY * row * 8
+
+
+def test_cost_counts_what_was_written_and_spent(tmp_path):
+    model = torch.nn.Linear(64, 64)
+    optimizer = torch.optim.Adam(model.parameters())
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5") as recorder:
+        train(recorder, model, optimizer, 3)
+        recorder.flush()
+        cost = recorder.cost
+    assert cost.bytes > 0
+    assert 0 < cost.seconds < 60
