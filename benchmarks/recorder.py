@@ -1,4 +1,4 @@
-"""What recording costs: step time over the bare step, against what others do, in one run.
+"""What recording costs: step time over the bare step, against what others do.
 
     uv run python -m benchmarks.recorder [--works W1 W2 W3] [--rivals …] [--blocks 30]
 
@@ -6,7 +6,8 @@ Each rival is timed in blocks that take turns with bare blocks of the same train
 each pair is one observation. Printed: the median ratio with a bootstrap 95 % interval, the added
 milliseconds, and their multiple of the byte floor: reading gradient, parameter, both moments and
 the updated parameter once and writing one copy, at the bandwidth measured in the same run.
-TensorBoard and W&B (offline) are timed where they are installed.
+TensorBoard and W&B (offline) are timed where they are installed. Every rival has its own pairs, so
+that works and rivals may be measured in several calls.
 """
 
 from __future__ import annotations
@@ -198,8 +199,31 @@ def main() -> None:
         "machine": platform.machine(), "threads": torch.get_num_threads(),
         "torch": torch.__version__, "load": os.getloadavg()[0], "read_GB_per_s": speed / 1e9,
     }  # fmt: skip
+    write(about, results)
+
+
+def write(about: dict[str, object], results: dict[str, dict[str, float]]) -> None:
+    """Add results to those of earlier calls, as JSON and as the table that people read."""
     out = Path(__file__).parent / "results" / "recorder-cpu.json"
-    out.write_text(json.dumps({"about": about, "results": results}, indent=1) + "\n")
+    known = json.loads(out.read_text())["results"] if out.exists() else {}
+    known = dict(sorted((known | results).items()))
+    out.write_text(json.dumps({"about": about, "results": known}, indent=1) + "\n")
+    lines = [
+        "# What recording costs", "",
+        "Step time over the bare step (fused Adam), every step recorded: median over pairs of "
+        "blocks with a bootstrap 95 % interval. A floor reads gradient, parameter, both moments "
+        "and the updated parameter once and writes one copy.", "",
+        f"{about['machine']}, {about['threads']} threads, torch {about['torch']}, reading "
+        f"{about['read_GB_per_s']:.0f} GB/s.", "",
+        "| work: rival | ratio | interval | bare ms | added ms | floors | blocks |",
+        "|---|---:|---|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    lines += [
+        f"| {name} | {r['ratio']:.2f} | {r['low']:.2f}–{r['high']:.2f} | {r['bare_ms']:.1f} "
+        f"| {r['added_ms']:.1f} | {r['floors']:.1f} | {r['blocks']} |"
+        for name, r in known.items()
+    ]
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
