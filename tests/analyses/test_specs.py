@@ -17,7 +17,7 @@ def test_every_spec_can_be_planned_at_every_scale(path, scale):
     assert {config.dataset for config in configs} <= (
         {"digits", "synthetic"} if small else {"cifar10", "cifar100"}
     )
-    if scale is None:
+    if scale is None and path.stem.startswith(("alpha-", "baseline-", "tuned-")):
         assert {(c.epochs, c.batch_size, c.lr_milestones) for c in configs} == {
             (150, 128, (30, 60, 90))
         }
