@@ -123,7 +123,8 @@ class Sweep:
     def _run(self, cell: Config, seed: int, *words: str) -> Run:
         config = cell.replace(seed=seed)
         tuned = ("lr", "weight_decay") if self.tuning is not None else ()
-        named = [f"{key}{_word(getattr(cell, key))}" for key in (*self.varied, *tuned)]
+        keys = dict.fromkeys((*self.varied, *tuned))
+        named = [f"{key}{_word(getattr(cell, key))}" for key in keys]
         digest = hashlib.sha256(config.resolved().to_json().encode()).hexdigest()[:8]
         name = "-".join([*words, *named, f"s{seed}", digest])
         return Run(config, self.folder / f"{name}.h5")
@@ -143,7 +144,9 @@ def read_sweep(path: Path, *, scale: str | None = None) -> Sweep:
         ``name``, ``out``, ``arm``, ``seeds`` (numbers, or how many), ``[base]`` with configuration
         keys, ``[grid]`` with lists of them, ``[[runs]]`` with keys of single cells, ``[tuning]``,
         and ``[scale.NAME]`` with keys that replace those of ``[base]``, or ``seeds``, ``grid``,
-        ``runs``, ``tuning`` of its own in place of those above.
+        ``runs``, ``tuning`` of its own in place of those above. In a tuned arm ``lr`` and
+        ``weight_decay`` of a cell are where its search begins: one place for all alphas would
+        spend the budget on the way, since alpha changes the size of the step by orders.
     scale : str, optional
         Which ``[scale.NAME]`` is taken.
 
@@ -175,7 +178,7 @@ def read_sweep(path: Path, *, scale: str | None = None) -> Sweep:
         seeds=seeds,
         cells=cells,
         varied=varied,
-        tuning=_tuning(values.get("tuning"), arm, seeds, varied, path),
+        tuning=_tuning(values.get("tuning"), arm, seeds, values.get("grid", {}), path),
     )
 
 
@@ -226,7 +229,7 @@ def _cells(
 
 
 def _tuning(
-    given: Any, arm: str, seeds: tuple[int, ...], varied: tuple[str, ...], path: Path
+    given: Any, arm: str, seeds: tuple[int, ...], grid: Mapping[str, Any], path: Path
 ) -> Tuning | None:
     if arm != "tuned":
         if given is not None:
@@ -239,8 +242,9 @@ def _tuning(
     tuning = Tuning(**given)
     if tuning.seed in seeds:
         raise UsageError(f"{path}: [tuning] seed {tuning.seed} is one of `seeds`; use fresh ones")
-    if {"lr", "weight_decay"} & set(varied):
+    if {"lr", "weight-decay", "weight_decay"} & set(grid):
         raise UsageError(
-            f"{path}: a tuned arm chooses lr and weight_decay; leave them out of [grid]"
+            f"{path}: a tuned arm chooses lr and weight_decay; leave them out of [grid], and name "
+            "in [[runs]] where the search of a cell begins"
         )
     return tuning

@@ -97,6 +97,16 @@ def test_the_tuned_arm_goes_on_from_what_has_ended(tmp_path):
     assert all(run.path in outcomes for run in runs)
 
 
+def test_each_cell_of_a_tuned_arm_may_begin_its_search_elsewhere(tmp_path):
+    begin = "runs = [{ alpha = -0.1, lr = 0.8 }, { alpha = 0.1, lr = 0.05 }]\n"
+    text = TUNED.replace("[grid]\nalpha = [-0.1, 0.1]\n", "")
+    first = read(tmp_path, begin + text).plan({})
+    assert {(run.config.alpha, run.config.lr) for run in first} == {
+        (alpha, lr * factor) for alpha, lr in ((-0.1, 0.8), (0.1, 0.05)) for factor in (0.5, 1, 2)
+    }
+    assert all(run.path.name.count("lr") == 1 for run in first)
+
+
 def run_all(sweep, best):
     """Outcomes of a sweep in which each alpha is the better, the nearer its lr is to the best."""
     outcomes = {}
