@@ -46,6 +46,7 @@ WRITING = {
     "locks",
     "merge",
     "migrate",
+    "objects",
     "plan",
     "rows",
     "segments",

@@ -7,8 +7,9 @@ foreign file ends in one error and not in a crash or a full memory.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gradscope import schema
 from gradscope.errors import RecordingError
 from gradscope.store import layout
 from gradscope.store.layout import Axis
+from gradscope.store.objects import hard_links, open_member, read_attributes
 
 MAX_RATIO = 1100
 """Deflate shrinks at most 1,032-fold; an array that claims more than this is not there."""
@@ -116,69 +118,52 @@ def check_version(attrs: dict[str, Any], path: Path) -> None:
         )
 
 
-def read_attributes(target: Any) -> dict[str, Any]:
-    """Return the attributes of a group or variable that are texts or numbers.
-
-    Texts of variable length are left out: they lie in the global heap, which has no checksum.
-    """
-    attrs: dict[str, Any] = {}
-    for name in target.attrs:
-        if name in ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST") or name.startswith("_"):
-            continue
-        attribute = target.attrs.get_id(name)
-        if attribute.dtype.kind not in "iufS" or (attribute.dtype.kind == "S" and attribute.shape):
-            continue
-        value = np.zeros(attribute.shape, attribute.dtype)
-        attribute.read(value)
-        attrs[name] = value if value.shape else value.item()
-        if isinstance(attrs[name], bytes):
-            attrs[name] = attrs[name].decode("utf-8", "replace")
-    return attrs
-
-
 def _groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
-    """Groups of the schema, and those in ``/spikes``; soft and external links are not followed."""
-    for name in schema.GROUPS:
-        group = _hard(file, name, h5py.Group)
-        if group is None:
-            continue
+    """Groups of the schema, and those in ``/spikes``."""
+    for name, group in _known_groups(file):
         yield name, group
         if name == "spikes":
-            for child in schema.GROUPS:
-                below = _hard(group, child, h5py.Group)
-                if below is not None and child != "spikes":
-                    yield f"spikes/{child}", below
+            below = _known_groups(group)
+            yield from ((f"spikes/{child}", found) for child, found in below if child != "spikes")
 
 
-def _hard(parent: h5py.Group, name: str, kind: type) -> Any:
-    links, key = parent.id.links, name.encode()
-    if not links.exists(key) or links.get_info(key).type != h5py.h5l.TYPE_HARD:
-        return None
-    found = parent[name]
-    return found if isinstance(found, kind) else None
+def _known_groups(parent: h5py.Group) -> Iterator[tuple[str, h5py.Group]]:
+    there = set(hard_links(parent))
+    for name in schema.GROUPS:
+        group = open_member(parent, name, h5py.Group) if name in there else None
+        if group is not None:
+            yield name, group
 
 
 def _read_group(name: str, group: h5py.Group, has_attrs: bool) -> GroupContents:
-    row_dim = layout.declared_group(name).dims[0]
-    rows = read_labels(group, row_dim)
+    members = _datasets(name, group)
+    row_dim = layout.row_dim(name)
+    rows = _labels(members, name, row_dim)
     if rows.dtype.kind not in "iu" or (rows[1:] <= rows[:-1]).any():
         raise RecordingError(f"{row_dim} of group {name} does not increase")
     rows = rows.astype(np.int64)
-    axes = {
-        dim: read_axis(group, dim)
-        for dim in layout.column_dims(name)
-        if _hard(group, dim, h5py.Dataset) is not None
-    }
+    axes = {dim: _axis(members, name, dim) for dim in layout.column_dims(name) if dim in members}
     lengths = {dim: len(axis) for dim, axis in axes.items()} | {row_dim: len(rows)}
     taken = {row_dim, *(column for axis in axes.values() for column in axis.columns)}
     variables, attrs = {}, {}
-    for key in group:
-        dataset = _hard(group, key, h5py.Dataset)
-        if key in taken or dataset is None or not _is_known(name, key):
+    for key, dataset in members.items():
+        if key in taken or not _is_known(name, key):
             continue
         variables[key] = _variable(name, key, dataset, lengths)
         attrs[key] = read_attributes(dataset) if has_attrs else {}
     return GroupContents(name, rows, axes, variables, attrs)
+
+
+def _datasets(name: str, group: h5py.Group) -> dict[str, h5py.Dataset]:
+    """Open the datasets of a group that the schema knows."""
+    along = {key for dim in layout.column_dims(name) for key in layout.coordinates_of(dim)}
+    known = along | {layout.row_dim(name)}
+    found = {
+        key: open_member(group, key, h5py.Dataset)
+        for key in hard_links(group)
+        if key in known or _is_known(name, key)
+    }
+    return {key: dataset for key, dataset in found.items() if dataset is not None}
 
 
 def _is_known(group: str, name: str) -> bool:
@@ -191,56 +176,53 @@ def _variable(
 ) -> schema.Variable:
     """Return the declaration of a stored variable once kind, shape and size agree with it."""
     declaration = layout.declared(group, name)
-    if dataset.dtype.kind not in "iuf":
-        raise RecordingError(f"{group}/{name} holds {dataset.dtype}, not numbers")
-    if dataset.dtype != layout.numpy_dtype(declaration):
-        declaration = schema.Variable(
-            **{**vars(declaration), "dtype": dataset.dtype.newbyteorder("=").name}
-        )
+    dtype, shape = dataset.dtype, dataset.shape
+    if dtype.kind not in "iuf":
+        raise RecordingError(f"{group}/{name} holds {dtype}, not numbers")
+    if dtype != layout.numpy_dtype(declaration):
+        declaration = replace(declaration, dtype=dtype.newbyteorder("=").name)
     expected = tuple(lengths.get(dim) for dim in declaration.dims)
-    if dataset.shape != expected:
+    if shape != expected:
         raise RecordingError(
-            f"{group}/{name} has shape {dataset.shape}; its dimensions "
+            f"{group}/{name} has shape {shape}; its dimensions "
             f"{declaration.dims} have lengths {expected}"
         )
-    check_size(dataset)
+    _check_size(dataset, shape, dtype)
     return declaration
 
 
-def check_size(dataset: h5py.Dataset) -> None:
+def _check_size(dataset: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Refuse an array that claims more than its stored bytes can hold."""
-    claimed = dataset.size * dataset.dtype.itemsize if dataset.size else 0
+    claimed = math.prod(shape) * dtype.itemsize
     if claimed > SLACK_BYTES and claimed > MAX_RATIO * dataset.id.get_storage_size():
         raise RecordingError(
             f"{dataset.name} claims {claimed:,} bytes but stores {dataset.id.get_storage_size():,}"
         )
 
 
-def read_axis(group: h5py.Group, dim: str) -> Axis:
+def _axis(members: dict[str, h5py.Dataset], group: str, dim: str) -> Axis:
     """Read the index of a dimension and the coordinates along it."""
-    columns = {dim: read_labels(group, dim)}
+    columns = {dim: _labels(members, group, dim)}
     for name in layout.coordinates_of(dim):
-        if name != dim and _hard(group, name, h5py.Dataset) is not None:
-            column = read_labels(group, name)
+        if name != dim and name in members:
+            column = _labels(members, group, name)
             if len(column) == len(columns[dim]):
                 columns[name] = column
     return Axis(dim, columns)
 
 
-def read_labels(group: h5py.Group, name: str) -> np.ndarray:
+def _labels(members: dict[str, h5py.Dataset], group: str, name: str) -> np.ndarray:
     """Read a one-dimensional array of numbers or texts."""
-    dataset = _hard(group, name, h5py.Dataset)
+    dataset = members.get(name)
     if dataset is None:
-        raise RecordingError(f"{group.name} has no {name}")
-    if dataset.ndim != 1:
-        raise RecordingError(f"{dataset.name} has {dataset.ndim} dimensions, not one")
-    check_size(dataset)
-    text = h5py.check_string_dtype(dataset.dtype)
-    if text is not None and text.length is not None:
+        raise RecordingError(f"/{group} has no {name}")
+    dtype, shape = dataset.dtype, dataset.shape
+    if shape is None or len(shape) != 1:
+        raise RecordingError(f"/{group}/{name} has shape {shape}, not one dimension")
+    _check_size(dataset, shape, dtype)
+    if dtype.kind == "S":
         data = [value.decode("utf-8", "replace") for value in dataset[()].tolist()]
         return np.array(data, dtype=object)
-    if dataset.dtype.kind not in "iuf":
-        raise RecordingError(
-            f"{dataset.name} holds {dataset.dtype}, neither numbers nor fixed text"
-        )
+    if dtype.kind not in "iuf":
+        raise RecordingError(f"/{group}/{name} holds {dtype}, neither numbers nor fixed text")
     return dataset[()]

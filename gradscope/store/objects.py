@@ -1,0 +1,84 @@
+"""What lies in a group or beside a dataset, by HDF5's own calls.
+
+Opening a recording looks at some hundred datasets and attributes; through h5py's mappings that
+costs several times as much.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+
+from gradscope.errors import RecordingError
+
+MAX_MEMBERS = 65_536
+"""Names in a group beyond which a file is no recording, so that a foreign one takes no minutes."""
+
+_OF_HDF5 = {b"CLASS", b"NAME", b"DIMENSION_LIST", b"REFERENCE_LIST"}
+_NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
+
+Object = TypeVar("Object", h5py.Group, h5py.Dataset)
+
+
+def hard_links(group: h5py.Group) -> list[str]:
+    """Return the names in a group, sorted; soft and external links are not followed.
+
+    Raises
+    ------
+    RecordingError
+        If there are more than any recording has.
+    """
+    if len(group) > MAX_MEMBERS:
+        raise RecordingError(f"{group.name} holds {len(group):,} names; that is no recording")
+    names: list[bytes] = []
+
+    def add(name: bytes, info: Any) -> None:
+        if info.type == h5py.h5l.TYPE_HARD:
+            names.append(name)
+
+    group.id.links.iterate(add, info=True)
+    return [name.decode("utf-8", "surrogateescape") for name in names]
+
+
+def open_member(group: h5py.Group, name: str, kind: type[Object]) -> Object | None:
+    """Open what a hard link names; None where it is of another kind."""
+    found = h5py.h5o.open(group.id, name.encode("utf-8", "surrogateescape"))
+    wanted = h5py.h5g.GroupID if kind is h5py.Group else h5py.h5d.DatasetID
+    return kind(found) if isinstance(found, wanted) else None
+
+
+def read_attributes(target: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    """Return the attributes of a group or variable that are texts or numbers.
+
+    Texts of variable length are left out: they lie in the global heap, which has no checksum.
+    """
+    names: list[bytes] = []
+    h5py.h5a.iterate(target.id, names.append)
+    attrs = {}
+    for name in names:
+        if name not in _OF_HDF5 and not name.startswith(b"_"):
+            value = _attribute(h5py.h5a.open(target.id, name))
+            if value is not None:
+                attrs[name.decode("utf-8", "surrogateescape")] = value
+    return attrs
+
+
+def _attribute(attribute: h5py.h5a.AttrID) -> Any:
+    """Read a number, an array of numbers or one text of fixed length; None for anything else."""
+    stored = attribute.get_type()
+    if isinstance(stored, h5py.h5t.TypeStringID):
+        is_one = attribute.get_storage_size() == stored.get_size()
+        return _text(attribute, stored) if is_one and not stored.is_variable_str() else None
+    if stored.get_class() not in _NUMBERS:
+        return None
+    value = np.zeros(attribute.shape, attribute.dtype)
+    attribute.read(value)
+    return value if value.shape else value.item()
+
+
+def _text(attribute: h5py.h5a.AttrID, stored: h5py.h5t.TypeStringID) -> str:
+    text = np.zeros((), f"S{stored.get_size()}")
+    attribute.read(text, mtype=stored)
+    return text.item().decode("utf-8", "replace")
