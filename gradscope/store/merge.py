@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ import h5py
 import numpy as np
 
 from gradscope.store import layout
-from gradscope.store.contents import FileContents, one_error, open_file, read_contents
+from gradscope.store.contents import one_error, open_file, read_contents
 from gradscope.store.layout import Axis
-from gradscope.store.plan import GroupPlan, OpenFile, plan, read_block
+from gradscope.store.plan import GroupPlan, OpenFile, Plan, plan, read_block
 from gradscope.store.segments import publish
 
-BLOCK_BYTES = 16 * 1024 * 1024
+BLOCK_BYTES = 2 * 1024 * 1024
 
 
 def merge_files(
@@ -47,14 +47,11 @@ def merge_files(
     OSError
         If the disk is full or the folder is gone; no half file is left.
     """
-    files = [read_contents(path) for path in paths]
-    return publish(target, lambda file: _write(file, files, attrs or {}, resume_step))
+    merged = plan([read_contents(path) for path in paths], resume_step)
+    return publish(target, lambda file: _write(file, merged, attrs or {}))
 
 
-def _write(
-    file: h5py.File, files: Sequence[FileContents], attrs: dict[str, Any], resume_step: int | None
-) -> None:
-    merged = plan(files, resume_step)
+def _write(file: h5py.File, merged: Plan, attrs: dict[str, Any]) -> None:
     with _open_files() as opened:
         layout.write_attributes(file, merged.attrs | attrs)
         for group in merged.groups.values():

@@ -235,8 +235,12 @@ def _read_piece(
         raise RecordingError(f"{piece.path} changed while it was read; open it again")
     data = dataset[slab]
     local = [h - s.start for h, s in zip(source, slab, strict=True)]
-    is_whole = all(np.array_equal(h, range(n)) for h, n in zip(local, data.shape, strict=True))
+    is_whole = all(_is_range(h, n) for h, n in zip(local, data.shape, strict=True))
     block[np.ix_(*to)] = data if is_whole else data[np.ix_(*local)]
+
+
+def _is_range(places: np.ndarray, length: int) -> bool:
+    return len(places) == length and np.array_equal(places, np.arange(length))
 
 
 def _as_places(index: slice | np.ndarray, length: int) -> np.ndarray:
