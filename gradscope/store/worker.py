@@ -100,6 +100,12 @@ class Worker:
     # The thread
 
     def _run(self) -> None:
+        handlers = {
+            "rows": self._on_rows,
+            "axis": self._on_axis,
+            "attrs": self._on_attrs,
+            "flush": self._on_flush,
+        }
         while True:
             message = self._next()
             if message is None:
@@ -109,7 +115,7 @@ class Worker:
             if kind == "close":
                 self._close(payload[0])
                 return
-            getattr(self, f"_on_{kind}")(*payload)
+            handlers[kind](*payload)
 
     def _next(self) -> tuple[Any, ...] | None:
         """Wait for a message; None when it is time to flush."""
