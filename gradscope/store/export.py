@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from gradscope import schema
 from gradscope.errors import RecordingExistsError, UsageError, unknown
+from gradscope.store.export_tensorboard import to_tensorboard
 from gradscope.store.reader import open_recording
 
 _ROWS = 512
@@ -104,54 +103,9 @@ def _write_table(dataset: xr.Dataset, dims: tuple[str, ...], file: Path) -> None
         frame.to_csv(file, mode="a", header=start == 0, index=False)
 
 
-def _to_tensorboard(tree: xr.DataTree, target: Path) -> None:
-    """Scalars only: one tag a variable and parameter, ``gradients/grad_norm/features.0.weight``."""
-    event = importlib.import_module("tensorboard.compat.proto.event_pb2")
-    summary = importlib.import_module("tensorboard.compat.proto.summary_pb2")
-    files = importlib.import_module("tensorboard.summary.writer.event_file_writer")
-    writer = files.EventFileWriter(str(target))
-    try:
-        for tag, step, time, value in _scalars(tree):
-            point = summary.Summary.Value(tag=tag, simple_value=value)
-            row = event.Event(step=step, wall_time=time, summary=summary.Summary(value=[point]))
-            writer.add_event(row)
-    finally:
-        writer.close()
-
-
-def _scalars(tree: xr.DataTree) -> Iterator[tuple[str, int, float, float]]:
-    """Every number that is there: tag, step, seconds since 1970, value."""
-    times = _times(tree)
-    for node in tree.subtree:
-        dataset = node.to_dataset(inherit=False)
-        for name, values in dataset.data_vars.items():
-            if values.dims[:1] != ("step",) or values.ndim > 2:
-                continue
-            steps, table = values["step"].values, values.values.reshape(len(values), -1)
-            labels = [""] if values.ndim == 1 else [f"/{x}" for x in values[values.dims[1]].values]
-            clock = times(steps)
-            for column, label in enumerate(labels):
-                for row in np.flatnonzero(~np.isnan(table[:, column])):
-                    tag = f"{node.path.strip('/')}/{name}{label}"
-                    yield tag, int(steps[row]), float(clock[row]), float(table[row, column])
-
-
-def _times(tree: xr.DataTree) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns steps into seconds since 1970."""
-    try:
-        start = datetime.fromisoformat(str(tree.attrs.get("created_at"))).timestamp()
-    except ValueError:
-        start = 0.0
-    training = tree["training"].to_dataset() if "training" in tree.children else xr.Dataset()
-    if "wall_time" not in training or not training.sizes["step"]:
-        return lambda steps: np.full(len(steps), start)
-    at, seconds = training["step"].values, np.nan_to_num(training["wall_time"].values)
-    return lambda steps: start + np.interp(steps, at, seconds)
-
-
 FORMATS: dict[str, Callable[[xr.DataTree, Path], Any]] = {
     "netcdf": _to_netcdf,
     "zarr": _to_zarr,
     "csv": _to_csv,
-    "tensorboard": _to_tensorboard,
+    "tensorboard": to_tensorboard,
 }

@@ -13,6 +13,7 @@ from gradscope.cli.main import main
 from gradscope.errors import RecordingExistsError, UsageError
 from gradscope.store.export import export
 from gradscope.store.reader import open_recording
+from gradscope.store.writer import RecordingWriter
 from tests.helpers import write_recording
 
 
@@ -73,6 +74,31 @@ def test_tensorboard_has_every_scalar(path, tmp_path):
     loss = open_recording(path)["training"]["loss"]
     np.testing.assert_allclose([p.value for p in points], loss, rtol=1e-6)
     assert [p.step for p in points] == loss["step"].values.tolist()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed"
+)
+def test_tensorboard_has_histograms_over_log2_of_the_magnitude(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    writer = RecordingWriter(tmp_path / "run.h5")
+    writer.set_axis("param", {"param": ["a", "b"]})
+    counts = np.zeros((2, 2, 96), int)
+    counts[1, 0, [80, 82]] = [3, 1]  # three in [1, 2), one in [4, 8)
+    writer.append("histograms", {"step": [1, 5], "grad_histogram": counts})
+    writer.close()
+    export(writer.path, tmp_path / "x", "tensorboard")
+    events = EventAccumulator(str(tmp_path / "x"))
+    events.Reload()
+    assert events.Tags()["histograms"] == ["histograms/grad_histogram/a"]
+    (point,) = events.Histograms("histograms/grad_histogram/a")
+    assert point.step == 5
+    found = point.histogram_value
+    assert (found.min, found.max, found.num) == (0, 3, 4)
+    assert list(found.bucket_limit) == [0, 1, 2, 3]
+    assert list(found.bucket) == [0, 3, 0, 1]
+    assert found.sum == 3 * 0.5 + 2.5
 
 
 @pytest.mark.parametrize("package", ["zarr", "tensorboard"])
