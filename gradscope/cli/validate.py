@@ -20,7 +20,8 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.recordings:
         found = violations(path)
         n_violations += len(found)
-        print(f"{path}: {'sound' if not found else f'{len(found)} violations'}")
+        count = f"{len(found)} violation{'s' if len(found) > 1 else ''}"
+        print(f"{path}: {count if found else 'sound'}")
         for line in found:
             print(f"  {line}")
     return 1 if n_violations else 0

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
-from gradscope.store import worker
+from gradscope.store import contents, locks, worker
 from gradscope.store.reader import open_recording
 from gradscope.store.writer import RecordingWriter
 
@@ -139,6 +141,27 @@ def test_read_only_remount(tmp_path):
     finally:
         while subprocess.run(["umount", "-l", str(tmp_path)], capture_output=True).returncode == 0:
             pass
+
+
+def test_a_file_system_that_refuses_locks(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    def opened(path, mode, locking=True):
+        if locking:
+            raise OSError("Unable to synchronously open file (unable to lock file, errno = 37)")
+        return h5py.File(path, mode, locking=False)
+
+    unlockable = SimpleNamespace(File=opened, Group=h5py.Group, Dataset=h5py.Dataset)
+    monkeypatch.setattr(locks.fcntl, "lockf", refused)
+    monkeypatch.setattr(contents, "h5py", unlockable)
+    writer = RecordingWriter(tmp_path / "run.h5")
+    for k in range(9):
+        append(writer, 1 + 5 * k, 5)
+        writer.flush(wait=True)
+    np.testing.assert_array_equal(open_recording(writer.path)["training"]["step"], range(1, 46))
+    assert warned(writer.close) == []
+    np.testing.assert_array_equal(open_recording(writer.path)["training"]["step"], range(1, 46))
 
 
 def test_a_forgotten_close_still_merges(tmp_path):

@@ -13,11 +13,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import scipy.io
+import xarray as xr
 
 from gradscope.cli.main import main
 from gradscope.errors import RecordingError
 from gradscope.store.contents import read_contents
 from gradscope.store.layout import as_attribute
+from gradscope.store.objects import MAX_MEMBERS
 from gradscope.store.reader import open_recording
 from gradscope.store.segments import part_folder
 from gradscope.store.writer import RecordingWriter
@@ -104,27 +107,64 @@ def test_mutated_files_end_in_one_error(recording, tmp_path):
 
 
 def write_foreign(path, kind):
+    numbers = xr.Dataset({"loss": ("step", np.arange(3.0))}, coords={"step": [1, 2, 3]})
     if kind == "text":
         path.write_text("step,loss\n1,2\n")
     elif kind == "empty":
         path.touch()
-    elif kind == "matlab":
-        path.write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(128) + bytes(512))
+    elif kind == "matlab 5":
+        scipy.io.savemat(path, {"x": np.arange(3)}, appendmat=False)
+    elif kind == "matlab 7.3":
+        with h5py.File(path, "w", userblock_size=512) as file:
+            file["x"] = np.arange(3.0)[:, None]
+            file["x"].attrs["MATLAB_class"] = np.bytes_("double")
+            file.create_group("#refs#")
+        with path.open("r+b") as file:
+            file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+    elif kind == "netcdf 3":
+        numbers.to_netcdf(path, engine="scipy")
+    elif kind == "netcdf 4":
+        xr.DataTree.from_dict({"/training": numbers}).to_netcdf(path, engine="h5netcdf")
+    elif kind == "many names":
+        with h5py.File(path, "w", libver="latest") as file:
+            for i in range(MAX_MEMBERS + 1):
+                file[f"x{i}"] = h5py.SoftLink("/nowhere")
+            file.attrs["schema_version"] = as_attribute("1.0")
     else:
-        with h5py.File(path, "w", userblock_size=512 if kind == "matlab 7.3" else 0) as file:
+        with h5py.File(path, "w") as file:
             file["x"] = np.arange(3)
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "matlab", "matlab 7.3", "plain h5py"])
-@pytest.mark.parametrize("command", ["info", "plot"])
-def test_files_by_others_are_refused_in_one_line(tmp_path, capsys, kind, command):
+FOREIGN = [
+    *("text", "empty", "matlab 5", "matlab 7.3", "netcdf 3", "netcdf 4", "plain h5py"),
+    "many names",
+]
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_files_by_others_are_refused_in_one_line(tmp_path, capsys, kind):
     path = tmp_path / "run.h5"
     write_foreign(path, kind)
+    before = path.read_bytes()
     with pytest.raises(RecordingError, match=r"no (readable )?recording"):
         open_recording(path)
-    more = ["--out", str(tmp_path / "x.png")] if command == "plot" else []
-    assert main([command, str(path), *more]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    out = str(tmp_path / "out")
+    for command in (
+        ["info", str(path)],
+        ["plot", str(path), "--out", out + ".png"],
+        ["tail", str(path), "--once"],
+        ["repair", str(path), "-o", out],
+        ["export", str(path), "--to", "csv", "-o", out],
+    ):
+        assert main(command) == 2, command
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1), command
+    assert main(["validate", str(path)]) == 1
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert f"{path}: 1 violation\n" in said.out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.h5"]
+    assert path.read_bytes() == before
 
 
 def edit(source, target, change):

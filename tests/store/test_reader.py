@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import h5netcdf
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -31,6 +33,27 @@ def test_it_is_what_xarray_reads_without_gradscope(path):
         for name, values in node.to_dataset(inherit=False).variables.items():
             assert tree[node.path].to_dataset(inherit=False).variables[name].identical(values), name
     assert dict(tree.attrs) == dict(plain.attrs)
+
+
+def test_h5netcdf_and_h5py_read_it_without_gradscope(path):
+    """Names, dimensions, missing values and texts, as another program would take them."""
+    tree = open_recording(path)
+    with h5netcdf.File(path, "r") as file, h5py.File(path, "r") as plain:
+        assert set(file.groups) == set(tree.children)
+        for name, group in file.groups.items():
+            sizes = {dim: d.size for dim, d in group.dimensions.items()}
+            assert sizes == dict(tree[name].sizes)
+            for key, variable in group.variables.items():
+                declared = schema.GROUPS[name].variables.get(key)
+                if declared is not None:
+                    assert variable.dimensions == declared.dims
+                    assert variable.attrs["long_name"] == declared.attrs["long_name"]
+        norms = file["gradients/grad_norm"]
+        assert np.isnan(norms.attrs["_FillValue"])
+        np.testing.assert_array_equal(norms[...], tree["gradients"]["grad_norm"])
+        labels = [label.decode() for label in plain["gradients/param"][()]]
+        assert labels == tree["gradients"]["param"].values.tolist()
+        assert plain["gradients/grad_norm"].dims[1][0] == plain["gradients/param"]
 
 
 def test_derived_variables_follow_from_the_stored_ones(path):
