@@ -20,10 +20,10 @@ from gradscope.derived.health_run import Run
 __all__ = ["RULES", "SEVERITIES", "Finding", "Rule", "check_health"]
 
 RULES: tuple[Rule, ...] = (
+    health_numbers.OVERFLOW,
     health_numbers.NONFINITE,
     health_loss.DIVERGED,
     health_depth.BAD_INIT,
-    health_numbers.OVERFLOW,
     health_pace.NO_WARMUP,
     health_pace.TOO_HIGH,
     health_units.DEAD_RELU,
@@ -37,7 +37,7 @@ RULES: tuple[Rule, ...] = (
     health_signs.STALLS,
     health_signs.GAP_RULE,
 )
-"""Every rule: facts, then causes before what follows from them, then the signs of a theory."""
+"""Every rule, each before what follows from it; the signs of a theory last."""
 
 
 def check_health(tree: xr.DataTree, *, window: int | None = None) -> tuple[Finding, ...]:

@@ -123,7 +123,8 @@ OVERFLOW = Rule(
                 "scale": MIN_LOSS_SCALE, "lost": LOST_SHARE},
     advice="use bfloat16, or keep the layer that overflows and the loss in float32",
     check=check_overflow,
-    explains=("stalled loss", "exploding gradients", "frozen layer", "learning rate too low"),
+    explains=("non-finite values", "diverged loss", "stalled loss", "exploding gradients",
+              "frozen layer", "learning rate too low"),
 )  # fmt: skip
 BLOW_UP_RULE = Rule(
     name="gradient blow-up",

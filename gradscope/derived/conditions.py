@@ -1,0 +1,182 @@
+"""In what runs differ, and which of them are the same experiment with another seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from gradscope.errors import UsageError
+
+ENVIRONMENT = ("device", "torch_version", "cuda_version", "numpy_version", "python_version",
+               "creation_library", "creation_library_version", "git_commit")  # fmt: skip
+"""What a run was made with; shown where it differs, but no two experiments differ by it alone."""
+
+_ACCIDENTS = {"run", "created_at", "command", "record_bytes", "record_seconds", "out", "status",
+              "is_complete", "path", "config_json", "wall_time", "cadence", "every",
+              "recorded_groups", "optimizer_names", "first_nonfinite_step",
+              "first_nonfinite_layer"}  # fmt: skip
+_FIRST = ("alpha", "lr", "optimizer_name", "model_name", "dataset_name")
+
+
+def is_seed(name: str) -> bool:
+    """Tell whether a setting only says which random numbers a run drew.
+
+    >>> is_seed("seed"), is_seed("data_seed"), is_seed("trainer.seed"), is_seed("alpha")
+    (True, True, True, False)
+    """
+    return name.rpartition(".")[2].endswith("seed")
+
+
+def along_run(tree: xr.DataTree) -> dict[str, np.ndarray]:
+    """Return everything that differs between the runs of a tree, by name."""
+    coordinates = tree.dataset.coords
+    return {
+        str(name): values.values
+        for name, values in coordinates.items()
+        if values.dims == ("run",) and name not in _ACCIDENTS
+    }
+
+
+def differences(tree: xr.DataTree) -> dict[str, np.ndarray]:
+    """Return the settings that differ between the runs, but for seeds and what they ran on."""
+    found = along_run(tree)
+    return {
+        name: values
+        for name, values in found.items()
+        if not is_seed(name) and name not in ENVIRONMENT
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """Runs that are replicates of each other.
+
+    Parameters
+    ----------
+    name : str
+        What sets them apart from the others, ``"alpha = 0.5"``.
+    runs : tuple of int
+        Their places along ``run``.
+    seeds : tuple of str
+        The seed of each, empty where a run does not say.
+    """
+
+    name: str
+    runs: tuple[int, ...]
+    seeds: tuple[str, ...]
+
+
+def sides_by_setting(tree: xr.DataTree, over: Sequence[str] = ()) -> list[Side]:
+    """Group the runs of a tree: those that differ only in their seed are one side.
+
+    Parameters
+    ----------
+    tree : DataTree
+        From `gradscope.open_runs`.
+    over : sequence of str
+        Group by these settings alone; runs that differ in others are replicates too.
+
+    Returns
+    -------
+    list of Side
+        In the order of each side's first run.
+
+    Raises
+    ------
+    UsageError
+        If the tree holds one run, or a setting of ``over`` does not differ.
+    """
+    if "run" not in tree.dims or tree.sizes["run"] < 2:
+        raise UsageError("a comparison needs two runs at least, opened with `open_runs`")
+    known = along_run(tree)
+    for name in over:
+        if name not in known:
+            raise UsageError(f"the runs do not differ in {name!r}; {_what_differs(known)}")
+    settings = {name: known[name] for name in over} if over else differences(tree)
+    columns = [[str(value) for value in values] for values in settings.values()]
+    keys = list(zip(*columns, strict=True)) or [()] * tree.sizes["run"]
+    names = _names(settings, keys)
+    return _sides(tree, [names[key] for key in keys])
+
+
+def sides_by_label(tree: xr.DataTree, labels: Sequence[str]) -> list[Side]:
+    """Group the runs of a tree by a label for each.
+
+    Raises
+    ------
+    UsageError
+        If there are not as many labels as runs.
+    """
+    if len(labels) != tree.sizes.get("run", 0):
+        raise UsageError(f"{len(labels)} labels for {tree.sizes.get('run', 0)} runs")
+    return _sides(tree, list(labels))
+
+
+def pair_runs(first: Side, second: Side) -> tuple[list[tuple[int, int]], str]:
+    """Pair the runs of two sides by seed, else in the order of their seeds; say which."""
+    if set(first.seeds) == set(second.seeds) and all(
+        len(set(side.seeds)) == len(side.runs) and "" not in side.seeds for side in (first, second)
+    ):
+        partner = dict(zip(second.seeds, second.runs, strict=True))
+        pairs = [(run, partner[seed]) for run, seed in zip(first.runs, first.seeds, strict=True)]
+        return pairs, "paired by seed"
+    n_pairs = min(len(first.runs), len(second.runs))
+    left = len(first.runs) + len(second.runs) - 2 * n_pairs
+    words = "paired in order, since the sides have other seeds"
+    words += f"; {left} without partner" if left else ""
+    return list(zip(_by_seed(first), _by_seed(second), strict=False)), words
+
+
+def _by_seed(side: Side) -> list[int]:
+    order = sorted(range(len(side.runs)), key=lambda i: (len(side.seeds[i]), side.seeds[i]))
+    return [side.runs[i] for i in order]
+
+
+def _sides(tree: xr.DataTree, labels: list[str]) -> list[Side]:
+    seeds = _seeds(tree)
+    places = {label: [run for run, own in enumerate(labels) if own == label] for label in labels}
+    return [
+        Side(name=label, runs=tuple(runs), seeds=tuple(seeds[run] for run in runs))
+        for label, runs in places.items()
+    ]
+
+
+def _seeds(tree: xr.DataTree) -> list[str]:
+    n_runs = tree.sizes["run"]
+    if "seed" in tree.dataset.coords and tree.dataset["seed"].dims == ("run",):
+        return [short(value) for value in tree.dataset["seed"].values]
+    return [short(tree.attrs["seed"]) if "seed" in tree.attrs else ""] * n_runs
+
+
+def _what_differs(known: dict[str, np.ndarray]) -> str:
+    return f"they differ in: {', '.join(known)}" if known else "they differ in nothing recorded"
+
+
+def _names(settings: dict[str, np.ndarray], keys: list[tuple[str, ...]]) -> dict[tuple, str]:
+    """Name each condition by as few settings as tell all conditions apart."""
+    ordered = sorted(settings, key=lambda name: _FIRST.index(name) if name in _FIRST else 99)
+    chosen: list[str] = []
+    told_apart = 1
+    for name in ordered:
+        columns = [[str(value) for value in settings[n]] for n in (*chosen, name)]
+        if (more := len(set(zip(*columns, strict=True)))) > told_apart:
+            chosen.append(name)
+            told_apart = more
+    return {
+        key: ", ".join(f"{name} = {short(settings[name][i])}" for name in chosen) or "all runs"
+        for i, key in enumerate(keys)
+    }
+
+
+def short(value: object) -> str:
+    """Write a setting as briefly as it can be told.
+
+    >>> short(np.float64(0.5)), short(np.int64(3)), short(float("nan")), short("vgg13")
+    ('0.5', '3', '—', 'vgg13')
+    """
+    if isinstance(value, float | np.floating):
+        return "—" if np.isnan(value) else f"{value:.8g}"
+    return str(value) or "—"
