@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, SymmetricalLogLocator
 from gradscope.plots.scales import Scale, plain_number
 
 N_COLOURS = 33
+MAX_TICKS = 9
 
 
 def describe_scale(scale: Scale) -> dict[str, Any]:
@@ -34,15 +35,16 @@ def _ticks(scale: Scale) -> list[float]:
     locator: Any = MaxNLocator(5)
     if scale.kind == "symlog":
         locator = SymmetricalLogLocator(base=10, linthresh=scale.threshold)
-        locator.numticks = 7
     elif scale.kind == "log":
         decades = np.log10(scale.high / scale.low)
         if decades >= 0.35:
             subs = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
             locator = LogLocator(base=10, subs=subs, numticks=7)
     found = np.asarray(locator.tick_values(scale.low, scale.high), dtype=float)
-    margin = 1e-9 * (abs(scale.low) + abs(scale.high))
-    return found[(found >= scale.low - margin) & (found <= scale.high + margin)].tolist()
+    slack = 1e-9 * (scale.low if scale.kind == "log" else scale.high - scale.low)
+    found = found[(found >= scale.low - slack) & (found <= scale.high + slack)]
+    zero = int(np.argmin(np.abs(found))) if found.size else 0
+    return found[zero % 2 :: 2].tolist() if found.size > MAX_TICKS else found.tolist()
 
 
 def _texts(ticks: list[float]) -> list[str]:

@@ -119,7 +119,9 @@ def compare(trees: Sequence[xr.DataTree], runs: Sequence[dict[str, Any]]) -> dic
     names = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
     return {
         "settings": list(settings),
-        "setting_rows": [[text(column[i]) for column in settings.values()] for i in range(len(runs))],
+        "setting_rows": [
+            [text(column[i]) for column in settings.values()] for i in range(len(runs))
+        ],
         "metrics": names,
         "metric_rows": [[run["metrics"].get(name, "–") for name in names] for run in runs],
     }
@@ -127,7 +129,9 @@ def compare(trees: Sequence[xr.DataTree], runs: Sequence[dict[str, Any]]) -> dic
 
 def known(value: Any) -> bool:
     """Whether there is anything to print."""
-    return value is not None and not (isinstance(value, list) and not any(v is not None for v in value))
+    return value is not None and not (
+        isinstance(value, list) and not any(v is not None for v in value)
+    )
 
 
 def text(value: Any) -> str:
@@ -136,6 +140,6 @@ def text(value: Any) -> str:
         value = value.item()
     if isinstance(value, list):
         return ", ".join(text(each) for each in value)
-    if value is None or value == "" or isinstance(value, float) and np.isnan(value):
+    if value is None or value == "" or (isinstance(value, float) and np.isnan(value)):
         return "–"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
