@@ -103,8 +103,14 @@ def draw_to_file(
     UsageError
         If the recording has nothing of what is asked for, or the suffix is none of the three.
     """
-    picture = draw_picture(tree, view)
-    with figure_style(view.style):
+    return save_picture(draw_picture(tree, view), view.style, path, data_path=data_path)
+
+
+def save_picture(
+    picture: Picture, style: str, path: Path, *, data_path: Path | None = None
+) -> Path:
+    """Write a picture that was drawn in a style, and on request its numbers as CSV."""
+    with figure_style(style):
         save_figure(picture.figure, path, description=picture.description)
     if data_path is not None:
         picture.data.to_csv(data_path, index=False)

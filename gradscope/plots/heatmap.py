@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from gradscope.plots.labels import fit_label, label_rows, quantity_label, settle, short_names
-from gradscope.plots.rows import row_dim
+from gradscope.plots.rows import along_dim, row_dim, row_names
 from gradscope.plots.scales import Scale, format_values, scale_of
 from gradscope.plots.steps import Columns, format_steps, is_log_spaced, step_columns
 
@@ -41,14 +41,16 @@ def draw_heatmap(
     scale: Scale | None = None,
     step_scale: str = "auto",
     has_key: bool = True,
+    missing: str = "missing",
 ) -> Heatmap:
     """Draw a quantity over steps and layers, the input at the bottom.
 
     Parameters
     ----------
     data : DataArray, dims (step, param) or (step, layer)
-        In network order; NaN where missing, which is drawn hatched. Zeros that a log scale cannot
-        show are drawn black. Both are named in a legend where they occur.
+        In network order; ``epoch`` or ``loss`` may stand for ``step``. NaN where missing, which is
+        drawn hatched. Zeros that a log scale cannot show are drawn black. Both are named in a
+        legend where they occur.
     ax, cax : Axes, optional
         Where to draw the map and its colour bar; by default a new figure, and beside ``ax``.
     scale : Scale, optional
@@ -57,28 +59,34 @@ def draw_heatmap(
         ``auto`` takes a log axis where steps were recorded ever more rarely.
     has_key : bool
         Whether to draw a colour bar; several maps with one scale need one only.
+    missing : str
+        What the legend calls cells without a value.
 
     Returns
     -------
     Heatmap
     """
     ax = Figure(layout="constrained").add_subplot() if ax is None else ax
-    steps, values = data["step"].values, np.asarray(data.values, dtype=float)
+    along = data[along_dim(data)]
+    steps, values = along.values, np.asarray(data.values, dtype=float)
     scale = scale_of(values, str(data.name)) if scale is None else scale
     is_log = step_scale == "log" or (step_scale == "auto" and is_log_spaced(steps))
     columns = step_columns(values, steps, is_log_axis=is_log, is_log_value=scale.kind == "log")
     mesh = _mesh(ax, columns, scale)
-    label = "step" if columns.merged == 1 else f"step (a column is a mean of ≤ {columns.merged})"
-    format_steps(ax, is_log=is_log, label=label)
-    ax.set_xlim(columns.edges[0], columns.edges[-1])
-    ax.set_ylabel("layer (input → output)", labelpad=4)
+    label = quantity_label(along) if along.name != "step" else "step"
+    label += f" (a column is a mean of ≤ {columns.merged})" if columns.merged > 1 else ""
+    format_steps(ax, is_log=is_log, label=label, is_whole=along.name == "step")
+    ends = columns.edges[[0, -1]]
+    ax.set_xlim(*(ends[::-1] if along.name == "loss" else ends))  # time goes right, losses fall
+    rows = "layer" if row_dim(data) != "relative_depth" else "relative depth"
+    ax.set_ylabel(f"{rows} (input → output)", labelpad=4)
     ax.spines[:].set_visible(False)
     _stages(ax, data)
-    _legend(ax, columns.values, scale)
+    _legend(ax, columns.values, scale, missing)
     bar = draw_key(mesh, data, scale, ax=ax, cax=cax) if has_key else None
     settle(ax)
     fit_label(ax)
-    label_rows(ax, short_names(data[row_dim(data)].values.astype(str)))
+    label_rows(ax, short_names(row_names(data)))
     return Heatmap(ax, mesh, bar, columns)
 
 
@@ -124,11 +132,11 @@ def _stages(ax: Axes, data: xr.DataArray) -> None:
             ax.axhline(border, color="white", linewidth=0.5, zorder=3)
 
 
-def _legend(ax: Axes, values: np.ndarray, scale: Scale) -> None:
+def _legend(ax: Axes, values: np.ndarray, scale: Scale, missing: str) -> None:
     """Name what is no colour of the bar, where there is any."""
     patches = []
     if np.isnan(values).any():
-        patches.append(Patch(**MISSING, linewidth=0, label="missing"))
+        patches.append(Patch(**MISSING, linewidth=0, label=missing))
     if scale.kind == "log" and (values == 0).any():
         patches.append(Patch(color=ZERO, label="zero"))
     if patches:

@@ -13,6 +13,7 @@ from gradscope.derived.variables import FORMULAS, inputs_of
 from gradscope.errors import UsageError, unknown
 
 BY = ("weight", "param", "layer", "stage", "layer_type")
+ALONG = ("step", "epoch", "loss")
 WEIGHT_KINDS = ("weight", "embedding")
 SELF_SUFFICIENT = ("_norm", "_max", "_rms", "grad_mean", "grad_abs_mean", "grad_zero_fraction")
 
@@ -44,7 +45,8 @@ def select_rows(
 
     Returns
     -------
-    DataArray, dims (step, param) or (step, layer), behind ``run`` in a tree of many runs
+    DataArray, dims (step, param) or (step, layer), behind ``run`` in a tree of many runs; of runs
+        aligned by relative depth, (run, step, relative_depth).
         With the attributes of the variable; missing is NaN, also for counts.
 
     Raises
@@ -55,6 +57,8 @@ def select_rows(
     if by not in BY:
         raise UsageError(unknown("grouping", by, BY))
     data = _quantity(tree, quantity)
+    if "relative_depth" in data.dims and by != "weight":
+        raise UsageError(f"runs aligned by relative depth have weight layers only; got --by {by}")
     if by in BY[3:] or (by == "layer" and "param" in data.dims):
         data = _united(tree, quantity, by)
     data = _between(data, *steps)
@@ -74,7 +78,7 @@ def quantities(tree: xr.DataTree) -> list[str]:
         str(name)
         for node in tree.children.values()
         for name, variable in node.data_vars.items()
-        if variable.dims[-2:] in (("step", "param"), ("step", "layer"))
+        if variable.dims[-2:] in (("step", "param"), ("step", "layer"), ("step", "relative_depth"))
     )
 
 
@@ -166,4 +170,16 @@ def _matching(data: xr.DataArray, layers: str | None) -> xr.DataArray:
 
 def row_dim(data: xr.DataArray) -> str:
     """Return the dimension that is drawn as rows: ``param``, ``layer`` or what unites them."""
-    return next(str(dim) for dim in data.dims if dim not in ("run", "step"))
+    return next(str(dim) for dim in data.dims if dim not in ("run", *ALONG))
+
+
+def along_dim(data: xr.DataArray) -> str:
+    """Return the dimension that is drawn from left to right: ``step``, ``epoch`` or ``loss``."""
+    return next(str(dim) for dim in data.dims if dim in ALONG)
+
+
+def row_names(data: xr.DataArray) -> list[str]:
+    """Return the names of the rows; two digits of a relative depth."""
+    labels = data[row_dim(data)].values
+    is_depth = labels.dtype.kind == "f"
+    return [f"{label:.2f}" if is_depth else str(label) for label in labels]

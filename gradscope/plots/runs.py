@@ -6,19 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-_NOT_A_CONDITION = {"run", "seed", "created_at", "command", "record_bytes", "record_seconds", "out",
-                    "status", "is_complete", "git_commit", "path", "config_json", "wall_time",
-                    "first_nonfinite_step", "first_nonfinite_layer"}  # fmt: skip
-
-
-def differences(tree: xr.DataTree) -> dict[str, np.ndarray]:
-    """Return what differs between the runs and is no accident of the run, by name."""
-    coordinates = tree.dataset.coords
-    return {
-        str(name): values.values
-        for name, values in coordinates.items()
-        if values.dims == ("run",) and name not in _NOT_A_CONDITION
-    }
+from gradscope.derived.conditions import differences
 
 
 def conditions(tree: xr.DataTree, *, with_seed: bool = False) -> list[str]:

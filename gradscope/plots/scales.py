@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.ticker import (
+    FixedLocator,
     FuncFormatter,
     LogLocator,
     MaxNLocator,
@@ -19,14 +20,18 @@ from matplotlib.ticker import (
 TAIL = 0.001
 """Share of values at each end that may lie beyond the colours, when they would stretch them."""
 
+LADDERS = ((1e3, 1e6), (1e2, 1e4), (1e1, 1e2), (2, 5, 10), (2, 4), (1.5, 2), (1.2, 1.5),
+           (1.1, 1.2), (1.05, 1.1), (1.02, 1.05), (1.01, 1.02), (1.005, 1.01))  # fmt: skip
+"""Factors to put ticks at, by how far a map of ratios reaches."""
+
 
 @dataclass(frozen=True)
 class Scale:
     """How values become colours or heights.
 
     ``kind`` is "log" for magnitudes, "linear" for shares and logarithms, "diverging" for signed
-    quantities, "symlog" for those over many factors of ten. ``extend`` says at which end some
-    values lie beyond the limits.
+    quantities, "symlog" for those over many factors of ten, "ratio" for natural logarithms of
+    ratios. ``extend`` says at which end some values lie beyond the limits.
     """
 
     kind: str
@@ -47,7 +52,7 @@ class Scale:
     @property
     def cmap(self) -> str:
         """Colour-blind safe maps; the one for magnitudes is also monotone in grey."""
-        return "RdBu_r" if self.kind in ("diverging", "symlog") else "viridis"
+        return "RdBu_r" if self.kind in ("diverging", "symlog", "ratio") else "viridis"
 
 
 def scale_of(values: np.ndarray, name: str = "") -> Scale:
@@ -87,6 +92,22 @@ def scale_of(values: np.ndarray, name: str = "") -> Scale:
     return Scale("log", float(low), float(high), extend=_extend(ends, low, high))
 
 
+def effect_scale(values: np.ndarray, *, is_ratio: bool) -> Scale:
+    """Choose a scale about zero for differences, or for natural logarithms of ratios.
+
+    Ratios closer to 1 than 1 % are drawn pale, so that rounding looks like nothing.
+    """
+    finite = values[np.isfinite(values)]
+    if finite.size == 0 or not finite.any():
+        return Scale("ratio" if is_ratio else "diverging", -0.01, 0.01)
+    if not is_ratio:
+        return _signed(finite)
+    sizes = np.abs(finite)
+    high = max(float(np.quantile(sizes, 1 - TAIL)), float(np.log(1.01)))
+    extend = _extend(np.array([finite.min(), finite.max()]), -high, high)
+    return Scale("ratio", -high, high, extend=extend)
+
+
 def _signed(finite: np.ndarray) -> Scale:
     """Symmetric about zero; logarithmic in both directions over more than three factors of ten."""
     sizes = np.abs(finite)
@@ -114,6 +135,9 @@ def format_values(axis: Axis, scale: Scale) -> None:
         axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=scale.threshold))
         axis.set_major_formatter(FuncFormatter(power_of_ten))
         axis.set_minor_locator(NullLocator())
+    elif scale.kind == "ratio":
+        axis.set_major_locator(FixedLocator(_ratio_ticks(scale.high)))
+        axis.set_major_formatter(FuncFormatter(factor))
     elif scale.kind != "log":
         axis.set_major_locator(MaxNLocator(5))
     else:
@@ -129,6 +153,26 @@ def format_values(axis: Axis, scale: Scale) -> None:
         axis.set_major_formatter(FuncFormatter(plain_number if is_plain else power_of_ten))
         axis.set_minor_locator(LogLocator(base=10, subs=tuple(range(2, 10)), numticks=12))
         axis.set_minor_formatter(NullFormatter())
+
+
+def _ratio_ticks(high: float) -> list[float]:
+    """Place ticks at round factors on both sides of 1, five to seven in all."""
+    least = next((steps for steps in LADDERS if 1.5 * np.log(steps[1]) <= 1.6 * high), LADDERS[-1])
+    sizes = [float(np.log(step)) for step in least if np.log(step) <= high * 1.001]
+    return [-size for size in sizes[::-1]] + [0.0] + sizes
+
+
+def factor(value: float, _: int | None = None) -> str:
+    r"""Write the natural logarithm of a ratio as a factor.
+
+    >>> factor(np.log(2)), factor(-np.log(10)), factor(0.0), factor(np.log(1e6))
+    ('×2', '÷10', '1', '×$10^{6}$')
+    """
+    if value == 0:
+        return "1"
+    size = float(np.exp(abs(value)))
+    number = f"{size:.4g}" if size < 1e4 else power_of_ten(size)
+    return f"{'×' if value > 0 else '÷'}{number}"
 
 
 def plain_number(value: float, _: int | None = None) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from gradscope.plots.scales import plain_number
+
 MAX_COLUMNS = 1200
 """More than a printed page can show (150 mm at 200 columns per inch)."""
 
@@ -121,15 +123,18 @@ def _means(values: np.ndarray, first: np.ndarray, is_log: bool) -> np.ndarray:
     return np.where(counts > 0, means, np.where(any_known, 0.0, np.nan))
 
 
-def format_steps(ax: Axes, *, is_log: bool, label: str = "step") -> None:
-    """Set scale, ticks and label of the step axis."""
+def format_steps(ax: Axes, *, is_log: bool, label: str = "step", is_whole: bool = True) -> None:
+    """Set scale, ticks and label of the step axis; epochs and losses are no whole numbers."""
     ax.set_xscale("log" if is_log else "linear")
     if is_log:
-        ax.xaxis.set_major_locator(LogLocator(base=10, numticks=8))
+        subs = (1.0,) if is_whole else (1.0, 2.0, 5.0)
+        ax.xaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=8))
         ax.xaxis.set_minor_formatter(NullFormatter())
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    ax.xaxis.set_major_formatter(FuncFormatter(_step))
+        ax.xaxis.set_major_locator(
+            MaxNLocator(5, integer=is_whole, steps=[1, 2, 5, 10], min_n_ticks=1)
+        )
+    ax.xaxis.set_major_formatter(FuncFormatter(_step if is_whole else plain_number))
     ax.set_xlabel(label)
 
 
