@@ -79,7 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
     data_path = path.with_suffix(".csv") if arguments.data else None
 
     from gradscope.derived.compare import compare_runs
-    from gradscope.derived.compare_text import comparison_text
     from gradscope.plots.compare import draw_comparison
     from gradscope.plots.figure import View, save_picture
     from gradscope.plots.rows import select_rows
@@ -101,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**comparison.as_dict(), "files": written}, ensure_ascii=False, indent=1))
     else:
-        print(comparison_text(comparison), *written, sep="\n\n" if len(written) < 2 else "\n")
+        print(comparison, *written, sep="\n\n" if len(written) < 2 else "\n")
     return 0
 
 

@@ -21,6 +21,7 @@ import xarray as xr
 
 from gradscope.derived.compare_axis import align_runs
 from gradscope.derived.compare_outcomes import Outcome, outcomes, settings_by_side
+from gradscope.derived.compare_text import comparison_text
 from gradscope.derived.conditions import Side, pair_runs
 from gradscope.errors import UsageError
 from gradscope.stats.labelled import max_t
@@ -115,6 +116,10 @@ class Comparison:
     maps: tuple[SideMap, ...]
     is_ratio: bool
     confidence: float
+
+    def __str__(self) -> str:
+        """Set it as text: sides, settings, final metrics, and where the maps differ."""
+        return comparison_text(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all but the maps' cells, as JSON can hold it."""

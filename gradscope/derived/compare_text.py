@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from gradscope.derived.compare import Comparison, SideMap
 from gradscope.derived.compare_outcomes import Outcome, metric_unit
 from gradscope.derived.conditions import Side
+
+if TYPE_CHECKING:
+    from gradscope.derived.compare import Comparison, SideMap
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MAX_SETTINGS = 20

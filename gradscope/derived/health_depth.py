@@ -155,5 +155,10 @@ EXPLODING = Rule(
     thresholds={"factor": GRADIENT_FACTOR},
     advice="scale the initial weights down, add normalisation, or clip the gradient norm",
     check=check_exploding,
-    explains=("learning rate too high", "stalled loss", "gradient blow-up"),
+    explains=(
+        "learning rate too high",
+        "learning rate too low",
+        "stalled loss",
+        "gradient blow-up",
+    ),
 )

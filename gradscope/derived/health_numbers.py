@@ -35,10 +35,14 @@ def _nonfinite_loss(run: Run) -> list[Sign]:
     # A loss that is logged now and then leaves gaps; only a longer one at the end is NaN for sure.
     longest_gap = int(np.diff(known).max(initial=1)) - 1
     n_missing = len(loss) - 1 - int(known[-1])
-    if n_missing <= 2 * longest_gap + 1:
+    if n_missing <= 2 * longest_gap:
         return []
     first = int(steps[known[-1] + 1])
-    return [Sign("error", f"the loss is NaN from step {first:,} on", (), first, int(steps[-1]))]
+    return [
+        Sign(
+            "error", f"the loss is NaN or missing from step {first:,} on", (), first, int(steps[-1])
+        )
+    ]
 
 
 def _nonfinite_gradients(run: Run) -> list[Sign]:

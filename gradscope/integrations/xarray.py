@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from gradscope.derived.aggregate import aggregate
+from gradscope.derived.compare import Comparison, compare_runs
+from gradscope.derived.conditions import sides_by_setting
 from gradscope.derived.shadow import shadow_alpha
 from gradscope.derived.summary import summarise
 from gradscope.errors import UsageError, unknown
@@ -65,6 +67,59 @@ class RecordingAccessor:
     def summary(self) -> dict[str, Any]:
         """Return the recording in a few numbers; see `gradscope.derived.summary.summarise`."""
         return summarise(self._tree)
+
+    def compare(
+        self,
+        over: str | Sequence[str] = (),
+        *,
+        quantity: str = "grad_norm",
+        by: str = "weight",
+        layers: str | None = None,
+        axis: str = "step",
+        confidence: float = 0.95,
+    ) -> Comparison:
+        """Compare groups of runs, each with that of the first run.
+
+        Parameters
+        ----------
+        over : str or sequence of str, optional
+            Settings to group by, such as ``"alpha"``; runs of one group count as replicates,
+            whatever else differs. By default runs that differ in their seed only are one group.
+        quantity, by, layers
+            What to compare, of which rows; as in `gradscope.plots.rows.select_rows`.
+        axis, confidence
+            As in `gradscope.derived.compare.compare_runs`.
+
+        Returns
+        -------
+        Comparison
+            Prints as a table; `plot_comparison` draws it.
+
+        Raises
+        ------
+        UsageError
+            If the tree holds one group only, or the runs cannot be compared so.
+        """
+        from gradscope.plots.rows import select_rows
+
+        names = (over,) if isinstance(over, str) else tuple(over)
+        sides = sides_by_setting(self._tree, names)
+        data = select_rows(self._tree, quantity, by=by, layers=layers).load()
+        return compare_runs(self._tree, data, sides, axis=axis, confidence=confidence)
+
+    def plot_comparison(self, comparison: Comparison, **options: Any) -> Figure:
+        """Draw what `compare` returned; ``options`` (width, style) as in `View`.
+
+        Raises
+        ------
+        UsageError
+            If there are more groups than fit in a figure.
+        """
+        from gradscope.plots.compare import draw_comparison
+        from gradscope.plots.figure import View
+
+        view = View(**{"quantity": comparison.quantity, "width": "page", **options})
+        return draw_comparison(comparison, self._tree, view).figure
 
     def plot(self, kind: str = "heatmap", quantity: str = "grad_norm", **options: Any) -> Figure:
         """Draw a figure; ``options`` as in `gradscope.plots.view.View`.

@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
+from matplotlib.patheffects import withStroke
 
 from gradscope.derived.compare import Comparison, SideMap
 from gradscope.derived.compare_outcomes import Outcome
@@ -194,7 +195,8 @@ def _mark_first(one: SideMap, ax: Axes) -> None:
     """Ring the first cell outside the seed band."""
     if one.first is not None:
         ax.plot(one.first.at, one.first.row, "o", markersize=6, markerfacecolor="none",
-                markeredgecolor="black", clip_on=False, zorder=4)  # fmt: skip
+                markeredgecolor="black", clip_on=False, zorder=4,
+                path_effects=[withStroke(linewidth=2, foreground="white")])  # fmt: skip
 
 
 def _draw_outside(comparison: Comparison, one: SideMap, strip: Axes, ax: Axes) -> None:

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from gradscope.derived.compare import compare_runs
-from gradscope.derived.compare_text import comparison_text
 from gradscope.derived.conditions import sides_by_label, sides_by_setting
 from gradscope.errors import UsageError
 from tests.planted import planted_runs
@@ -55,7 +54,7 @@ def test_one_run_has_no_band():
     (one,) = comparison.maps
     assert one.p_value is None and one.first is None
     assert one.note == "no seed band: one run only of alpha = 0"
-    assert "no seed band" in comparison_text(comparison)
+    assert "no seed band" in str(comparison)
 
 
 def test_too_few_pairs_are_said():
@@ -99,7 +98,7 @@ def test_unfinished_runs_are_counted():
     status = ("run", ["finished", "diverged", "finished", "finished"])
     comparison = compared(tree.map_over_datasets(lambda node: node.assign_coords(status=status)))
     assert [one.n_unfinished for one in comparison.outcomes[:2]] == [1, 0]
-    assert "runs not finished" in comparison_text(comparison)
+    assert "runs not finished" in str(comparison)
 
 
 def test_settings_list_what_differs_once():
@@ -111,7 +110,7 @@ def test_settings_list_what_differs_once():
 
 def test_text_and_json_say_the_same():
     comparison = compared(planted_runs(factor=10.0, noise=0.05))
-    text, found = comparison_text(comparison), json.loads(json.dumps(comparison.as_dict()))
+    text, found = str(comparison), json.loads(json.dumps(comparison.as_dict()))
     assert "first outside the seed band: step 10, layers.2.weight: ×" in text
     assert found["maps"][0]["first_outside"]["layer"] == "layers.2.weight"
     assert found["settings"]["alpha"] == ["0", "0.5"]

@@ -89,12 +89,12 @@ def test_what_cannot_be_aligned_is_explained():
     tree = planted_runs(n_seeds=1)
     with pytest.raises(UsageError, match="unknown axis 'time'"):
         align_runs(tree, grad_norm(tree), "time")
-    with pytest.raises(UsageError, match="run a0.5-s0 has no value of `grad_norm`"):
+    with pytest.raises(UsageError, match=r"run a0\.5-s0 has no value of `grad_norm`"):
         align_runs(tree, without(tree, 1, range(1, 21)))
     odd = without(tree, 0, range(1, 21, 2))
     odd.values[1, 1::2] = np.nan
     with pytest.raises(UsageError, match="no step of `grad_norm` in common; use --axis epoch"):
         align_runs(tree, odd)
     tree["training"]["loss"].values[1] = 100.0
-    with pytest.raises(UsageError, match="no level in common|training losses"):
+    with pytest.raises(UsageError, match="have no level in common"):
         align_runs(tree, grad_norm(tree).isel(run=[1, 1]).assign_coords(run=["a", "b"]), "loss")

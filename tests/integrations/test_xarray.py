@@ -12,6 +12,7 @@ import pytest
 import gradscope.integrations.xarray
 from gradscope.errors import UsageError
 from tests.helpers import synthetic_recording
+from tests.planted import planted_runs
 
 assert gradscope.integrations.xarray.RecordingAccessor
 
@@ -46,3 +47,14 @@ def test_nothing_is_registered_before_the_import():
         "assert hasattr(xarray.DataTree, 'gradscope')\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_compares_over_a_setting():
+    tree = planted_runs(factor=10.0, noise=0.05)
+    comparison = tree.gradscope.compare(over="alpha")
+    assert comparison.maps[0].first.layer == "layers.2.weight"
+    assert "first outside the seed band: step 10" in str(comparison)
+    figure = tree.gradscope.plot_comparison(comparison, width=120)
+    assert figure.get_figwidth() == pytest.approx(120 / 25.4)
+    with pytest.raises(UsageError, match="do not differ in 'lr'; they differ in: alpha, seed"):
+        tree.gradscope.compare(over="lr")
