@@ -1,0 +1,33 @@
+"""The best of several arms, without counting luck twice: chosen by the other seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+def cross_fitted_gain(
+    accuracy: pd.DataFrame, low: float = -0.3, high: float = 0.1
+) -> NDArray[np.float64]:
+    """Return per seed the accuracy of the best alpha within a range less that of the best beyond.
+
+    Which alpha is best is decided by the other seeds, so that luck does not count twice.
+
+    Parameters
+    ----------
+    accuracy : DataFrame
+        One row a seed, one column an alpha.
+    low, high : float
+        The range that the paper names.
+    """
+    within = accuracy.loc[:, (accuracy.columns >= low) & (accuracy.columns <= high)]
+    beyond = accuracy.loc[:, accuracy.columns > high]
+    if len(accuracy) < 2 or not within.size or not beyond.size:
+        return np.empty(0)
+    return np.array([_pick(within, seed) - _pick(beyond, seed) for seed in accuracy.index])
+
+
+def _pick(accuracy: pd.DataFrame, seed: int) -> float:
+    best = accuracy.drop(index=seed).mean().idxmax()
+    return float(accuracy.loc[seed, best])

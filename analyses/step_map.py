@@ -1,0 +1,88 @@
+"""Is alpha a learning rate? Accuracy over alpha and learning rate, against the measured step.
+
+alpha multiplies the step by v^(-alpha), a factor of a thousand over the range of the paper. If that
+is all it does, accuracy is a function of the *measured* size of the step alone: lines of equal step
+are ridges of the map, and the curve of one alpha foretells that of another at equal step. If alpha
+does more than that, it does not; if alpha does nothing to the step, curves agree at equal learning
+rate instead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+MIN_OVERLAP = 2
+"""Fewest points at which a curve can be foretold from the others."""
+
+
+def step_size(tree: xr.DataTree) -> float:
+    """Return the geometric mean over steps of the root mean square update of all weights.
+
+    nan where no step was finite and above zero.
+    """
+    updates = tree["updates"].to_dataset(inherit=False)
+    weights = updates.isel(param=np.flatnonzero(updates["kind"].values == "weight"))
+    square = (weights["update_norm"].astype(float) ** 2).sum("param", skipna=False)
+    mean = square.values / float(weights["numel"].sum())
+    usable = mean[np.isfinite(mean) & (mean > 0)]
+    return float(np.exp(np.log(usable).mean() / 2)) if usable.size else float("nan")
+
+
+def transfer_error(cells: pd.DataFrame, by: str) -> float:
+    """Return the root mean square error of foretelling one alpha's accuracy from the others.
+
+    Each alpha is left out in turn; the accuracy of the others, interpolated linearly in the
+    logarithm of ``by`` and averaged, foretells it wherever at least one of them reaches.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        ``alpha``, ``accuracy`` and the column ``by``, one row a cell.
+    by : {"lr", "step"}
+        What is held equal.
+
+    Returns
+    -------
+    float
+        In units of accuracy; nan where fewer than two points can be foretold.
+    """
+    curves = {
+        alpha: (np.log(rows[by].to_numpy()), rows["accuracy"].to_numpy())
+        for alpha, rows in cells[cells[by] > 0].sort_values(by).groupby("alpha")
+    }
+    errors = [
+        wanted - foretold
+        for alpha, (places, accuracy) in curves.items()
+        for place, wanted in zip(places, accuracy, strict=True)
+        if (foretold := _foretell(place, [c for a, c in curves.items() if a != alpha])) is not None
+    ]
+    return float(np.sqrt(np.mean(np.square(errors)))) if len(errors) >= MIN_OVERLAP else np.nan
+
+
+def _foretell(place: float, curves: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
+    """Mean of the curves that reach to a place; None where none does."""
+    found = [np.interp(place, x, y) for x, y in curves if x[0] <= place <= x[-1]]
+    return float(np.mean(found)) if found else None
+
+
+def ridge_slope(cells: pd.DataFrame, by: str) -> float:
+    """Return by how many decades the best place moves for a unit of alpha.
+
+    The best place of an alpha is the mean of log10 ``by`` over its cells, each weighted by the
+    fourth power of its accuracy above guessing, so that the top of a broad ridge counts.
+
+    Returns
+    -------
+    float
+        Decades per unit of alpha; nan where fewer than two alphas learned anything.
+    """
+    best = {}
+    for alpha, rows in cells[cells[by] > 0].groupby("alpha"):
+        weight = np.clip(rows["accuracy"] - rows["chance"], 0, None) ** 4
+        if weight.sum() > 0:
+            best[alpha] = np.average(np.log10(rows[by]), weights=weight)
+    if len(best) < 2:
+        return float("nan")
+    return float(np.polyfit(list(best), list(best.values()), 1)[0])
