@@ -12,8 +12,8 @@ from gradscope.derived.health_run import Array, Run, median
 GRADIENT_FACTOR = 1e3
 OUTPUT_FACTOR = 1e3
 HEAD_RMS = 30.0
-N_FIRST = 10
-"""Rows that count as the beginning."""
+FIRST_STEPS = 10
+"""Steps that count as the beginning."""
 MIN_LAYERS = 4
 
 
@@ -73,11 +73,11 @@ def _check_gradients(run: Run, *, is_vanishing: bool) -> list[Sign]:
         flow = gradient_flow(run, rows)
         if flow is None:
             continue
-        n_rows = N_FIRST if rows == "first" else len(flow.steps)
-        ratio = float(median(flow.ratio()[:n_rows]))
+        is_looked_at = flow.steps <= (FIRST_STEPS if rows == "first" else flow.steps[-1])
+        ratio = float(median(flow.ratio()[is_looked_at]))
         excess = 1 / ratio if is_vanishing else ratio
         if excess >= GRADIENT_FACTOR:
-            found.append((excess, flow, flow.steps[:n_rows]))
+            found.append((excess, flow, flow.steps[is_looked_at]))
     if not found:
         return []
     excess, flow, steps = max(found, key=lambda item: item[0])
@@ -143,7 +143,7 @@ VANISHING = Rule(
     name="vanishing gradients",
     formula="output_grad_rms * sqrt(output_numel) of the weight layers (else grad_norm of the "
     "weights): first quarter of the net over the last quarter, median over the rows seen or over "
-    "the first 10, below 1 / factor",
+    "the first 10 steps, below 1 / factor",
     thresholds={"factor": GRADIENT_FACTOR},
     advice="add residual connections or normalisation, or initialise for the activation in use",
     check=check_vanishing,

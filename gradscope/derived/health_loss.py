@@ -76,8 +76,8 @@ def check_diverged(run: Run) -> list[Sign]:
     last = int(curve.steps[-1])
     words = f"the loss went from {curve.values[0]:.4g} at step {curve.steps[0]}"
     if run.attrs.get("status") == "diverged":
-        worst = curve.peak
-        return [Sign("error", f"{words} up to {worst:.4g}; the run stopped", (), None, last)]
+        end = f"to {curve.values[-1]:.4g} at step {last:,}, where the run ended as diverged"
+        return [Sign("error", f"{words} {end}", (), None, last)]
     margin = max(RISE * abs(curve.values[0]), NOISES * curve.noise)
     if len(curve.values) < MIN_ROWS or curve.end <= curve.values[0] + margin:
         return []

@@ -13,7 +13,7 @@ CALIBRATION_STEPS = 20
 LOST_SHARE = 0.9
 MIN_LOSS_SCALE = 1.0
 BLOW_UP = 1e3
-N_FIRST = 10
+FIRST_STEPS = 10
 
 
 def check_nonfinite(run: Run) -> list[Sign]:
@@ -98,16 +98,17 @@ def check_overflow(run: Run) -> list[Sign]:
 def check_blow_up(run: Run) -> list[Sign]:
     """Find gradients that became far larger than they were at the beginning."""
     norm, first = (run.values("training", "total_grad_norm", rows) for rows in ("all", "first"))
-    if norm is None or first is None or not run.is_from_start or len(first) <= N_FIRST:
+    if norm is None or first is None or not run.is_from_start:
         return []
     steps = run.steps("training", "all")
     finite = np.where(np.isfinite(norm), norm, 0.0)
-    usual, place = np.nan_to_num(first[:N_FIRST], posinf=np.inf).max(), int(finite.argmax())
+    is_first = run.steps("training", "first") <= FIRST_STEPS
+    usual, place = np.nan_to_num(first[is_first], posinf=np.inf).max(), int(finite.argmax())
     if not usual > 0 or finite[place] < BLOW_UP * usual:
         return []
     message = (
         f"the gradient norm came to {finite[place]:.3g} at step {steps[place]:,}, "
-        f"{finite[place] / usual:.2g} times the highest of the first {N_FIRST} steps"
+        f"{finite[place] / usual:.2g} times the highest of the first {FIRST_STEPS} steps"
     )
     return [Sign("warning", message, (), int(steps[place]), int(steps[place]))]
 

@@ -14,7 +14,7 @@ FAST = 0.1
 SLOW = 1e-5
 PEAK = 1.25
 LITTLE = 0.1
-N_FIRST = 5
+FIRST_STEPS = 5
 SLOW_ROWS = 50
 WARM_START = 0.5
 
@@ -37,9 +37,10 @@ def _fast(run: Run) -> tuple[float, int, int] | None:
     if seen is None or first is None:
         return None
     if run.is_from_start and run.window is None:
-        ratio = float(median(first[1][:N_FIRST]))
+        is_first = first[0] <= max(FIRST_STEPS, first[0][0])
+        ratio = float(median(first[1][is_first]))
         if ratio >= FAST_START:
-            return ratio, int(first[0][0]), int(first[0][:N_FIRST][-1])
+            return ratio, int(first[0][0]), int(first[0][is_first][-1])
     ratio = float(median(seen[1]))
     return (ratio, int(seen[0][0]), int(seen[0][-1])) if ratio >= FAST else None
 
@@ -145,7 +146,7 @@ NO_WARMUP = Rule(
 TOO_HIGH = Rule(
     name="learning rate too high",
     formula="update_ratio of the weights, median over weights and rows: at least fast_start in the "
-    "first 5 rows or fast in the rows seen; and the loss rises above peak times the first one, or "
+    "first 5 steps or fast in the rows seen; and the loss rises above peak times the first one, or "
     "falls by less than little",
     thresholds={"fast_start": FAST_START, "fast": FAST, "peak": PEAK, "little": LITTLE},
     advice="divide the learning rate by ten",

@@ -40,9 +40,10 @@ def check_dead_relu(run: Run) -> list[Sign]:
 
 
 def _check_functional_relu(run: Run, names: Array) -> list[Sign]:
-    """Without ReLU modules, a dead one shows in the gradient of the layer that feeds it."""
+    """Without activation modules, a dead one shows in the gradient of the layer that feeds it."""
     zero = run.values("signals", "output_grad_zero_fraction")
-    if zero is None:
+    owners = run.coordinate("gradients", "layer")
+    if zero is None or owners is None or not np.isin(names, owners).all():
         return []
     weight_layers = run.weight_layers
     recent = _recent(zero)[weight_layers]
@@ -128,8 +129,8 @@ def _or(values: Array | None, default: Array) -> Array:
 DEAD_RELU = Rule(
     name="dead ReLU",
     formula="output_zero_fraction of a layer whose type says ReLU, median over the last quarter of "
-    "the rows, at least zeros; where there are none, output_grad_zero_fraction of a weight layer "
-    "at least grad_zeros. An error if all weights before have gradient 0",
+    "the rows, at least zeros; where no activation is a layer, output_grad_zero_fraction of a "
+    "weight layer at least grad_zeros. An error if all weights before have gradient 0",
     thresholds={"zeros": DEAD_FRACTION, "grad_zeros": NO_GRADIENT_FRACTION},
     advice="lower the learning rate or warm it up, start biases at 0, or use LeakyReLU or GELU",
     check=check_dead_relu,

@@ -53,6 +53,25 @@ def test_json_holds_the_same_for_machines(recording, capsys):
     assert found["layers"][0]["n_parameters"] == 8 * 8 * 9 + 8
 
 
+def test_health_is_told_with_the_first_thing_to_try(tmp_path, capsys):
+    columns, params, layers = synthetic_columns(30, 5, seed=3)
+    columns["gradients"]["grad_nonfinite"][:] = 0
+    columns["gradients"]["grad_nonfinite"][20, 4] = 7
+    writer = RecordingWriter(tmp_path / "sick.h5", attrs={})
+    writer.set_axis("param", params)
+    writer.set_axis("layer", layers)
+    for group in ("training", "gradients"):
+        writer.append(group, columns[group])
+    writer.close(status="finished")
+    (finding,) = read(tmp_path / "sick.h5", capsys)["health"]
+    assert finding["rule"] == "non-finite values" and finding["severity"] == "error"
+    assert finding["layers"] == [params["param"][4]]
+    assert (finding["first_step"], finding["last_step"]) == (21, 21)
+    assert main(["info", str(tmp_path / "sick.h5")]) == 0
+    out = capsys.readouterr().out
+    assert "\nhealth\n  error  non-finite values: " in out and f"try: {finding['advice']}" in out
+
+
 def test_a_running_recording_says_so(running, capsys):
     assert main(["info", str(running)]) == 0
     out = capsys.readouterr().out
