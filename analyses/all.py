@@ -125,7 +125,8 @@ def _n_workers() -> int:
     return torch.cuda.device_count() or os.cpu_count() or 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m analyses.all",
         description=__doc__,
@@ -144,12 +145,12 @@ def _parser() -> argparse.ArgumentParser:
                         help="processes (default: one a CUDA device or core)")  # fmt: skip
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running dask scheduler")
     parser.add_argument("--no-figures", action="store_true", help="draw no figures")
-    return parser
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study and return the exit code: 0 done, 1 a run failed, 2 the user's mistake."""
-    options = _parser().parse_args(argv)
+    options = parse(argv)
     return guarded("analyses.all", lambda: run(options, load_questions()))
 
 

@@ -18,7 +18,7 @@ from gradscope.experiments.loop import train
 from gradscope.experiments.sweep import Run
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def run_as_told(
     from distributed import as_completed
 
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-    futures, ended = {}, as_completed()
+    futures: dict[Future, Run] = {}
+    ended = as_completed()
 
     def fill() -> None:
         while len(futures) < n_at_once and (run := next_run()) is not None:
