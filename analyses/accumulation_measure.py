@@ -1,0 +1,158 @@
+"""What is measured in the recordings of the accumulation question: tables, rows by run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyses import instrument
+from analyses.depth_slopes import QUANTITIES, depth_slopes, layer_profiles, phase_means
+from analyses.equilibrium import AGE_NEEDED, equilibrium
+from analyses.gradient_stability import coherence, roughness
+from analyses.plain_theory import control_name, known_slope
+from analyses.runs import RunRecord, Runs
+
+INIT, PLAIN, INSTRUMENT, EQUILIBRIUM, GRAFTING = SPECS = (
+    "accumulation-init",
+    "accumulation-plain",
+    "accumulation-instrument",
+    "accumulation-equilibrium",
+    "accumulation-grafting",
+)
+ARMS = {
+    ("none", "zero"): "zero",
+    ("global", "zero"): "full",
+    ("profile", "alpha"): "layer",
+    ("tensor", "zero"): "direction",
+}
+"""Names of the arms of the 2x2, by ``graft`` and ``graft_from``."""
+Row = dict[str, Any]
+
+
+def measure(runs: Runs) -> dict[str, pd.DataFrame]:
+    """Measure every run of the question.
+
+    Parameters
+    ----------
+    runs : Runs
+
+    Returns
+    -------
+    dict of str to DataFrame
+        ``slopes`` (run, phase, quantity), ``profiles`` (run, layer) of the networks at their first
+        step, ``equilibrium`` (run), ``equilibrium_layers`` (run, layer), ``instrument`` (check) and
+        ``grafting`` (run).
+    """
+    slopes, profiles = _start(runs)
+    equilibria, layers = _equilibria(runs)
+    grafting, persistence = _grafting(runs)
+    tables = {
+        "slopes": slopes + persistence,
+        "profiles": profiles,
+        "instrument": _instrument(runs),
+        "equilibrium": equilibria,
+        "equilibrium_layers": layers,
+        "grafting": grafting,
+    }
+    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+
+
+def _start(runs: Runs) -> tuple[list[Row], list[Row]]:
+    """Slopes and profiles at the first step, of the networks and of the controls."""
+    slopes, profiles = [], []
+    for run in runs.of(INIT) + runs.of(PLAIN):
+        with run.open("gradients", "updates", "signals") as tree:
+            phases = {"start": phase_means(depth_slopes(tree), 1)["start"]}
+            slopes += _slope_rows(run, phases)
+            profiles += _profile_rows(run, layer_profiles(tree).isel(step=0))
+    return slopes, profiles
+
+
+def _net(config: Mapping[str, Any]) -> str:
+    return control_name(config) if config.get("model") == "plain" else str(config.get("model", ""))
+
+
+def _slope_rows(run: RunRecord, phases: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    config = run.config
+    known = known_slope(config) if config.get("model") == "plain" else float("nan")
+    base = {"spec": run.spec, "net": _net(config), "seed": run.seed}
+    return [
+        {**base, "phase": phase, "quantity": name, "slope": slope,
+         "known": known if name == "output_grad_rms" else float("nan")}
+        for phase, means in phases.items() for name, slope in means.items()
+    ]  # fmt: skip
+
+
+def _profile_rows(run: RunRecord, profile: Any) -> list[Row]:
+    table = profile.drop_vars("step").to_dataframe().reset_index(drop=True)
+    table[list(QUANTITIES)] = np.log(table[list(QUANTITIES)])
+    base = {"spec": run.spec, "net": _net(run.config), "seed": run.seed}
+    return [{**base, **{str(key): value for key, value in row.items()}}
+            for row in table.to_dict("records")]  # fmt: skip
+
+
+def _instrument(runs: Runs) -> list[Row]:
+    """Every check with its value and what it may reach."""
+    rows: list[Row] = [
+        {"check": "exact", "case": f"alpha {alpha:g}", "seed": 0, "value": error,
+         "tolerance": instrument.EXACT_TOLERANCE}
+        for alpha, error in instrument.exact_errors().items()
+    ]  # fmt: skip
+    for run in runs.of(INSTRUMENT):
+        if run.is_diverged:
+            continue
+        with run.open() as tree:
+            rows.append({"check": "law", "case": f"alpha {run.config['alpha']:g}",
+                         "seed": run.seed, "value": instrument.law_excess(tree),
+                         "tolerance": instrument.LAW_TOLERANCE})  # fmt: skip
+    for run in runs.of(INIT):
+        with run.open("gradients") as tree:
+            rows.append({"check": "orthogonality", "case": _net(run.config), "seed": run.seed,
+                         "value": instrument.largest_cosine(tree),
+                         "tolerance": instrument.COSINE_TOLERANCE})  # fmt: skip
+    return rows
+
+
+def _equilibria(runs: Runs) -> tuple[list[Row], list[Row]]:
+    rows, layers = [], []
+    for run in runs.of(EQUILIBRIUM):
+        config = run.config
+        is_decoupled = bool(config.get("decoupled_weight_decay", False))
+        base = {"decay": "decoupled" if is_decoupled else "coupled",
+                "alpha": config.get("alpha"), "seed": run.seed}  # fmt: skip
+        if run.is_diverged:
+            rows.append({**base, "status": run.status})
+            continue
+        with run.open("training", "gradients", "second_moments", "updates") as tree:
+            found = equilibrium(tree, is_decoupled=is_decoupled)
+        base["alpha"] = found.alpha
+        measured = {name: getattr(found, name)
+                    for name in ("slope", "predicted", "deviation", "age", "spread")}  # fmt: skip
+        rows.append({**base, "status": run.status, "age_needed": AGE_NEEDED, **measured})
+        table = found.layers.to_dataframe().reset_index()
+        layers += [{**base, **{str(k): v for k, v in row.items()}}
+                   for row in table.to_dict("records")]  # fmt: skip
+    return rows, layers
+
+
+def _grafting(runs: Runs) -> tuple[list[Row], list[Row]]:
+    """Outcome and stability of every arm; slopes over training of the nets without a graft."""
+    rows, slopes = [], []
+    for run in runs.of(GRAFTING):
+        config = run.config
+        arm = ARMS[config["graft"], config["graft_from"]]
+        row = {"net": _net(config), "arm": arm, "alpha": config["alpha"], "seed": run.seed,
+               "status": run.status, "val_accuracy": run.metrics.get("val_accuracy"),
+               "val_loss": run.metrics.get("val_loss")}  # fmt: skip
+        if not run.is_diverged:
+            with run.open("training", "gradients", "second_moments", "updates", "signals") as tree:
+                loss = np.asarray(tree["training/loss"].values, dtype=np.float64)
+                row |= {"train_loss": float(loss[-max(1, len(loss) // 10) :].mean()),
+                        "roughness": roughness(tree), "coherence": coherence(tree)}  # fmt: skip
+                if arm == "zero":
+                    slopes += _slope_rows(run, phase_means(depth_slopes(tree), len(loss)))
+        rows.append(row)
+    return rows, slopes
