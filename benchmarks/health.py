@@ -77,29 +77,37 @@ def as_markdown(results: dict[str, list[dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(results: dict[str, list[dict]]) -> None:
+    """Write what is known so far, once there are healthy runs and planted faults."""
+    if not {"healthy", "planted"} <= set(results):
+        return
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "health.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "health.md").write_text(as_markdown(results))
+
+
 def main() -> None:
     """Train, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="folder that keeps the recordings")
     folder = parser.parse_args().keep
     torch.set_num_threads(1)
-    # Untrained fp16 and planted overflows warn; that is their purpose.
+    # Planted overflows warn; that is their purpose.
     warnings.simplefilter("ignore")
     sets = {"healthy": healthy(), "planted": planted(), "development": development()}
     results: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, cases in sets.items():
-            results[name] = []
+            rows: list[dict] = []
             for k, case in enumerate(cases):
                 path = (folder or Path(scratch)) / f"{name}-{k:02d}.h5"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 row = judge(case, path)
-                results[name].append(row)
-                mark = "  " if row["is_right"] else "! "
-                print(f"{mark}{name}: {case.name}: {row['found']} {row['seconds']} s", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "health.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / "health.md").write_text(as_markdown(results))
+                rows.append(row)
+                mark = " " if row["is_right"] else "!"
+                print(mark, name, case.name, row["messages"], f"{row['seconds']} s", flush=True)
+            results[name] = rows
+            write(results)
     print(as_markdown(results))
 
 

@@ -205,7 +205,8 @@ def healthy() -> list[Case]:
             own(f"LSTM {seed}", lstm, seed=seed),
             own(f"patch transformer {seed}", transformer, seed=seed),
             own(f"autoencoder {seed}", autoencoder, seed=seed),
-            builtin(f"shufflenet {seed}", model="torchvision.shufflenet_v2_x0_5", seed=seed,
+            builtin(f"shufflenet {seed}", model="torchvision.shufflenet_v2_x0_5", batch_size=16,
+                    steps=100, seed=seed,
                     **({"alpha": 0.5, "lr": 2e-3} if first else {"alpha": 0.0, "lr": 0.3})),
         ]  # fmt: skip
     return cases
