@@ -79,7 +79,7 @@ def draw_heatmap(
     ends = columns.edges[[0, -1]]
     ax.set_xlim(*(ends[::-1] if along.name == "loss" else ends))  # time goes right, losses fall
     rows = "layer" if row_dim(data) != "relative_depth" else "relative depth"
-    ax.set_ylabel(f"{rows} (input → output)", labelpad=4)
+    ax.set_ylabel(f"{rows} (input\u00a0→\u00a0output)", labelpad=4)
     ax.spines[:].set_visible(False)
     _stages(ax, data)
     _legend(ax, columns.values, scale, missing)

@@ -30,13 +30,16 @@ def overview(tree: xr.DataTree, view: View) -> Picture:
     n_rows = 1 + (len(found) + 1) // 2
     figure = new_figure(width, n_rows * 55 * view.magnification)
     figure.suptitle(run_title(tree), x=0.01, ha="left", fontsize="medium")
-    axes = figure.subplots(n_rows, 2, squeeze=False)
+    # A part for each row: the legend beside the profile must not narrow the maps below it.
+    parts = figure.subfigures(n_rows, 1, squeeze=False)[:, 0]
     first = next(iter(found.values()))
-    _outcome(tree, first["step"].values, axes[0, 0])
-    draw_profile(first, ax=axes[0, 1])
-    for ax, data in zip(axes[1:].flat, found.values(), strict=False):
+    above = parts[0].subplots(1, 2)
+    _outcome(tree, first["step"].values, above[0])
+    draw_profile(first, ax=above[1])
+    maps = np.concatenate([part.subplots(1, 2) for part in parts[1:]])
+    for ax, data in zip(maps, found.values(), strict=False):
         draw_heatmap(data, ax=ax, step_scale=view.step_scale)
-    for ax in axes[1:].flat[len(found) :]:
+    for ax in maps[len(found) :]:
         ax.axis("off")
     table = pd.concat([_long(data) for data in found.values()], ignore_index=True)
     words = f"Overview: loss and accuracy, a profile, and maps of {', '.join(found)}."

@@ -92,6 +92,28 @@ def scale_of(values: np.ndarray, name: str = "") -> Scale:
     return Scale("log", float(low), float(high), extend=_extend(ends, low, high))
 
 
+class RoomyLogLocator(LogLocator):
+    """Ticks at 1, 2 and 5 of each factor of ten, or at 1 alone where those would overlap."""
+
+    def __init__(self) -> None:
+        super().__init__(base=10, subs=(1.0, 2.0, 5.0), numticks=7)
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        """Choose the densest ticks that the axis has room for."""
+        low, high = sorted((vmin, vmax))
+        if low <= 0 or self.axis is None:
+            return list(super().tick_values(vmin, vmax))
+        room = min(max(self.axis.get_tick_space(), 3), 7)
+        powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        for digits in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
+            ticks = np.ravel(10.0 ** powers[:, None] * np.array(digits))
+            shown = ticks[(ticks >= low * (1 - 1e-9)) & (ticks <= high * (1 + 1e-9))]
+            if len(shown) <= room:
+                return shown.tolist()
+        every = int(np.ceil(len(shown) / room))
+        return (10.0 ** powers[powers % every == 0]).tolist()
+
+
 def effect_scale(values: np.ndarray, *, is_ratio: bool) -> Scale:
     """Choose a scale about zero for differences, or for natural logarithms of ratios.
 
@@ -147,8 +169,7 @@ def format_values(axis: Axis, scale: Scale) -> None:
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
             axis.set_minor_locator(NullLocator())
             return
-        subs = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
-        axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=7))
+        axis.set_major_locator(RoomyLogLocator())
         is_plain = scale.low >= 0.99e-3 and scale.high < 1e4
         axis.set_major_formatter(FuncFormatter(plain_number if is_plain else power_of_ten))
         axis.set_minor_locator(LogLocator(base=10, subs=tuple(range(2, 10)), numticks=12))

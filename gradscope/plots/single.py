@@ -88,8 +88,6 @@ def update_ratio(tree: xr.DataTree, view: View) -> Picture:
     data = read_rows(tree, view, "update_ratio")
     figure, ax = _line_panels(tree, data, view)
     ax.axhline(1e-3, color="0.3", linestyle="--", linewidth=0.7, zorder=0)
-    ax.annotate("$10^{-3}$", (1, 1e-3), xycoords=("axes fraction", "data"), color="0.3",
-                ha="right", va="bottom", fontsize="small")  # fmt: skip
     low, high = ax.get_ylim()
     ax.set_ylim(min(low, 5e-4), max(high, 2e-3))
     return Picture(figure, as_table(data), describe(data, "Trajectories", run_title(tree)))

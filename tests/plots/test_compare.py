@@ -16,7 +16,7 @@ def drawn(tree, sides=None, axis="step"):
 
 
 def axes_by_label(picture):
-    return {ax.get_ylabel().replace("\n", " "): ax for ax in picture.figure.axes}
+    return {" ".join(ax.get_ylabel().split()): ax for ax in picture.figure.axes}
 
 
 @pytest.fixture(scope="module")

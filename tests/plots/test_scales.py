@@ -3,7 +3,14 @@ import pytest
 from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.figure import Figure
 
-from gradscope.plots.scales import format_values, plain_number, power_of_ten, scale_of
+from gradscope.plots.scales import (
+    RoomyLogLocator,
+    effect_scale,
+    format_values,
+    plain_number,
+    power_of_ten,
+    scale_of,
+)
 
 
 def test_magnitudes_are_logarithmic_over_their_whole_range():
@@ -66,3 +73,36 @@ def test_numbers_are_written_as_people_write_them():
     assert power_of_ten(5e8) == r"$5\times10^{8}$"
     assert power_of_ten(-1000.0) == "−$10^{3}$"
     assert power_of_ten(0.0) == "0"
+
+
+@pytest.mark.parametrize(
+    ("height", "low", "high", "expected"),
+    [
+        (2.0, 0.02, 2.0, [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]),
+        (0.5, 0.02, 2.0, [0.1, 1.0]),
+        (1.0, 0.02, 0.5, [0.03, 0.1, 0.3]),
+        (2.0, 1e-30, 1.0, [1e-30, 1e-25, 1e-20, 1e-15, 1e-10, 1e-5, 1.0]),
+    ],
+)
+def test_log_ticks_are_as_many_as_have_room(height, low, high, expected):
+    ax = Figure(figsize=(3, height)).add_axes((0.2, 0, 0.8, 1))
+    ax.set_yscale("log")
+    ax.set_ylim(low, high)
+    ax.yaxis.set_major_locator(RoomyLogLocator())
+    np.testing.assert_allclose(ax.get_yticks(), expected)
+
+
+def test_ratios_have_ticks_at_round_factors():
+    scale = effect_scale(np.log([0.3, 1.0, 2.5]), is_ratio=True)
+    assert scale.kind == "ratio" and scale.low == -scale.high
+    ax = Figure().add_subplot()
+    ax.set_ylim(scale.low, scale.high)
+    format_values(ax.yaxis, scale)
+    words = [ax.yaxis.get_major_formatter()(value) for value in ax.get_yticks()]
+    assert words == ["÷2", "÷1.5", "1", "×1.5", "×2"]
+
+
+def test_no_difference_has_a_scale_about_zero():
+    for is_ratio in (True, False):
+        scale = effect_scale(np.zeros(5), is_ratio=is_ratio)
+        assert scale.low == -scale.high < 0
