@@ -2,7 +2,7 @@
 
 ``python docs/make_gallery.py [FOLDER]`` runs every ``gradscope`` line of the page in FOLDER (a
 temporary one by default; one that is given keeps its recordings, and those that exist are not made
-again), halves each picture for the screen and puts it into ``docs/images/gallery/``.
+again), makes each picture smaller for the screen and puts it into ``docs/images/gallery/``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "gallery.md"
 PICTURES = DOCS / "images" / "gallery"
 BLOCK = re.compile(r"^```(sh|toml)(?: file=(\S+))?\n(.*?)^```", re.M | re.S)
-N_COLORS = 128
+N_COLORS, MAX_WIDTH = 200, 1100
 
 
 def commands(page: str) -> list[list[str]]:
@@ -38,10 +38,14 @@ def output(words: list[str]) -> Path | None:
 
 
 def shrink(picture: Path, target: Path) -> None:
-    """Halve a picture of 400 dots an inch, and keep the colours that it needs."""
+    """Make a picture of 400 dots an inch small enough for a page, in the colours that it needs."""
     with Image.open(picture) as image:
-        half = image.convert("RGB").resize((image.width // 2, image.height // 2), Image.LANCZOS)
-    half.quantize(N_COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
+        factor = min(0.5, MAX_WIDTH / image.width)
+        size = (round(image.width * factor), round(image.height * factor))
+        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    # The method that covers all colours: the default gives up rare ones, such as a second line's.
+    few = small.quantize(N_COLORS, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE)
+    few.save(target, optimize=True)
 
 
 def build(folder: Path) -> None:

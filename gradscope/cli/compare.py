@@ -142,6 +142,8 @@ def _sides(
         sides = sides_by_setting(tree, over)
         if len(sides) > 1 or over:
             return sides
+    elif len(arguments.recordings) < 2:
+        raise UsageError("--each makes every argument a side, so it takes two at least")
     if len(arguments.recordings) < 2:
         return sides_by_setting(tree)
     names = dict(zip(tree.dataset["run"].values, _labels(arguments.recordings, files), strict=True))

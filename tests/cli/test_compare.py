@@ -85,6 +85,8 @@ def test_other_architectures_need_relative_depth(folder, tmp_path, capsys):
         (["a0-s0.h5", "nowhere.h5"], "nowhere.h5"),
         (["a0-s0.h5", "rubbish.h5"], "rubbish.h5"),
         (["empty", "a0-s0.h5"], "there is no recording"),
+        (["--each", "a0*.h5"], "takes two at least"),
+        (["a0-s0.h5", "a0-s1.h5", "--over", "device"], "do not differ in 'device'"),
         (["a0-s0.h5", "a0.5-s0.h5", "--over", "lr"], "do not differ in 'lr'"),
         (["a0-s0.h5", "a0.5-s0.h5", "--quantity", "grad_nrom"], "did you mean 'grad_norm'"),
         (["a0-s0.h5", "a0.5-s0.h5", "--axis", "epoch"], "does not say how long an epoch is"),
