@@ -25,8 +25,10 @@ BLOCK = 512
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 _INFINITY = np.int32(0x7F800000)
 _LN2 = np.float32(0.6931471805599453)
-_SQRT2_MANTISSA = np.int32(0x3504F3)
+_SQRT_HALF = np.int32(0x3F3504F3)
+"""Bits of sqrt(1/2)."""
 _SMALLEST_NORMAL = np.float32(1.1754943508222875e-38)
+_SMALLEST_NORMAL_BITS = np.int32(0x00800000)
 _OPTIONS = {
     "nogil": True,
     "error_model": "numpy",
@@ -69,6 +71,19 @@ def _is_off(guess, peak):
 @njit(**_OPTIONS)
 def _finite(x, bits):
     return x if (bits & _MAGNITUDE) < _INFINITY else np.float32(0)
+
+
+@njit(**_OPTIONS)
+def _is_finite(bits):
+    return np.int32(bits & _MAGNITUDE) < _INFINITY
+
+
+@njit(**_OPTIONS)
+def _finite_peak(bits):
+    peak = np.int32(0)
+    for i in range(bits.shape[0]):
+        peak = np.int32(max(peak, _finite_bits(bits[i])))
+    return peak
 
 
 @njit(**_OPTIONS)
@@ -168,66 +183,99 @@ def _update_block(before, after, g, gb, ue, ge, out):
 
 
 @njit(**_OPTIONS)
-def _log2_parts(x):
-    """Split a positive float32 into k and f: x = 2**k * f with sqrt(1/2) <= f < sqrt(2)."""
-    is_denormal = x < _SMALLEST_NORMAL
-    bits = _reinterpret(x * np.float32(16777216.0) if is_denormal else x)
-    mantissa = np.int32(bits & np.int32(0x7FFFFF))
-    carry = np.int32(mantissa > _SQRT2_MANTISSA)
-    lowered = np.int32(151) if is_denormal else np.int32(127)
-    k = np.int32(np.int32(np.int32(bits >> np.int32(23)) - lowered) + carry)
-    exponent = np.int32(np.int32(np.int32(127) - carry) << np.int32(23))
-    return k, _as_float(np.int32(mantissa | exponent))
+def _log_above(bits, origin):
+    """Natural logarithm of the positive normal float32 with these bits, less that of 2**origin.
+
+    x = 2**k f with sqrt(1/2) <= f < sqrt(2), and log f = 2 (t + t^3/3 + t^5/5 + t^7/7) for
+    t = (f - 1) / (f + 1), whose next term is below 1e-7 of the sum.
+    """
+    shifted = np.int32(bits + (np.int32(0x3F800000) - _SQRT_HALF))
+    k = np.int32(np.int32(shifted >> np.int32(23)) - np.int32(origin + np.int32(127)))
+    f = _as_float(np.int32(np.int32(shifted & np.int32(0x7FFFFF)) + _SQRT_HALF))
+    t = (f - np.float32(1)) / (f + np.float32(1))
+    q = t * t
+    series = np.float32(1 / 7) * q + np.float32(1 / 5)
+    series = series * q + np.float32(1 / 3)
+    series = series * q + np.float32(1)
+    return np.float32(k) * _LN2 + np.float32(2) * t * series
 
 
 @njit(**_OPTIONS)
-def _moment_sweep(v, vb, below, above, e):
-    """Sum v and its logarithm, the latter counted from 2**e so that its square keeps its digits."""
+def _bits_range(vb):
+    low, high = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
+    for i in range(vb.shape[0]):
+        low, high = np.int32(min(low, vb[i])), np.int32(max(high, vb[i]))
+    return low, high
+
+
+@njit(**_OPTIONS)
+def _normal_sweep(v, vb, e):
+    """Sum v and its logarithm where all are normal, counted from 2**e for the square's digits."""
     s, origin = np.float32(2.0**-e), np.int32(e)
     total, logs, log_squares = np.float32(0), np.float32(0), np.float32(0)
-    small, zeros, nonfinite, peak = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    for i in range(v.shape[0]):
+        log = _log_above(vb[i], origin)
+        total += v[i] * s
+        logs += log
+        log_squares += log * log
+    return total, logs, log_squares
+
+
+@njit(**_OPTIONS)
+def _any_sweep(v, vb, e):
+    """`_normal_sweep` where some may be zero, denormal, negative or not finite."""
+    s, origin = np.float32(2.0**-e), np.int32(e)
+    total, logs, log_squares = np.float32(0), np.float32(0), np.float32(0)
+    zeros, nonfinite = np.int32(0), np.int32(0)
     for i in range(v.shape[0]):
         b = np.int32(vb[i] & _MAGNITUDE)
         is_finite = b < _INFINITY
         x = v[i] if is_finite else np.float32(0)
-        k, f = _log2_parts(x)
-        t = (f - np.float32(1)) / (f + np.float32(1))
-        q = t * t
-        series = np.float32(1 / 7)
-        series = series * q + np.float32(1 / 5)
-        series = series * q + np.float32(1 / 3)
-        series = series * q + np.float32(1)
-        log = np.float32(np.int32(k - origin)) * _LN2 + np.float32(2) * t * series
+        is_denormal = x < _SMALLEST_NORMAL
+        raised = x * np.float32(16777216.0) if is_denormal else x
+        start = np.int32(origin + np.int32(24)) if is_denormal else origin
+        log = _log_above(_reinterpret(raised), start)
         log = log if x > np.float32(0) else np.float32(0)
         total += x * s
         logs += log
         log_squares += log * log
         zeros = np.int32(zeros + np.int32(b == 0))
         nonfinite = np.int32(nonfinite + np.int32(not is_finite))
-        small = np.int32(small + np.int32(is_finite and (x <= below or x >= above)))
-        peak = max(peak, b if is_finite else np.int32(0))
-    return total, logs, log_squares, zeros, nonfinite, small, peak
+    return total, logs, log_squares, zeros, nonfinite
 
 
 @njit(**_OPTIONS)
-def _moment_block(v, vb, below, above, guess, out):
-    e = guess
-    sums = _moment_sweep(v, vb, below, above, e)
-    peak = sums[6]
-    if _is_off(e, peak):
+def _count_beyond(v, vb, below, above):
+    small = np.int32(0)
+    for i in range(v.shape[0]):
+        is_beyond = v[i] <= below or v[i] >= above
+        small = np.int32(small + np.int32(_is_finite(vb[i]) and is_beyond))
+    return small
+
+
+@njit(**_OPTIONS)
+def _moment_block(v, vb, below, above, out):
+    low, high = _bits_range(vb)
+    zeros, nonfinite = np.int32(0), np.int32(0)
+    if low >= _SMALLEST_NORMAL_BITS and high < _INFINITY:
+        peak = high
         e = _exponent(peak)
-        sums = _moment_sweep(v, vb, below, above, e)
-    n_positive = v.shape[0] - sums[3] - sums[4]
+        total, logs, log_squares = _normal_sweep(v, vb, e)
+        is_clear = below < _as_float(low) and _as_float(high) < above
+    else:
+        peak = _finite_peak(vb)
+        e = _exponent(peak)
+        total, logs, log_squares, zeros, nonfinite = _any_sweep(v, vb, e)
+        is_clear = False
+    n_positive = v.shape[0] - zeros - nonfinite
     c = e * 0.6931471805599453
-    logs = np.float64(sums[1])
-    out[0] += sums[0] * 2.0**e
+    out[0] += total * 2.0**e
     out[1] = max(out[1], np.float64(_from_bits(peak)))
-    out[2] += logs + n_positive * c
-    out[3] += sums[2] + 2 * c * logs + n_positive * c * c
-    out[4] += sums[3]
-    out[5] += sums[4]
-    out[6] += sums[5]
-    return _exponent(peak)
+    out[2] += np.float64(logs) + n_positive * c
+    out[3] += log_squares + 2 * c * np.float64(logs) + n_positive * c * c
+    out[4] += zeros
+    out[5] += nonfinite
+    out[6] += 0 if is_clear else _count_beyond(v, vb, below, above)
 
 
 @njit(**_OPTIONS)
@@ -324,12 +372,12 @@ def updates(table, numel, first, last, out):
 @njit(cache=True, **_OPTIONS)
 def moments(table, numel, first, last, below, above, out):
     """Sum moments (`measures.MOMENT_SUMS`); ``table`` holds second and first moment (0: none)."""
-    ve, me = 0, 0
+    me = 0
     m_sums = np.zeros(6)
     for item, start, stop in _blocks(numel, first, last):
         n, at = stop - start, 4 * start
         v, vb = carray(_floats(table[item, 0] + at), n), carray(_bits(table[item, 0] + at), n)
-        ve = _moment_block(v, vb, below[item], above[item], ve, out[item])
+        _moment_block(v, vb, below[item], above[item], out[item])
         if table[item, 1] != 0:
             m, mb = carray(_floats(table[item, 1] + at), n), carray(_bits(table[item, 1] + at), n)
             m_sums[1] = 0.0
