@@ -32,6 +32,9 @@ from gradscope.store.runs import Paths, find_runs
 
 __all__ = ["render_report", "write_report"]
 
+SCRIPTS = ("unpack.js", "picture.js", "page.js")
+"""Joined in this order into one script, after which nothing else runs."""
+
 
 def write_report(
     paths: Paths,
@@ -98,7 +101,7 @@ def render_report(
         has_rows=bool(data["quantities"]),
         data=pack(to_json(data)),
         library=pack(get_plotlyjs()),
-        script=_asset("page.js"),
+        script="\n".join(map(_asset, SCRIPTS)),
         style=_asset("page.css"),
         version=gradscope.__version__,
     )  # fmt: skip
