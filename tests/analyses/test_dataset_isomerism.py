@@ -138,7 +138,7 @@ def test_rows_are_matched_at_the_middle_and_where_the_loss_has_fallen():
     step, loss = matched_rows(tree, 4)
     # The mean of the last ten losses is that of 4.5 steps ago.
     assert (step["step"], loss["step"]) == (40, 55)
-    assert step["sparsity"] == loss["head_sparsity"] == pytest.approx(np.log(3))
+    assert [step["sparsity"], loss["head_sparsity"]] == pytest.approx([np.log(3)] * 2)
     _, never = matched_rows(tree, 10**9)
     assert never["sparsity"] == pytest.approx(np.log(3))
     training["loss"] = ("step", falling + 9)
