@@ -20,7 +20,7 @@ from gradscope import schema
 from gradscope.errors import RecordingError
 from gradscope.store import layout
 from gradscope.store.layout import Axis
-from gradscope.store.objects import hard_links, open_member, read_attributes
+from gradscope.store.objects import hard_links, open_member, read_attributes, read_whole
 
 MAX_RATIO = 1100
 """Deflate shrinks at most 1,032-fold; an array that claims more than this is not there."""
@@ -51,11 +51,15 @@ class FileContents:
 
 @contextlib.contextmanager
 def one_error(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes of HDF5 into one RecordingError."""
+    """Turn whatever a damaged file makes of HDF5 into one RecordingError that names the file."""
     try:
         yield
-    except (RecordingError, FileNotFoundError):
+    except FileNotFoundError:
         raise
+    except RecordingError as error:
+        if str(path) in str(error):
+            raise
+        raise RecordingError(f"{path}: {error}") from error
     except _DAMAGE as error:
         words = " ".join(str(error).split()) or type(error).__name__
         raise RecordingError(f"{path} is no readable recording: {words}") from error
@@ -141,7 +145,7 @@ def _read_group(name: str, group: h5py.Group, has_attrs: bool) -> GroupContents:
     rows = _labels(members, name, row_dim)
     if rows.dtype.kind not in "iu" or (rows[1:] <= rows[:-1]).any():
         raise RecordingError(f"{row_dim} of group {name} does not increase")
-    rows = rows.astype(np.int64)
+    rows = rows.astype(np.int64, copy=False)
     axes = {dim: _axis(members, name, dim) for dim in layout.column_dims(name) if dim in members}
     lengths = {dim: len(axis) for dim, axis in axes.items()} | {row_dim: len(rows)}
     taken = {row_dim, *(column for axis in axes.values() for column in axis.columns)}
@@ -220,9 +224,9 @@ def _labels(members: dict[str, h5py.Dataset], group: str, name: str) -> np.ndarr
     if shape is None or len(shape) != 1:
         raise RecordingError(f"/{group}/{name} has shape {shape}, not one dimension")
     _check_size(dataset, shape, dtype)
-    if dtype.kind == "S":
-        data = [value.decode("utf-8", "replace") for value in dataset[()].tolist()]
-        return np.array(data, dtype=object)
-    if dtype.kind not in "iuf":
+    if dtype.kind not in "iufS":
         raise RecordingError(f"/{group}/{name} holds {dtype}, neither numbers nor fixed text")
-    return dataset[()]
+    values = read_whole(dataset, shape, dtype)
+    if dtype.kind == "S":
+        return np.array([value.decode("utf-8", "replace") for value in values.tolist()], object)
+    return values

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from gradscope import schema
+from gradscope.store.objects import attach_scale, write_attribute
 
 FORMAT = ("v110", "v110")
 """Version of the HDF5 file format: checksums over its metadata, readable since HDF5 1.10 (2016)."""
@@ -92,7 +93,7 @@ def coordinates_of(dim: str) -> dict[str, schema.Variable]:
 
 
 def numpy_dtype(variable: schema.Variable) -> np.dtype:
-    """Return the dtype in the file: text as variable-length UTF-8, booleans as int8."""
+    """Return the dtype in the file, booleans as int8; texts get their length when written."""
     if variable.dtype == "str":
         return TEXT
     return np.dtype("int8" if variable.dtype == "bool" else variable.dtype)
@@ -128,6 +129,7 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "replace").replace(b"\x00", b" ")
 
 
+@functools.lru_cache(maxsize=1024)  # a few hundred texts, the same in every segment
 def _fixed_text(text: str) -> np.ndarray:
     data = _encoded(text)
     return np.array(data, dtype=h5py.string_dtype("utf-8", max(1, len(data))))
@@ -137,7 +139,7 @@ def write_attributes(target: Any, attrs: Mapping[str, Any]) -> None:
     """Write attributes one by one; ``None`` is left out."""
     for name, value in attrs.items():
         if value is not None:
-            target.attrs[name] = as_attribute(value)
+            write_attribute(target, name, np.asarray(as_attribute(value)))
 
 
 def write_axis(group: h5py.Group, axis: Axis) -> None:
@@ -155,7 +157,7 @@ def write_axis(group: h5py.Group, axis: Axis) -> None:
         if name == axis.dim:
             dataset.make_scale(name)
         else:
-            dataset.dims[0].attach_scale(group[axis.dim])
+            attach_scale(dataset, 0, group, axis.dim)
     beside = [name for name in axis.columns if name != axis.dim]
     if beside:
         known = group.attrs.get("coordinates", "")
@@ -184,26 +186,23 @@ def create_variable(
     shape: tuple[int, ...],
     *,
     data: np.ndarray | None = None,
+    is_packed: bool = False,
 ) -> h5py.Dataset:
-    """Create one array with its attributes and scales.
+    """Create one array with its attributes and scales; without ``data``, for the caller to fill.
 
-    With ``data`` it is stored plainly (segments: fast to write); without, it is chunked,
-    shuffled, deflated and checksummed, for the caller to fill.
+    Segments are stored plainly, which is fast; finished files are packed: chunked, shuffled,
+    deflated and checksummed.
     """
     dtype = numpy_dtype(variable)
-    if data is not None:
-        dataset = group.create_dataset(variable.name, data=data, dtype=dtype, shape=shape)
-    else:
-        dataset = group.create_dataset(
-            variable.name, shape, dtype, fillvalue=missing(dtype), **_options(shape, dtype)
-        )
+    options = {"fillvalue": missing(dtype), **_options(shape, dtype)} if is_packed else {}
+    dataset = group.create_dataset(variable.name, shape, dtype, data=data, **options)
     write_attributes(dataset, variable.attrs)
     if variable.dtype == "bool":  # not dtype="bool": xarray would read missing as true
-        dataset.attrs["flag_values"] = np.array([0, 1], "int8")
-        write_attributes(dataset, {"flag_meanings": "false true"})
-    dataset.attrs["_FillValue"] = missing(dtype)
-    for dimension, name in zip(dataset.dims, variable.dims, strict=True):
-        dimension.attach_scale(group[name])
+        flags = {"flag_values": np.array([0, 1], "int8"), "flag_meanings": "false true"}
+        write_attributes(dataset, flags)
+    write_attributes(dataset, {"_FillValue": missing(dtype)})
+    for i, name in enumerate(variable.dims):
+        attach_scale(dataset, i, group, name)
     return dataset
 
 

@@ -26,6 +26,7 @@ def merge_files(
     *,
     attrs: dict[str, Any] | None = None,
     resume_step: int | None = None,
+    is_packed: bool = True,
 ) -> int:
     """Write one file with the rows of many; return its size in bytes.
 
@@ -39,6 +40,8 @@ def merge_files(
         Root attributes to change.
     resume_step : int, optional
         Rows beyond it are left out.
+    is_packed : bool, default True
+        Whether to compress, as a finished file is; a segment that will be merged again is not.
 
     Raises
     ------
@@ -47,15 +50,18 @@ def merge_files(
     OSError
         If the disk is full or the folder is gone; no half file is left.
     """
-    merged = plan([read_contents(path) for path in paths], resume_step)
-    return publish(target, lambda file: _write(file, merged, attrs or {}))
+    paths = list(paths)
+    # Attributes of variables are those of the last file, or declared: the others need no reading.
+    files = (read_contents(path, has_attrs=path == paths[-1]) for path in paths)
+    merged = plan(list(files), resume_step)
+    return publish(target, lambda file: _write(file, merged, attrs or {}, is_packed))
 
 
-def _write(file: h5py.File, merged: Plan, attrs: dict[str, Any]) -> None:
+def _write(file: h5py.File, merged: Plan, attrs: dict[str, Any], is_packed: bool) -> None:
     with _open_files() as opened:
         layout.write_attributes(file, merged.attrs | attrs)
         for group in merged.groups.values():
-            _write_group(file, group, opened)
+            _write_group(file, group, opened, is_packed)
 
 
 @contextlib.contextmanager
@@ -72,7 +78,7 @@ def _open_files() -> Iterator[OpenFile]:
         yield get
 
 
-def _write_group(file: h5py.File, group: GroupPlan, opened: OpenFile) -> None:
+def _write_group(file: h5py.File, group: GroupPlan, opened: OpenFile, is_packed: bool) -> None:
     target = file.require_group(group.name)
     row_dim = layout.row_dim(group.name)
     layout.write_axis(target, Axis(row_dim, {row_dim: group.rows}))
@@ -80,9 +86,10 @@ def _write_group(file: h5py.File, group: GroupPlan, opened: OpenFile) -> None:
         layout.write_axis(target, axis)
     for name, variable in group.variables.items():
         shape = group.shape(name)
-        dataset = layout.create_variable(target, replace(variable, name=name), shape)
+        declaration = replace(variable, name=name)
+        dataset = layout.create_variable(target, declaration, shape, is_packed=is_packed)
         layout.write_attributes(dataset, group.attrs.get(name, {}))
-        for block in _blocks(shape, dataset):
+        for block in _blocks(shape, dataset.dtype.itemsize):
             dataset[block] = _read(group, name, block, opened)
 
 
@@ -91,16 +98,16 @@ def _read(group: GroupPlan, name: str, block: tuple[slice, ...], opened: OpenFil
         return read_block(group, name, block, opened)
 
 
-def _blocks(shape: tuple[int, ...], dataset: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
+def _blocks(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
     """Cut an array along whole chunks into blocks of bounded size."""
     if 0 in shape:
         return
-    chunks = dataset.chunks
+    chunks = layout.chunk_shape(shape, itemsize)
     if len(shape) == 1:
-        rows = max(1, BLOCK_BYTES // (dataset.dtype.itemsize * chunks[0])) * chunks[0]
+        rows = max(1, BLOCK_BYTES // (itemsize * chunks[0])) * chunks[0]
         yield from ((slice(r, min(r + rows, shape[0])),) for r in range(0, shape[0], rows))
         return
-    row_of_chunks = dataset.dtype.itemsize * chunks[0] * int(np.prod(shape[2:], dtype=np.int64))
+    row_of_chunks = itemsize * chunks[0] * int(np.prod(shape[2:], dtype=np.int64))
     columns = max(1, BLOCK_BYTES // (row_of_chunks * chunks[1])) * chunks[1]
     rest = tuple(slice(0, n) for n in shape[2:])
     for r in range(0, shape[0], chunks[0]):

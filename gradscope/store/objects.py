@@ -1,7 +1,7 @@
 """What lies in a group or beside a dataset, by HDF5's own calls.
 
-Opening a recording looks at some hundred datasets and attributes; through h5py's mappings that
-costs several times as much.
+Opening a recording looks at some hundred datasets and attributes, and writing a segment makes as
+many; through h5py's mappings that costs several times as much.
 """
 
 from __future__ import annotations
@@ -49,6 +49,14 @@ def open_member(group: h5py.Group, name: str, kind: type[Object]) -> Object | No
     return kind(found) if isinstance(found, wanted) else None
 
 
+def read_whole(dataset: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Read all of a dataset whose shape and dtype are known already."""
+    values = np.empty(shape, dtype)
+    if values.size:
+        dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    return values
+
+
 def read_attributes(target: h5py.Group | h5py.Dataset) -> dict[str, Any]:
     """Return the attributes of a group or variable that are texts or numbers.
 
@@ -82,3 +90,17 @@ def _text(attribute: h5py.h5a.AttrID, stored: h5py.h5t.TypeStringID) -> str:
     text = np.zeros((), f"S{stored.get_size()}")
     attribute.read(text, mtype=stored)
     return text.item().decode("utf-8", "replace")
+
+
+def write_attribute(target: h5py.Group | h5py.Dataset, name: str, value: np.ndarray) -> None:
+    """Write one attribute, in place of one of its name."""
+    key, kind = name.encode(), h5py.h5t.py_create(value.dtype, logical=True)
+    space = h5py.h5s.create_simple(value.shape) if value.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    if h5py.h5a.exists(target.id, key):
+        h5py.h5a.delete(target.id, key)
+    h5py.h5a.create(target.id, key, kind, space).write(value, mtype=kind)
+
+
+def attach_scale(dataset: h5py.Dataset, axis: int, group: h5py.Group, name: str) -> None:
+    """Attach the dimension scale of a name in the group to an axis of an array."""
+    h5py.h5ds.attach_scale(dataset.id, h5py.h5o.open(group.id, name.encode()), axis)

@@ -86,7 +86,8 @@ def latest(folder: str | os.PathLike[str] = "runs") -> Path:
 def _dataset(source: Source, name: str) -> xr.Dataset:
     group = source.plan.groups[name]
     variables = {key: _lazy(*found) for key, found in arrays_of(source, name).items()}
-    return xr.Dataset(variables, coords=coordinates_of(group))
+    # Coordinates first: a Dataset that makes them itself aligns them twice.
+    return xr.Dataset(variables, coords=xr.Coordinates(coordinates_of(group)))
 
 
 def arrays_of(source: Source, name: str) -> dict[str, tuple[schema.Variable, RecordedArray, dict]]:

@@ -205,7 +205,8 @@ class Worker:
             if sum(segment.path.stat().st_size for segment in tail) > MAX_MERGE_BYTES:
                 return
             path = tail[0].path.with_name(segment_name(tail[0].first, tail[-1].last))
-            self.bytes_written += merge_files([segment.path for segment in tail], path)
+            paths = [segment.path for segment in tail]
+            self.bytes_written += merge_files(paths, path, is_packed=False)
             self._segments[-FAN_IN:] = [Segment(tail[0].first, tail[-1].last, path)]
             for segment in tail:
                 with contextlib.suppress(OSError):

@@ -1,5 +1,7 @@
 """What goes in comes out: through segments, merges, changing axes and resuming."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -207,3 +209,18 @@ def test_no_path_host_or_user_stands_in_the_file(tmp_path):
     assert str(tmp_path).encode() not in data
     assert socket.gethostname().encode() not in data
     assert f"/{getpass.getuser()}/".encode() not in data
+
+
+def test_merging_takes_memory_for_the_labels_of_rows_and_a_few_blocks(tmp_path):
+    n = 250_000
+    writer = RecordingWriter(tmp_path / "run.h5", flush_rows=n)
+    for start in (1, n + 1):
+        steps = np.arange(start, start + n)
+        writer.append("training", {"step": steps, "loss": 1 / steps})
+        writer.flush(wait=True)
+    tracemalloc.start()
+    writer.close()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert writer.error is None
+    assert peak < 24 * 2 * n + 10 * 2**20
