@@ -84,11 +84,6 @@ def align_columns(
     return _coordinates(first, axes, along), along
 
 
-def _column_places(first: Axis, axis: Axis) -> np.ndarray | None:
-    is_same = np.array_equal(axis.labels, first.labels)
-    return None if is_same else places(first.labels, axis.labels)
-
-
 def _coordinates(
     first: Axis, axes: list[Axis | None], along: list[np.ndarray | None]
 ) -> dict[str, xr.Variable]:

@@ -14,6 +14,7 @@ import xarray as xr
 from gradscope import schema
 from gradscope.store.contents import one_error, open_file
 from gradscope.store.lazy import files_of
+from gradscope.store.objects import hard_links, open_member
 from gradscope.store.segments import finished_path
 
 _NOT_COMPARED = {
@@ -64,21 +65,32 @@ def _describe(path: Path, attrs: dict[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError):
         config = {}
     flat = _flatten(config) if isinstance(config, dict) else {}
-    return _first_row(path) | flat | plain
+    known = flat | plain
+    return _first_row(path, [name for name in _HYPERPARAMETERS if name not in known]) | known
 
 
-def _first_row(path: Path) -> dict[str, float]:
+def _first_row(path: Path, names: list[str]) -> dict[str, float]:
     """Hyper-parameters of the first parameter group at the first step."""
-    values = {}
-    for piece in files_of(finished_path(path)):
+    values: dict[str, float] = {}
+    for piece in files_of(finished_path(path)) if names else ():
         with one_error(piece), open_file(piece) as file:
-            for name in _HYPERPARAMETERS:
-                dataset = file.get(f"training/{name}")
-                if isinstance(dataset, h5py.Dataset) and dataset.ndim == 2 and dataset.size:
-                    values[name] = float(dataset[0, 0])
+            values = _first_numbers(file, names)
         if values:
             break
     return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
+def _first_numbers(file: h5py.File, names: list[str]) -> dict[str, float]:
+    is_there = "training" in hard_links(file)
+    training = open_member(file, "training", h5py.Group) if is_there else None
+    values = {}
+    if training is not None:
+        there = set(hard_links(training))
+        for name in (name for name in names if name in there):
+            dataset = open_member(training, name, h5py.Dataset)
+            if dataset is not None and dataset.ndim == 2 and dataset.size:
+                values[name] = float(dataset[0, 0])
+    return values
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

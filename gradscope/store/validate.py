@@ -110,15 +110,16 @@ def _of_root(file: h5py.File) -> Iterator[str]:
         if not isinstance(group, h5py.Group):
             yield f"/{name} is not a group"
             continue
-        named = {known.dims[0], *(n for d in layout.column_dims(name) for n in _along(d))}
+        named = {known.dims[0], *_along(name)}
         children = schema.GROUPS if name == "spikes" else ()
         for key in group:
             if not (key in named or key in known.variables or key in children or known.is_open):
                 yield f"/{name}/{key} is not declared"
 
 
-def _along(dim: str) -> Iterator[str]:
-    yield from layout.coordinates_of(dim)
+def _along(group: str) -> Iterator[str]:
+    for dim in layout.column_dims(group):
+        yield from layout.coordinates_of(dim)
 
 
 def _of_variable(dataset: h5py.Dataset, group: str, declaration: schema.Variable) -> Iterator[str]:
