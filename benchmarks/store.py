@@ -2,20 +2,26 @@
 
     python benchmarks/store.py [--quick]
 
-Each line says what was measured, the figure, and the bound that the store promises.
+Each line says what was measured, the figure, and the bound that the store promises. Without
+``--quick`` the table is written to ``benchmarks/results/store.md`` and ``.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
 import resource
 import shutil
 import tempfile
-import threading
 import time
 from pathlib import Path
+from unittest import mock
 
+import h5py
 import numpy as np
+import xarray as xr
 
 from gradscope import schema
 from gradscope.store import worker
@@ -24,10 +30,35 @@ from gradscope.store.runs import open_runs
 from gradscope.store.writer import RecordingWriter
 
 RNG = np.random.default_rng(0)
+RESULTS = Path(__file__).parent / "results"
+FIGURES: list[dict[str, str | float]] = []
 
 
 def report(what: str, value: float, unit: str, bound: str) -> None:
+    """Print a figure and keep it for the table."""
     print(f"{what:<66} {value:10.2f} {unit:<8} {bound}", flush=True)
+    FIGURES.append({"what": what, "value": round(value, 3), "unit": unit, "bound": bound})
+
+
+def write_results(load: float) -> None:
+    """Write the table, and under which conditions it was made."""
+    versions = (
+        f"h5py {h5py.__version__} (HDF5 {h5py.version.hdf5_version}), xarray {xr.__version__}"
+    )
+    note = (
+        f"`python benchmarks/store.py`; {platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, {versions}; load of the machine before: {load:.1f}."
+    )
+    lines = [
+        f"# The store\n\n{note}\n",
+        "| measured | value | unit | bound |",
+        "|---|---:|---|---|",
+    ]
+    lines += ["| {what} | {value:.2f} | {unit} | {bound} |".format(**row) for row in FIGURES]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "store.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    content = {"note": note, "load": load, "figures": FIGURES}
+    (RESULTS / "store.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def axis(n_params: int) -> dict[str, list]:
@@ -61,38 +92,48 @@ def statistics(group: str, n_rows: int, n_params: int) -> dict[str, np.ndarray]:
     return rows
 
 
-def measure_writer_thread(folder: Path, seconds: float) -> None:
-    """50 steps a second, 50 layers, 20 statistics: CPU time of the writer thread alone."""
-    spent: list[float] = []
-    run = worker.Worker._run
+class TimedWorker(worker.Worker):
+    """A writer thread that measures its own CPU time, and leaves out the final merge."""
 
-    def timed(self: worker.Worker) -> None:
+    seconds = 0.0
+
+    def _run(self) -> None:
         start = time.thread_time()
-        run(self)
-        spent.append(time.thread_time() - start)
+        super()._run()
+        self.seconds = time.thread_time() - start
 
-    worker.Worker._run = timed
-    writer = RecordingWriter(folder / "live.h5")
-    worker.Worker._run = run
+    def _close(self, status: str) -> None:
+        self._lock.release()
+
+
+def measure_writer_thread(folder: Path, seconds: float, *, paced: bool) -> None:
+    """50 steps a second, 50 layers, 20 statistics, a flush every 5 seconds.
+
+    Paced, it is what a run costs while it is young. As fast as it goes, it says what merging old
+    segments adds in the long run.
+    """
+    path = folder / ("paced.h5" if paced else "fast.h5")
+    with mock.patch("gradscope.store.writer.Worker", TimedWorker):
+        writer = RecordingWriter(path, flush_seconds=5.0 if paced else 3600.0)
     writer.set_axis("param", axis(50))
     names = {
         g: list(schema.GROUPS[g].variables) for g in ("gradients", "second_moments", "updates")
     }
     names["updates"] = names["updates"][:3]
-    row = RNG.random((1, 50))
-    close = threading.Event()
-    writer._worker._close = lambda status: close.set()  # the final merge is not part of a step
     start = time.perf_counter()
     for k in range(int(50 * seconds)):
+        row = np.exp(0.3 * RNG.standard_normal((1, 50)))
         for group, variables in names.items():
             writer.append(group, {"step": [k + 1], **dict.fromkeys(variables, row)})
-        time.sleep(max(0.0, start + (k + 1) / 50 - time.perf_counter()))
-    writer._worker.flush(wait=True)
-    writer._worker.put("close", "finished")
-    writer._worker._thread.join()
-    writer._worker._lock.release()
-    writer._finalizer.detach()
-    report("writer thread, 50 steps/s x 50 layers x 20", 100 * spent[0] / seconds, "% core", "<= 2")
+        if paced:
+            time.sleep(max(0.0, start + (k + 1) / 50 - time.perf_counter()))
+        elif k % 250 == 249:
+            writer.flush(wait=True)
+    writer.flush(wait=True)
+    writer.close()
+    spent = 100 * writer._worker.seconds / seconds
+    what = f"writer thread, 50 steps/s x 50 layers x 20, over {seconds:g} s"
+    report(what if paced else f"{what}, CPU time", spent, "% core", "<= 2")
 
 
 def measure_size_of_a_run(folder: Path) -> None:
@@ -151,29 +192,37 @@ def measure_long_series(folder: Path, n_rows: int) -> None:
 
 
 def measure_memory(folder: Path, n_steps: int) -> None:
-    """Peak memory of the process after a tenth and after all of the steps."""
+    """Peak memory of the process after a tenth of the steps, after all, and after closing."""
     writer = RecordingWriter(folder / "million.h5")
-    peaks = {}
+    peaks = []
     for start in range(0, n_steps, 1000):
         steps = start + 1 + np.arange(1000)
         writer.append("training", {"step": steps, "loss": 1 / steps, "lr": np.full((1000, 1), 0.1)})
+        writer.flush(wait=True)  # in training, steps do not come faster than they are written
         if start + 1000 in (n_steps // 10, n_steps):
-            writer.flush(wait=True)
-            peaks[start + 1000] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    first, last = peaks.values()
+            peaks.append(peak_megabytes())
     writer.close()
-    report(
-        f"memory gained from {n_steps // 10:,} to {n_steps:,} steps", last - first, "MB", "constant"
-    )
+    peaks.append(peak_megabytes())
+    grown = f"memory gained from {n_steps // 10:,} to {n_steps:,} steps"
+    report(grown, peaks[1] - peaks[0], "MB", "constant")
+    report("memory gained by the final merge of them", peaks[2] - peaks[1], "MB", "16 bytes a row")
+
+
+def peak_megabytes() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure_runs(folder: Path, n_runs: int) -> None:
-    names = ("grad_norm", "grad_mean", "grad_abs_mean", "grad_kurtosis")
+    """Files with all three groups of parameters and training rows; ten contents, copied."""
     for i in range(10):
         writer = RecordingWriter(folder / f"r{i}.h5", {"config_json": {"alpha": i / 10}, "seed": i})
         writer.set_axis("param", axis(42))
-        values = {name: RNG.random((2700, 42)) for name in names}
-        writer.append("gradients", {"step": np.arange(1, 2701), **values})
+        for group in ("gradients", "second_moments", "updates"):
+            writer.append(group, {"step": np.arange(1, 2701), **statistics(group, 2700, 42)})
+        lr = np.full((58_650, 1), 0.1)
+        loss = RNG.random(len(lr))
+        writer.append("training", {"step": np.arange(1, len(lr) + 1), "loss": loss, "lr": lr})
         writer.close()
     for i in range(10, n_runs):
         shutil.copy(folder / f"r{i % 10}.h5", folder / f"r{i}.h5")
@@ -188,14 +237,18 @@ def measure_runs(folder: Path, n_runs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    part = 10 if parser.parse_args().quick else 1
+    is_quick = parser.parse_args().quick
+    part, load = 10 if is_quick else 1, os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measure_memory(folder, 1_000_000 // part)
-        measure_writer_thread(folder, 60 / part)
+        measure_writer_thread(folder, 20 / part, paced=True)
+        measure_writer_thread(folder, 320 / part, paced=False)
         measure_size_of_a_run(folder)
         measure_long_series(folder, 100_000 // part)
         measure_runs(folder, 500 // part)
+    if not is_quick:
+        write_results(load)
 
 
 if __name__ == "__main__":
