@@ -28,8 +28,8 @@ from gradscope.cli.sweep import format_seconds
 from gradscope.errors import UsageError
 
 QUESTIONS = ("accumulation_bias", "balance", "dataset_isomerism")
-FIRST = ("alpha-vgg13-cifar10", "balance-map")
-"""The map of accuracy over alpha and learning rate: what it shows bears on everything after it."""
+FIRST = "balance-map"
+"""Accuracy over alpha and learning rate: what it shows bears on everything after it."""
 
 
 def load_questions(names: Sequence[str] = QUESTIONS) -> list[Question]:
@@ -40,7 +40,7 @@ def load_questions(names: Sequence[str] = QUESTIONS) -> list[Question]:
 def spec_order(questions: Sequence[Question]) -> list[str]:
     """Return all specs, the map first, then question by question."""
     specs = [spec for question in questions for spec in question.specs]
-    return sorted(dict.fromkeys(specs), key=lambda spec: spec not in FIRST)
+    return sorted(dict.fromkeys(specs), key=lambda spec: spec != FIRST)
 
 
 def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Path = SPECS) -> int:
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Pa
     budget = Budget(options.minutes, foretold_seconds)
     failed = run_queue(queue, budget, n_workers=options.workers, scheduler=options.scheduler)
     print(_ended(queue, len(failed)), flush=True)
-    measure_all(questions, sweeps, options.scale, options.results)
+    measure_all(questions, queue.outcomes, options.scale, options.results)
     conclude(questions, options.scale, options.results)
     return _draw_figures(options) or (1 if failed else 0)
 
@@ -134,7 +134,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--minutes", type=float, metavar="M", help="for runs (default: no end)")
-    parser.add_argument("--seeds", type=int, metavar="N", help="of each cell (default: the spec's)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="a cell (default: as its spec)")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and its cost")
     parser.add_argument("--from-results", action="store_true", help="run and measure nothing")
     parser.add_argument("--runs", type=Path, default=Path("runs/study"), metavar="DIR",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import glob
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from analyses.claim import Evidence
@@ -13,9 +14,10 @@ from analyses.results import answer_from, folder_of, write_measured
 from analyses.runs import find_runs
 from analyses.verdict import Verdict, judge
 from analyses.verdict_text import verdicts_markdown, write_verdicts
+from gradscope.cli.sweep import ENDED
 from gradscope.errors import UsageError
 from gradscope.experiments.config import read_toml
-from gradscope.experiments.sweep import Sweep, read_sweep
+from gradscope.experiments.sweep import Finished, Sweep, read_sweep
 
 SPECS = Path(__file__).parent / "specs"
 
@@ -38,7 +40,7 @@ def plan_sweeps(
     runs : Path
         Recordings of each sweep go to a folder of its name in here.
     n_seeds : int, optional
-        Seeds 0 to n − 1 in place of the spec's own.
+        The first of the spec's seeds; where it has fewer, counted on from its last.
     folder : Path
         Where the specs are.
     """
@@ -57,25 +59,49 @@ def _sweep(path: Path, scale: str, runs: Path, n_seeds: int | None) -> Sweep:
     has_own = scale in read_toml(path).get("scale", {})
     sweep = read_sweep(path, scale=scale if has_own else None)
     name = path.stem if scale == "full" else f"{path.stem}-{scale}"
-    seeds = sweep.seeds if n_seeds is None else tuple(range(n_seeds))
+    seeds = sweep.seeds if n_seeds is None else _first_seeds(sweep.seeds, n_seeds)
     return dataclasses.replace(sweep, name=name, folder=runs / name, seeds=seeds)
 
 
+def _first_seeds(seeds: tuple[int, ...], n: int) -> tuple[int, ...]:
+    """Take the first n seeds, counting on from the largest where there are fewer.
+
+    >>> _first_seeds((100, 101), 1), _first_seeds((100, 101), 4)
+    ((100,), (100, 101, 102, 103))
+    """
+    fresh = range(max(seeds) + 1, max(seeds) + 1 + n - len(seeds))
+    return (*seeds[:n], *fresh)
+
+
 def measure_all(
-    questions: Sequence[Question], sweeps: Sequence[Sweep], scale: str, results: Path
+    questions: Sequence[Question],
+    outcomes: Mapping[str, Mapping[Path, Finished]],
+    scale: str,
+    results: Path,
 ) -> None:
-    """Measure the runs that are there, question by question, and write the tables."""
-    folders = {sweep.folder for sweep in sweeps if any(sweep.folder.glob("*.h5"))}
+    """Measure the runs that ended, question by question, and write the tables.
+
+    Parameters
+    ----------
+    questions : sequence of Question
+    outcomes : mapping of str to mapping of Path to Finished
+        By sweep. What else lies in its folder, left by another version of the spec, is no part.
+    scale : {"smoke", "cpu", "short", "full"}
+    results : Path
+    """
     for question in questions:
-        own = [str(folder) for folder in sorted(folders) if _is_of(folder, question, scale)]
+        names = _folders(question, scale)
+        own = [path for name in names for path, end in outcomes.get(name, {}).items()
+               if end.status in ENDED]  # fmt: skip
         if own:
-            runs = find_runs(own, question.specs, scale=scale)
+            runs = find_runs(map(glob.escape, map(str, own)), question.specs, scale=scale)
             write_measured(question.measure(runs), folder_of(results, question.name, scale))
 
 
-def _is_of(folder: Path, question: Question, scale: str) -> bool:
+def _folders(question: Question, scale: str) -> list[str]:
+    """Names of the question's sweeps at a scale, which are those of their folders."""
     suffix = "" if scale == "full" else f"-{scale}"
-    return folder.name in {f"{spec}{suffix}" for spec in question.specs}
+    return [f"{spec}{suffix}" for spec in question.specs]
 
 
 def answers_of(questions: Sequence[Question], scale: str, results: Path) -> Iterator[Answer]:
