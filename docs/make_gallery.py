@@ -22,7 +22,7 @@ DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "gallery.md"
 PICTURES = DOCS / "images" / "gallery"
 BLOCK = re.compile(r"^```(sh|toml)(?: file=(\S+))?\n(.*?)^```", re.M | re.S)
-N_COLORS, MAX_WIDTH = 200, 1100
+N_COLORS, MAX_WIDTH = 200, 1000
 
 
 def commands(page: str) -> list[list[str]]:

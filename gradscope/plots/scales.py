@@ -93,7 +93,7 @@ def scale_of(values: np.ndarray, name: str = "") -> Scale:
 
 
 class RoomyLogLocator(LogLocator):
-    """Ticks at 1, 2 and 5 of each factor of ten, or at 1 alone where those would overlap."""
+    """Ticks at 1, 2 and 5 of each of at most two factors of ten where there is room, else at 1."""
 
     def __init__(self) -> None:
         super().__init__(base=10, subs=(1.0, 2.0, 5.0), numticks=7)
@@ -105,7 +105,8 @@ class RoomyLogLocator(LogLocator):
             return list(super().tick_values(vmin, vmax))
         room = min(max(self.axis.get_tick_space(), 3), 7)
         powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-        for digits in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
+        is_short = high < 160 * low
+        for digits in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)) if is_short else ((1.0,),):
             ticks = np.ravel(10.0 ** powers[:, None] * np.array(digits))
             shown = ticks[(ticks >= low * (1 - 1e-9)) & (ticks <= high * (1 + 1e-9))]
             if len(shown) <= room:
