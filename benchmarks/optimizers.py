@@ -3,12 +3,14 @@
     python benchmarks/optimizers.py [--device cuda] [--threads 2] [--rounds 15]
 
 Every case has parameters of its own; the cases take turns, so that a busy moment meets all of them.
+Where `pytorch_optimizer` is installed, its Padam takes part beside the foreach one written here.
 Prints a table and writes benchmarks/results/optimizers-<device>.json and .md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -72,6 +74,10 @@ def cases(device: str, compiled: bool) -> dict[str, Callable[[], object]]:
         "SMES alpha 0.5": SMES(parameters(device)).step,
         "SMES alpha 0.5, foreach": SMES(parameters(device), foreach=True).step,
     }
+    with contextlib.suppress(ImportError):
+        from pytorch_optimizer import PAdam
+
+        made["Padam, pytorch_optimizer"] = PAdam(parameters(device)).step
     for alpha in ALPHAS:
         made[f"SMES alpha {alpha}"] = SMES(parameters(device), alpha=alpha).step
     made["SMES alpha -0.2, loop"] = SMES(

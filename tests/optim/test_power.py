@@ -8,7 +8,8 @@ from gradscope.optim.power import power
 
 SMALLEST_NORMAL = np.finfo(np.float32).tiny
 SMALLEST = 2.0**-149
-ALPHAS = (-1.0, -0.7745, -0.5, -0.3399, -0.3, -0.25, -0.2, -0.1, -1e-3)
+ALPHAS = (-1.0, -0.999, -0.7745, -0.69, -0.5, -0.3399, -0.3, -0.25, -0.2, -0.1, -1e-3)
+BETWEEN = (0.1249, 0.1999, 0.2001, 0.3124, 0.3126, 0.4183, 0.843, 0.847, 1.5)
 
 
 def every_kind_of_float32(n):
@@ -18,7 +19,7 @@ def every_kind_of_float32(n):
     return np.concatenate([normal, denormal, np.arange(1, 1000)]).astype(np.uint32).view(np.float32)
 
 
-@pytest.mark.parametrize("alpha", [*ALPHAS, *(-a for a in ALPHAS), 0.1249, 0.1251, 0.4183, 0.999])
+@pytest.mark.parametrize("alpha", [*ALPHAS, *(-a for a in ALPHAS), *BETWEEN])
 def test_power_is_accurate(alpha):
     v = every_kind_of_float32(100_000)
     exact = np.exp(np.longdouble(alpha) * np.log(v.astype(np.longdouble)))
@@ -26,12 +27,11 @@ def test_power_is_accurate(alpha):
     is_normal = (exact >= SMALLEST_NORMAL) & (exact < np.finfo(np.float32).max)
     is_denormal = exact < SMALLEST_NORMAL
     assert np.max(np.abs(got / exact - 1)[is_normal]) <= 2e-6
-    # Of results below the normal numbers: 2e-6 of the smallest normal, and the rounding.
-    assert np.all(np.abs(got - exact)[is_denormal] <= 2e-6 * SMALLEST_NORMAL + SMALLEST)
+    assert np.all(np.abs(got - exact)[is_denormal] <= SMALLEST)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("alpha", [0.05, 0.125, 0.3, 0.45, 0.5, 0.6, 1.0])
+@pytest.mark.parametrize("alpha", [0.05, 0.125, 0.2, 0.3, 0.45, 0.5, 0.6, 0.9, 1.0])
 def test_limits(alpha, dtype):
     v = torch.tensor([0.0, 1.0, torch.inf, torch.nan], dtype=dtype)
     assert power(v, alpha)[:3].tolist() == [0.0, 1.0, torch.inf]
