@@ -26,6 +26,7 @@ _SCRIPT = "docs/diagnosis/faulty.py"
 _TANH = "--model plain --depth 20 --units 64 --no-batch-norm --activation tanh --bias"
 _PLAIN = "--model plain --depth 6 --units 64 --no-batch-norm"
 _SHORT = "--steps 100 --every 4 --weight-decay 0 --device cpu"
+_DENSE = "--steps 100 --every 3 --weight-decay 0 --device cpu"
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ CASES = (
     Case("vanishing", "vanishing gradients", f"{_TANH} --gain 0.5 --alpha 0 --lr 0.3 {_SHORT}"),
     Case("exploding", "exploding gradients", f"{_TANH} --gain 8 --alpha 0 --lr 1e-7 {_SHORT}"),
     Case("dead-relu", "dead ReLU", f"--every 2 {_SCRIPT} dead-relu",
-         "output_zero_fraction --by param"),
+         "output_zero_fraction --by layer"),
     Case("lr-too-high", "learning rate too high",
-         f"--model vgg13 --width 0.125 --alpha 0 --lr 100 {_SHORT}"),
+         f"--model vgg13 --width 0.125 --alpha 0 --lr 100 {_DENSE}"),
     Case("lr-too-low", "learning rate too low",
-         f"{_PLAIN} --alpha 0.5 --lr 1e-7 {_SHORT}", "update_ratio"),
+         f"{_PLAIN} --alpha 0.5 --lr 1e-7 {_DENSE}", "update_ratio"),
     Case("no-warmup", "transformer without warm-up",
          f"--record light --every 3 {_SCRIPT} no-warmup"),
     Case("fp16-overflow", "fp16 overflow", f"--every 2 {_SCRIPT} fp16-overflow", "grad_nonfinite"),
