@@ -23,8 +23,8 @@ def test_colours_are_those_of_the_figures():
         (Scale("log", 0.008, 0.3), {0.01: "0.01", 0.2: "0.2"}),
         (Scale("linear", 0.0, 1.0), {0.0: "0", 0.2: "0.2"}),
         (Scale("diverging", -0.5, 0.5), {-0.4: "−0.4", 0.0: "0"}),
-        (Scale("diverging", -2e-6, 2e-6), {-2e-6: "−2×10<sup>−6</sup>", 0.0: "0"}),
-        (Scale("symlog", -1.0, 1.0, threshold=1e-4), {-1.0: "−10<sup>0</sup>", 0.0: "0"}),
+        (Scale("diverging", -2e-6, 2e-6), {-1.6e-6: "−1.6×10<sup>−6</sup>", 0.0: "0"}),
+        (Scale("symlog", -1.0, 1.0, threshold=1e-4), {-0.1: "−0.1", 0.0: "0"}),
         (Scale("log", 2.0e-7, 2.2e-7), {2.0e-7: "2×10<sup>−7</sup>"}),
     ],
 )
