@@ -6,7 +6,6 @@ from hypothesis.extra import numpy as hnp
 
 from gradscope.report.encode import MISSING, ZERO, decode, encode, pack, to_json, unpack
 
-
 NUMBERS = st.floats(-1e300, 1e300, allow_subnormal=False) | st.sampled_from(
     [np.nan, np.inf, -np.inf, 0.0]
 )
