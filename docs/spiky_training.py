@@ -8,11 +8,8 @@ torch.manual_seed(0)
 digits = load_digits()
 images = torch.tensor(digits.data, dtype=torch.float32) / 16
 labels = torch.tensor(digits.target)
-model = nn.Sequential()
-for depth in range(5):
-    model.add_module(f"layer{depth}", nn.Linear(64, 64))
-    model.add_module(f"relu{depth}", nn.ReLU())
-model.add_module("head", nn.Linear(64, 10))
+hidden = [layer for _ in range(5) for layer in (nn.Linear(64, 64), nn.ReLU())]
+model = nn.Sequential(*hidden, nn.Linear(64, 10))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
 for step in range(1, 301):
