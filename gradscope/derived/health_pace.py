@@ -17,6 +17,7 @@ LITTLE = 0.1
 FIRST_STEPS = 5
 SLOW_ROWS = 50
 WARM_START = 0.5
+COLLAPSE = 1e-2
 
 
 def _pace(run: Run, rows: str) -> tuple[Array, Array] | None:
@@ -119,9 +120,9 @@ def _collapse(run: Run) -> list[Sign]:
         return []
     ratio = flow.ratio()
     late = float(median(ratio[len(ratio) // 2 :]))
-    if not ratio[0] * GRADIENT_FACTOR > 1 or not late * GRADIENT_FACTOR <= 1:
+    if not ratio[0] * GRADIENT_FACTOR > 1 or not late <= COLLAPSE * ratio[0]:
         return []
-    place = int(np.argmax(ratio * GRADIENT_FACTOR <= 1))
+    place = int(np.argmax(ratio <= COLLAPSE * ratio[0]))
     message = (
         f"gradients in the first quarter of the net, over those in the last, fell from "
         f"{ratio[0]:.2g} to {late:.2g}, and the loss only came from {curve.start:.3g} to "
@@ -135,9 +136,9 @@ NO_WARMUP = Rule(
     name="transformer without warm-up",
     formula="layers or parameters named attention, and layer norm; first lr at least warm of the "
     "highest; and either what the rule for a learning rate that is too high looks for, or "
-    "gradients that reach the first layers at step 1 and vanish after (by factor), while the loss "
-    "falls by less than little",
-    thresholds={"warm": WARM_START, "factor": GRADIENT_FACTOR, "little": LITTLE},
+    "gradients of the first quarter over those of the last that fall below collapse times what "
+    "they were at step 1, while the loss falls by less than little",
+    thresholds={"warm": WARM_START, "collapse": COLLAPSE, "little": LITTLE},
     advice="raise the learning rate from 0 over the first steps (a few hundred, or 1 to 5 %)",
     check=check_no_warmup,
     explains=("learning rate too high", "dead ReLU", "stalled loss", "gradient blow-up",
