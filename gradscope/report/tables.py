@@ -113,7 +113,9 @@ def compare(trees: Sequence[xr.DataTree], runs: Sequence[dict[str, Any]]) -> dic
     Runs are rows. What all runs share is left out.
     """
     files = [Path(str(run["path"])) for run in runs]
-    _, differing = describe_runs(files, [tree.attrs for tree in trees])
+    _, differing = describe_runs(
+        files, [{str(key): value for key, value in tree.attrs.items()} for tree in trees]
+    )
     settings = {key: column.values for key, column in differing.items()
                 if column.ndim == 1 and key not in _NO_DIFFERENCE}  # fmt: skip
     names = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
