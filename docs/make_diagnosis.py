@@ -70,7 +70,7 @@ CASES = (
     Case("lr-too-low", "learning rate too low",
          f"{_PLAIN} --alpha 0.5 --lr 1e-7 {_DENSE}", "update_ratio"),
     Case("no-warmup", "transformer without warm-up",
-         f"--record light --every 3 {_SCRIPT} no-warmup"),
+         f"--record light --every 3 {_SCRIPT} no-warmup", "grad_norm --layers linear1"),
     Case("fp16-overflow", "fp16 overflow", f"--every 2 {_SCRIPT} fp16-overflow", "grad_nonfinite"),
     Case("frozen-layer", "frozen layer", f"--every 2 {_SCRIPT} frozen-layer"),
     Case("bad-init", "bad init", f"--every 2 {_SCRIPT} bad-init", "output_rms"),
