@@ -63,7 +63,7 @@ def symbols() -> tuple[Tensor, Tensor]:
     """Return sequences of a Markov chain and the symbols that follow."""
     config = Config(dataset="zipf", n_tokens=50_000, n_classes=24, context=24).resolved()
     split = tokens.load(config).train
-    return split.inputs.long(), split.labels
+    return split.images.long(), split.labels
 
 
 def class_loss(outputs: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
