@@ -71,7 +71,7 @@ def _share_row(run: RunRecord) -> Row:
 def _gap_rows(run: RunRecord) -> list[Row]:
     """Generalisation gap at each level; missing where the level was never reached."""
     with run.open("evaluation") as tree:
-        curves = tree["evaluation"].to_dataset(inherit=False)[["train_loss", "val_loss"]]
+        curves = tree.children["evaluation"].to_dataset(inherit=False)[["train_loss", "val_loss"]]
         train, held_out = (curves.dropna("step")[name].values for name in curves)
     scale = np.log(n_classes_of(run.config))
     base = {"seed": run.seed, "alpha": run.config.get("alpha")}

@@ -64,7 +64,7 @@ def _shape(tree: xr.DataTree, profiles: xr.Dataset, rows: NDArray[np.bool_]) -> 
     if not rows.any():
         return dict.fromkeys(names, float("nan"))
     inner = profiles.isel(layer=np.flatnonzero(profiles["is_inner"].values), step=rows)
-    gradients = tree["gradients"].to_dataset(inherit=False)
+    gradients = tree.children["gradients"].to_dataset(inherit=False)
     weights = np.flatnonzero(gradients["kind"].values == "weight")
     with np.errstate(divide="ignore", invalid="ignore"):
         kurtosis = np.log(gradients["grad_kurtosis"].isel(param=weights, step=rows).values)

@@ -63,7 +63,7 @@ def early_share(tree: xr.DataTree, *, is_decoupled: bool) -> EarlyShare:
     RecordingError
         If there was no weight decay.
     """
-    updates = tree["updates"].to_dataset(inherit=False)
+    updates = tree.children["updates"].to_dataset(inherit=False)
     columns = np.flatnonzero(updates["kind"].values == "weight")
     steps = updates["step"].values
     age = _age(tree, columns, steps, is_decoupled=is_decoupled)
@@ -73,9 +73,9 @@ def early_share(tree: xr.DataTree, *, is_decoupled: bool) -> EarlyShare:
     is_early = own["relative_depth"].values <= EARLY + 1e-9
     cosine = own["update_param_cosine"].clip(-1, 1)
     angle = own["update_norm"] / own["param_norm"] * np.sqrt(1 - cosine**2)
-    gradient = tree["gradients"].to_dataset(inherit=False)["grad_rms"]
+    gradient = tree.children["gradients"].to_dataset(inherit=False)["grad_rms"]
     inner = gradient.isel(param=columns[1:-1], step=late).astype(float)
-    profile = np.log(inner).mean("step").values
+    profile = xr.DataArray(np.log(inner)).mean("step").values
     return EarlyShare(
         descent=_share(own["descent"], is_early),
         turning=_share(angle, is_early),

@@ -69,7 +69,8 @@ def outcome_row(run: RunRecord, split: str = "test") -> dict[str, Any]:
 
 def training_loss(tree: xr.DataTree) -> xr.DataArray:
     """Return the training loss, averaged over the last ten steps; fewer at the start."""
-    loss = tree["training"]["loss"].dropna("step").astype(float)
+    training = tree.children["training"].to_dataset(inherit=False)
+    loss = training["loss"].dropna("step").astype(float)
     return loss.rolling(step=SMOOTHING, min_periods=1).mean()
 
 

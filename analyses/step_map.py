@@ -22,7 +22,7 @@ def step_size(tree: xr.DataTree) -> float:
 
     nan where no step was finite and above zero.
     """
-    updates = tree["updates"].to_dataset(inherit=False)
+    updates = tree.children["updates"].to_dataset(inherit=False)
     weights = updates.isel(param=np.flatnonzero(updates["kind"].values == "weight"))
     square = (weights["update_norm"].astype(float) ** 2).sum("param", skipna=False)
     mean = square.values / float(weights["numel"].sum())
