@@ -75,7 +75,8 @@ class InlineFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=200)
+        with figure_style():  # colours such as C0 are looked up when drawn
+            self.savefig(buffer, format="png", dpi=200)
         return buffer.getvalue()
 
 

@@ -1,4 +1,7 @@
+import io
+
 import matplotlib
+import matplotlib.image
 import pytest
 
 from gradscope.errors import UsageError
@@ -48,3 +51,12 @@ def test_other_formats_are_refused(tmp_path):
 
 def test_notebooks_get_a_png():
     assert new_figure(50, 50)._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_notebook_shows_the_colours_of_the_files():
+    with figure_style():
+        figure = new_figure(40, 40)
+        figure.add_subplot().axhline(0.5, color="C0", linewidth=50)
+    picture = matplotlib.image.imread(io.BytesIO(figure._repr_png_()))
+    middle = picture[picture.shape[0] // 2, picture.shape[1] // 2, :3]
+    assert (middle * 255).round().astype(int).tolist() == [0x00, 0x72, 0xB2]
