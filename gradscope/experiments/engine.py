@@ -63,6 +63,8 @@ def connect(scheduler: str | None, *, n_workers: int | None) -> Iterator[Client]
         threads_per_worker=1,
         processes=True,
         dashboard_address=None,
+        # Without one the scheduler's own page still takes port 8787, which another sweep may hold.
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
         host="127.0.0.1",
         # What matters of a lost worker stands in its run's report.
         silence_logs=logging.CRITICAL,

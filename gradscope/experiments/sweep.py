@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,9 +126,17 @@ class Sweep:
         tuned = ("lr", "weight_decay") if self.tuning is not None else ()
         keys = dict.fromkeys((*self.varied, *tuned))
         named = [f"{key}{_word(getattr(cell, key))}" for key in keys]
-        digest = hashlib.sha256(config.resolved().to_json().encode()).hexdigest()[:8]
+        digest = hashlib.sha256(_changed(config).encode()).hexdigest()[:8]
         name = "-".join([*words, *named, f"s{seed}", digest])
         return Run(config, self.folder / f"{name}.h5")
+
+
+def _changed(config: Config) -> str:
+    """Return what is not as by default: a key that a later version adds renames no old run."""
+    resolved = config.resolved()
+    fields = {f.name: f.default for f in dataclasses.fields(Config)}
+    changed = {k: v for k, default in fields.items() if (v := getattr(resolved, k)) != default}
+    return json.dumps(changed, sort_keys=True)
 
 
 def _word(value: Any) -> str:

@@ -43,6 +43,14 @@ def test_a_name_stays_the_same_and_follows_the_whole_configuration(tmp_path):
     assert not {run.path for run in changed} & set(first)
 
 
+def test_a_key_that_is_as_by_default_is_not_in_the_name(tmp_path):
+    first = [run.path for run in read(tmp_path, GRID).plan({})]
+    other = GRID.replace("lr = 0.05", "lr = 0.05\nclip_grad_norm = 1.0")
+    default = GRID.replace("lr = 0.05", "lr = 0.05\nzipf = 1.0")
+    assert first == [run.path for run in read(tmp_path, default).plan({})]
+    assert not {run.path for run in read(tmp_path, other).plan({})} & set(first)
+
+
 def test_a_scale_replaces_keys_and_has_its_own_folder(tmp_path):
     sweep = read(tmp_path, GRID, scale="cpu")
     assert {(run.config.epochs, run.config.width) for run in sweep.plan({})} == {(1, 0.1)}
