@@ -58,8 +58,9 @@ def answer(tables: Tables, scale: str) -> Answer:
 
 def _wide(table: pd.DataFrame, columns: str | list[str], values: str) -> pd.DataFrame:
     """One row a seed, one column a case; only seeds that have every case."""
-    wide = table.pivot_table(index="seed", columns=columns, values=values, dropna=False)
-    return wide.dropna()
+    # By name, not by product: alpha = 0 has no arm with coupled decay.
+    wide = table.groupby(["seed", *([columns] if isinstance(columns, str) else columns)])[values]
+    return wide.mean().unstack(columns).dropna()
 
 
 def _accumulation(tables: Tables, scale: str) -> Evidence | None:

@@ -14,6 +14,7 @@ from analyses.claim import SCALES
 from gradscope.cli.sweep import ENDED, last_metrics
 from gradscope.errors import RecordingError, UsageError, unknown
 from gradscope.store.reader import open_recording
+from gradscope.store.segments import PART_SUFFIX
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -171,7 +172,8 @@ def _recordings(pattern: str) -> list[Path]:
     if not matches:
         raise FileNotFoundError(f"no recording or folder matches {pattern}")
     paths = map(Path, matches)
-    return [p for m in paths for p in (sorted(m.rglob("*.h5")) if m.is_dir() else [m])]
+    found = [p for m in paths for p in (sorted(m.rglob("*.h5")) if m.is_dir() else [m])]
+    return [path for path in found if not path.parent.name.endswith(PART_SUFFIX)]
 
 
 def _origin(folder: str, specs: Sequence[str]) -> tuple[str, str] | None:

@@ -67,6 +67,15 @@ def test_the_index_spares_opening_but_not_what_it_does_not_know(tmp_path):
     assert runs.of("map")[0].metrics == {"val_loss": 0.25}
 
 
+def test_segments_of_a_run_that_goes_on_are_no_runs(tmp_path):
+    path = record(tmp_path, "mine")
+    segments = tmp_path / "other.h5.part"
+    segments.mkdir()
+    (segments / "000001.h5").write_bytes(path.read_bytes())
+    runs = find_runs([str(tmp_path)], SPECS, scale="cpu", spec="plain")
+    assert [run.path for run in runs.of("plain")] == [path]
+
+
 def test_recordings_of_others_can_be_taken_as_runs_of_a_spec(tmp_path):
     path = write_recording(tmp_path / "mine.h5", 4, 3, seed=7, config_json="{}")
     runs = find_runs([str(tmp_path / "*.h5")], SPECS, scale="full", spec="plain")
