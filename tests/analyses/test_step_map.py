@@ -60,3 +60,13 @@ def test_the_step_is_the_root_mean_square_update_of_all_weights():
     is_weight = data["kind"].values == "weight"
     expected = 3 * np.sqrt(is_weight.sum() / data["numel"].values[is_weight].sum())
     assert step_size(tree) == pytest.approx(expected)
+
+
+def test_steps_after_the_beginning_are_an_outcome_and_do_not_count():
+    tree = synthetic_recording(40, 4)
+    data = tree["updates"].to_dataset()
+    ones = data["update_norm"] * 0 + 1.0
+    tree["updates"] = data.assign(update_norm=ones)
+    before = step_size(tree)
+    tree["updates"] = data.assign(update_norm=ones.where(data["step"] <= 10, 1e-6))
+    assert step_size(tree) == pytest.approx(before)
