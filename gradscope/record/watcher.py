@@ -67,6 +67,7 @@ class Watcher:
         self._row_is_done = True
         self._attempt: Any = None
         self._captured_optimizer: Any = None
+        self._captured_clip: Tensor | None = None  # filled anew by each replay
         self._departures = Departures(ranks)
         self._began = time.perf_counter()
         self._attach(grad_scaler)
@@ -209,6 +210,8 @@ class Watcher:
         coefficient = self._clip.take()
         if coefficient is not None:
             self._training.set("clip_coefficient", coefficient)
+        if graphs.is_capturing():
+            self._captured_clip = coefficient
         self._close_row(began)
 
     def _close_row(self, began: float) -> None:
@@ -237,6 +240,8 @@ class Watcher:
         self.open_row()
         if self.is_measured:
             self._measurement.advance(self.step)
+        if self._captured_clip is not None:
+            self._training.set("clip_coefficient", self._captured_clip)
         self._attempt = self._captured_optimizer
         self._close_row(began)
 

@@ -48,6 +48,34 @@ def test_rows_of_a_captured_step_belong_to_its_replays(tmp_path, monkeypatch):
     assert tree["signals/output_rms"].sel(step=7).values == pytest.approx([5**0.5] * 2)
 
 
+def test_clipping_in_a_captured_step_is_that_of_each_replay(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model, x = nn.Linear(4, 4), torch.randn(8, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def clipped_step():
+        optimizer.zero_grad(set_to_none=False)
+        model(x).square().mean().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        optimizer.step()
+
+    path = tmp_path / "run.h5"
+    with gradscope.Recorder(model, optimizer, path) as recorder:
+        clipped_step()
+        with monkeypatch.context() as capture:
+            capture.setattr(graphs, "is_capturing", lambda: True)
+            clipped_step()
+        factor = recorder._watcher._captured_clip
+        for value in (0.5, 0.25):
+            factor.fill_(value)  # as the graph's kernels would
+            recorder.advance()
+    training = gradscope.open_recording(path).load()["training"]
+    assert training["clip_coefficient"].values[1:].tolist() == [0.5, 0.25]
+    assert training["clip_coefficient"].values[0] < 0.5
+    # Norms before clipping are the recorded ones over the factor.
+    assert training["total_grad_norm"].values[2] == 2 * training["total_grad_norm"].values[1]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_graph_replays_equal_eager_steps(tmp_path):
