@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyses.accumulation_intervals import intervals, means
+from analyses.accumulation_intervals import by_arm, intervals, means, two_by_two
 from analyses.accumulation_measure import EQUILIBRIUM, GRAFTING, INIT, PLAIN
 from analyses.claim import Evidence
 from analyses.depth_slopes import QUANTITIES
@@ -34,7 +34,7 @@ def answer(tables: Tables, scale: str) -> Answer:
         were.
     """
     evidence = {"P1": _accumulation(tables, scale), "P2": _balance(tables, scale)}
-    effects = _effects(tables)
+    effects = two_by_two(tables)
     explored = [
         *_controls(tables),
         *_initial_slopes(tables),
@@ -123,16 +123,28 @@ def _balance(tables: Tables, scale: str) -> Evidence | None:
     wide = _wide(table, ["decay", "alpha"], "deviation")
     if not len(wide):
         return None
-    young = table["age"].min()
-    fired = ("equilibrium age is 3 or less",) if not young > table["age_needed"].max() else ()
     return Evidence(
         values=wide.to_numpy(),
         components=tuple(f"{decay}, alpha {alpha:g}" for decay, alpha in wide.columns),
         scale=scale,
         arms=("fixed",),
-        breaks_fired=fired,
+        breaks_fired=tuple(_unbalanced(table)),
         n_diverged=int((table["status"] == "diverged").sum()),
     )
+
+
+def _unbalanced(table: pd.DataFrame) -> list[str]:
+    """Why runs are in no equilibrium: too young, or norms that decay without meeting steps."""
+    fired = []
+    if not table["age"].min() > table["age_needed"].max():
+        fired.append("equilibrium age is 3 or less")
+    drift = table.groupby(["decay", "alpha"])["drift"].median()
+    if not drift.abs().max() <= table["drift_allowed"].max():
+        worst = float(drift[drift.abs().idxmax()])
+        fired.append(
+            f"no equilibrium in spite of its age: norms still drift, at {worst:.2f} of decay's rate"
+        )
+    return fired
 
 
 def _controls(tables: Tables) -> list[Explored]:
@@ -178,22 +190,13 @@ def _persistence(tables: Tables) -> list[Explored]:
     return found
 
 
-def _arms(tables: Tables, values: str) -> pd.DataFrame:
-    """One row a seed, columns (arm, alpha), of VGG13; arm zero has alpha 0."""
-    table = tables.get("grafting")
-    if table is None or values not in table:
-        return pd.DataFrame()
-    own = table[table["net"] == "vgg13"]
-    return own.pivot_table(index="seed", columns=["arm", "alpha"], values=values)
-
-
 def _stability(tables: Tables) -> list[Explored]:
     """Gradient stability as alpha varies, against alpha = 0 at the same global step."""
     found = []
     for quantity, unit in (("roughness", "nat"), ("coherence", "1")):
-        wide = _arms(tables, quantity)
+        wide = by_arm(tables, quantity)
         for arm, alpha in wide.columns if len(wide) else ():
-            if arm != "full":
+            if arm != "full" or ("zero", 0.0) not in wide:
                 continue
             difference = (wide[arm, alpha] - wide["zero", 0.0]).dropna()
             found.append(
@@ -210,30 +213,6 @@ def _decomposition(effects: pd.DataFrame) -> list[Explored]:
                  "global step size, VGG13", own["value"], "nat")
         for (alpha, effect), own in effects.groupby(["alpha", "effect"], sort=False)
     ]  # fmt: skip
-
-
-def _effects(tables: Tables) -> pd.DataFrame:
-    """H1e: the 2x2 of layer shares and directions, one contrast a seed, on the last ln loss."""
-    columns = ["alpha", "effect", "seed", "value"]
-    wide = _arms(tables, "train_loss")
-    if not len(wide):
-        return pd.DataFrame(columns=columns)
-    logs, parts = np.log(wide), []
-    for alpha in sorted(a for arm, a in logs.columns if arm == "layer"):
-        zero, full = logs["zero", 0.0], logs["full", alpha]
-        layer, direction = logs["layer", alpha], logs["direction", alpha]
-        contrasts = {
-            "all of it": full - zero,
-            "shares of the layers": (layer - zero + full - direction) / 2,
-            "directions within layers": (direction - zero + full - layer) / 2,
-            "interaction": full - layer - direction + zero,
-            "y_layer - (y_full + y_0) / 2": layer - (full + zero) / 2,
-        }
-        parts += [
-            pd.DataFrame({"alpha": alpha, "effect": name, "seed": own.index, "value": own.values})
-            for name, own in contrasts.items()
-        ]
-    return pd.concat(parts)[columns].dropna()
 
 
 def _levels(tables: Tables) -> list[Explored]:

@@ -14,7 +14,8 @@ Primary P2 (H1d)
     At equilibrium age > 3, over the scale-invariant weights of a net, ln update_ratio against
     ln grad_rms has slope 0 with decoupled and -alpha with coupled decay, to 0.03. This *is* the
     rival to accumulation: batch norm and weight decay set every layer's relative step, and alpha
-    acts on it through the decay only. *Breaks* at an age of 3 or less.
+    acts on it through the decay only. *Breaks* at an age of 3 or less. Added after pilot runs, in
+    which nets of age 6 were far from balance: it breaks too where norms are not at rest.
 
 Exploratory, without a verdict (Benjamini-Hochberg over all of them):
 

@@ -63,3 +63,42 @@ def means(table: pd.DataFrame, labels: list[str], values: str) -> pd.DataFrame:
         }
         rows.append(row)
     return pd.DataFrame(rows, columns=[*labels, "mean", "low", "high", "n"])
+
+
+def by_arm(tables: Tables, values: str) -> pd.DataFrame:
+    """Return a value of the grafted VGG13 runs: rows are seeds, columns (arm, alpha)."""
+    table = tables.get("grafting")
+    if table is None or values not in table:
+        return pd.DataFrame()
+    own = table[table["net"] == "vgg13"]
+    return own.pivot_table(index="seed", columns=["arm", "alpha"], values=values)
+
+
+def two_by_two(tables: Tables) -> pd.DataFrame:
+    """Return the contrasts of layer shares and directions, one a seed, of the last ln loss."""
+    columns = ["alpha", "effect", "seed", "value"]
+    wide = by_arm(tables, "train_loss")
+    nothing = pd.DataFrame(columns=columns)
+    if not len(wide):
+        return nothing
+    logs, parts = np.log(wide), [nothing]
+    # A killed study may lack an arm: an alpha is taken apart where all four cells are there.
+    has = set(logs.columns)
+    alphas = sorted(alpha for arm, alpha in has if arm == "layer")
+    for alpha in alphas:
+        if not {("zero", 0.0), ("full", alpha), ("direction", alpha)} <= has:
+            continue
+        zero, full = logs["zero", 0.0], logs["full", alpha]
+        layer, direction = logs["layer", alpha], logs["direction", alpha]
+        contrasts = {
+            "all of it": full - zero,
+            "shares of the layers": (layer - zero + full - direction) / 2,
+            "directions within layers": (direction - zero + full - layer) / 2,
+            "interaction": full - layer - direction + zero,
+            "y_layer - (y_full + y_0) / 2": layer - (full + zero) / 2,
+        }
+        parts += [
+            pd.DataFrame({"alpha": alpha, "effect": name, "seed": own.index, "value": own.values})
+            for name, own in contrasts.items()
+        ]
+    return pd.concat([part for part in parts if len(part)] or [nothing])[columns].dropna()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analyses import instrument
 from analyses.depth_slopes import QUANTITIES, depth_slopes, layer_profiles, phase_means
-from analyses.equilibrium import AGE_NEEDED, equilibrium
+from analyses.equilibrium import AGE_NEEDED, DRIFT_ALLOWED, equilibrium
 from analyses.gradient_stability import coherence, roughness
 from analyses.plain_theory import control_name, known_slope
 from analyses.runs import RunRecord, Runs
@@ -129,9 +129,10 @@ def _equilibria(runs: Runs) -> tuple[list[Row], list[Row]]:
         with run.open("training", "gradients", "second_moments", "updates") as tree:
             found = equilibrium(tree, is_decoupled=is_decoupled)
         base["alpha"] = found.alpha
-        measured = {name: getattr(found, name)
-                    for name in ("slope", "predicted", "deviation", "age", "spread")}  # fmt: skip
-        rows.append({**base, "status": run.status, "age_needed": AGE_NEEDED, **measured})
+        names = ("slope", "predicted", "deviation", "age", "drift", "spread")
+        limits = {"age_needed": AGE_NEEDED, "drift_allowed": DRIFT_ALLOWED}
+        measured = {name: getattr(found, name) for name in names}
+        rows.append({**base, "status": run.status, **limits, **measured})
         table = found.layers.to_dataframe().reset_index()
         layers += [{**base, **{str(k): v for k, v in row.items()}}
                    for row in table.to_dict("records")]  # fmt: skip

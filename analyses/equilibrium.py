@@ -13,6 +13,11 @@ over the layers of one net the logarithm of update_ratio against that of grad_rm
 
 Correlated gradients shift the level, and the slope too where the correlation differs with depth:
 the prediction is of gradients that are mostly noise.
+
+Age alone does not make an equilibrium. A weight that starts far above its balance shrinks at the
+full rate of decay until it is there, however old: at age 6 by a factor of 20, which may not be
+enough. So it is measured whether norms are at rest: their drift in the window, as a share of the
+rate of decay, is 0 in balance and -1 where decay meets no steps.
 """
 
 from __future__ import annotations
@@ -28,6 +33,9 @@ from gradscope.stats.ols_slope import ols_slopes
 
 AGE_NEEDED = 3.0
 """Age at which the start has decayed to exp(-3) of its squared norm's excess."""
+DRIFT_ALLOWED = 0.25
+"""Share of the decay rate by which squared norms may still change. At balance to a share d the
+update ratio is off by ln(1 + d) / 2, here 0.1 to 0.15 nat."""
 WINDOW = 0.5
 """Share of the run, at its end, that is averaged."""
 
@@ -40,7 +48,8 @@ class Equilibrium:
     ----------
     layers : Dataset, dims (layer,)
         ``grad_rms`` and ``update_ratio`` (root mean squares over the window), ``level`` (the ratio
-        predicted for uncorrelated gradients), ``age`` and ``depth``.
+        predicted for uncorrelated gradients), ``age``, ``drift`` (change of ln squared norm per
+        step over the decay rate, in the window) and ``depth``.
     slope : float
         Of ln update_ratio against ln grad_rms over the layers.
     predicted : float
@@ -62,6 +71,12 @@ class Equilibrium:
     def age(self) -> float:
         """Age of the youngest layer; below 3 the start still shows."""
         return float(self.layers["age"].min())
+
+    @property
+    def drift(self) -> float:
+        """Drift of the layer that is farthest from rest: 0 in balance, -1 in free decay."""
+        drift = self.layers["drift"].values
+        return float(drift[np.abs(drift).argmax()])
 
     @property
     def spread(self) -> float:
@@ -100,12 +115,14 @@ def equilibrium(tree: xr.DataTree, *, is_decoupled: bool, window: float = WINDOW
     gradient = _column(tree, "gradients", "grad_rms", columns)
     decay = decay_rate(tree, columns, options, is_decoupled=is_decoupled)
     late = steps > steps[0] + (1 - window) * (steps[-1] - steps[0])
+    log_square = 2 * np.log(_column(tree, "updates", "param_norm", columns)[late])
     memory = (1 - options["beta1"][late]) / (1 + options["beta1"][late])
     found = {
         "grad_rms": _root_mean_square(gradient[late]),
         "update_ratio": _root_mean_square(ratio[late]),
         "level": np.sqrt((decay[late] * memory[:, None]).mean(axis=0)),
         "age": np.trapezoid(decay, steps, axis=0),
+        "drift": ols_slopes(log_square, steps[late], axis=0) / decay[late].mean(axis=0),
     }
     depth = updates["depth"].values[columns]
     layers = xr.Dataset(

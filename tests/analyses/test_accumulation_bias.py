@@ -26,7 +26,9 @@ ARMS = [("coupled", -0.2), ("coupled", 0.25), ("decoupled", -0.2), ("decoupled",
         ("decoupled", 0.25)]  # fmt: skip
 
 
-def made_up(slope=-0.2, deviation=0.0, missed=0.0, age=6.0, error=1e-6) -> dict[str, pd.DataFrame]:
+def made_up(
+    slope=-0.2, deviation=0.0, missed=0.0, age=6.0, drift=-0.1, error=1e-6
+) -> dict[str, pd.DataFrame]:
     """Tables of ten seeds in which the effects are planted, with noise of 0.01."""
     rng = np.random.default_rng(0)
 
@@ -50,7 +52,8 @@ def made_up(slope=-0.2, deviation=0.0, missed=0.0, age=6.0, error=1e-6) -> dict[
     ]  # fmt: skip
     balance = [
         {"decay": decay, "alpha": alpha, "seed": seed, "status": "finished", "age": age,
-         "age_needed": 3.0, "spread": 0.5, "deviation": noisy(deviation)}
+         "age_needed": 3.0, "drift": drift, "drift_allowed": 0.25, "spread": 0.5,
+         "deviation": noisy(deviation)}
         for decay, alpha in ARMS for seed in SEEDS
     ]  # fmt: skip
     checks = [
@@ -89,6 +92,7 @@ def test_no_accumulation_and_no_balance_are_not_supported():
         ({"missed": 0.03}, "P1", "plain-L controls miss their known slopes: ReLU, He has 0.0"),
         ({"error": 0.2}, "P1", "an instrument check fails: exact, a case: 0.2 exceeds 1e-05"),
         ({"age": 2.9}, "P2", "equilibrium age is 3 or less"),
+        ({"drift": -0.9}, "P2", "norms still drift, at -0.90 of decay's rate"),
     ],
 )
 def test_break_conditions_leave_the_claim_open(planted, key, reason):

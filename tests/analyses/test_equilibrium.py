@@ -7,7 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
-from analyses.equilibrium import equilibrium
+from analyses.equilibrium import DRIFT_ALLOWED, equilibrium
 from gradscope.errors import RecordingError
 from gradscope.optim.update import smes_update
 from tests.helpers import synthetic_recording
@@ -18,11 +18,11 @@ SCALES = (0.05, 0.4, 0.1, 0.8, 0.2)
 BETA2 = 0.99
 
 
-def walk(alpha: float, beta1: float, *, is_decoupled: bool, lr: float, decay: float, n_steps=500):
+def walk(alpha: float, beta1: float, *, is_decoupled: bool, lr: float, decay: float, n_steps=600):
     """Random gradients orthogonal to the weights, as batch norm makes them; returns a recording."""
     generator = torch.Generator().manual_seed(1)
     rows: dict[str, list] = {name: [] for name in
-                             ("ratio", "grad_rms", "log_mean", "log_var")}  # fmt: skip
+                             ("ratio", "grad_rms", "log_mean", "log_var", "norm")}  # fmt: skip
     theta = [torch.randn(n, generator=generator, dtype=torch.float64) / n**0.5 for n in SIZES]
     m, v = ([torch.zeros_like(w) for w in theta] for _ in range(2))
     for step in range(1, n_steps + 1):
@@ -36,6 +36,7 @@ def walk(alpha: float, beta1: float, *, is_decoupled: bool, lr: float, decay: fl
                 alpha=alpha, weight_decay=decay, decoupled_weight_decay=is_decoupled,
             )  # fmt: skip
             row["ratio"].append(float((new - w).norm() / w.norm()))
+            row["norm"].append(float(w.norm()))
             row["grad_rms"].append(float(g.square().mean().sqrt()))
             row["log_mean"].append(float(v[i].log().mean()))
             row["log_var"].append(float(v[i].log().var(correction=0)))
@@ -72,7 +73,7 @@ def recording(rows, n_steps, *, alpha, beta1, lr, decay) -> xr.DataTree:
     return xr.DataTree.from_dict({
         "/training": xr.Dataset(training, coords={"step": along["step"]}),
         "/gradients": group(grad_rms=rows["grad_rms"]),
-        "/updates": group(update_ratio=rows["ratio"]),
+        "/updates": group(update_ratio=rows["ratio"], param_norm=rows["norm"]),
         "/second_moments": group(state_step=state_step, log_exp_avg_sq_mean=rows["log_mean"],
                                  log_exp_avg_sq_var=rows["log_var"]),
     })  # fmt: skip
@@ -95,6 +96,7 @@ def test_level_and_slope_of_a_random_walk(alpha, beta1, is_decoupled):
     # Decay itself is part of the update: 5e-3 beside a ratio of 0.1 (beta1 0) or 0.023 (0.9).
     assert float(level.mean()) == pytest.approx(0.0, abs=0.08)
     assert found.spread > 0.3
+    assert abs(found.drift) < DRIFT_ALLOWED
 
 
 def test_an_alpha_that_did_not_act_is_told_apart():
@@ -106,6 +108,14 @@ def test_an_alpha_that_did_not_act_is_told_apart():
 def test_a_young_run_says_so():
     tree = walk(0.0, 0.0, is_decoupled=True, lr=0.3, decay=0.005 / 0.3, n_steps=100)
     assert equilibrium(tree, is_decoupled=True).age == pytest.approx(0.01 * 99, rel=1e-9)
+
+
+def test_norms_that_decay_without_steps_are_no_equilibrium():
+    """Gradients a thousand times smaller: at age 5 weights are still on their way down."""
+    tree = walk(0.0, 0.0, is_decoupled=True, lr=0.3e-6, decay=0.005 / 0.3e-6)
+    found = equilibrium(tree, is_decoupled=True)
+    assert found.age > 3
+    assert found.drift == pytest.approx(-1.0, abs=0.01)
 
 
 def test_what_cannot_be_in_balance_is_refused():
