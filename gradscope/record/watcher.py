@@ -67,7 +67,7 @@ class Watcher:
         self._row_is_done = True
         self._attempt: Any = None
         self._captured_optimizer: Any = None
-        self._captured_clip: Tensor | None = None  # filled anew by each replay
+        self._captured_row: dict[str, Any] = {}  # its tensors are filled anew by each replay
         self._departures = Departures(ranks)
         self._began = time.perf_counter()
         self._attach(grad_scaler)
@@ -198,21 +198,28 @@ class Watcher:
         """Complete the row of the step with what is known only now."""
         assert self._measurement is not None
         sums, n_microbatches, batch_size = self._signals.take()
+        known: dict[str, Any] = {}
         if n_microbatches:
-            self._training.set("n_microbatches", n_microbatches)
+            known["n_microbatches"] = n_microbatches
             if self._wants_signals(self.step):
                 self._measurement.add_signals(self.step, sums)
         elif self._wants_signals(self.step) and self._signals.index:
             self._signals.taps.warn_once()
         self._signals.taps.is_on = self._wants_signals(self.step + 1)
         if batch_size:
-            self._training.set("batch_size", batch_size)
+            known["batch_size"] = batch_size
         coefficient = self._clip.take()
         if coefficient is not None:
-            self._training.set("clip_coefficient", coefficient)
+            known["clip_coefficient"] = coefficient
         if graphs.is_capturing():
-            self._captured_clip = coefficient
+            is_skipped = {} if self._scaler.scale is not None else {"is_skipped": 0.0}
+            self._captured_row = known | is_skipped
+        self._set_all(known)
         self._close_row(began)
+
+    def _set_all(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            self._training.set(name, value)
 
     def _close_row(self, began: float) -> None:
         self._log_groups()
@@ -240,8 +247,7 @@ class Watcher:
         self.open_row()
         if self.is_measured:
             self._measurement.advance(self.step)
-        if self._captured_clip is not None:
-            self._training.set("clip_coefficient", self._captured_clip)
+        self._set_all(self._captured_row)
         self._attempt = self._captured_optimizer
         self._close_row(began)
 
@@ -252,8 +258,7 @@ class Watcher:
             stepped = next(i for i, n in enumerate(names) if self._optimizers[n] is self._attempt)
             self._training.set("optimizer", stepped)
         own_beta2 = OWN_BETA2 if self._settings.keeps_own else None
-        for name, values in read_groups(self._optimizers.values(), own_beta2).items():
-            self._training.set(name, values)
+        self._set_all(read_groups(self._optimizers.values(), own_beta2))
 
     # -- the table ----------------------------------------------------------------------------
 

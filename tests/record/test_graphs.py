@@ -65,13 +65,15 @@ def test_clipping_in_a_captured_step_is_that_of_each_replay(tmp_path, monkeypatc
         with monkeypatch.context() as capture:
             capture.setattr(graphs, "is_capturing", lambda: True)
             clipped_step()
-        factor = recorder._watcher._captured_clip
+        factor = recorder._watcher._captured_row["clip_coefficient"]
         for value in (0.5, 0.25):
             factor.fill_(value)  # as the graph's kernels would
             recorder.advance()
     training = gradscope.open_recording(path).load()["training"]
     assert training["clip_coefficient"].values[1:].tolist() == [0.5, 0.25]
     assert training["clip_coefficient"].values[0] < 0.5
+    assert training["batch_size"].values.tolist() == [8] * 3
+    assert training["is_skipped"].values.tolist() == [0] * 3
     # Norms before clipping are the recorded ones over the factor.
     assert training["total_grad_norm"].values[2] == 2 * training["total_grad_norm"].values[1]
 
