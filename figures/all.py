@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -70,10 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in names:
         if name not in found:
             parser.error(unknown("figure", name, found))
+    lacking = {name: files[0] for name in found if (files := missing_inputs(found[name]))}
+    for name in names:
+        if name in lacking:
+            parser.error(f"{name} needs data/{lacking[name]}; data/README.md says what makes it")
+    # A study of which a part has been run has some of its figures.
+    found = {name: figure for name, figure in found.items() if name not in lacking}
+    for name, file in lacking.items():
+        print(f"{name} is left out: there is no data/{file} yet", file=sys.stderr)
     chosen = {name: found[name] for name in names or found}
-    for name, figure in chosen.items():
-        if lacking := missing_inputs(figure):
-            parser.error(f"{name} needs data/{lacking[0]}; data/README.md says what makes it")
     RENDERED.mkdir(exist_ok=True)
     for name, figure in chosen.items():
         print(*render(name, figure, RENDERED))
