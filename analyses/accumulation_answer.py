@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyses.accumulation_intervals import by_arm, intervals, means, two_by_two
+from analyses.accumulation_intervals import STABILITY, by_arm, intervals, means, two_by_two
 from analyses.accumulation_measure import EQUILIBRIUM, GRAFTING, INIT, PLAIN
 from analyses.claim import Evidence
 from analyses.depth_slopes import QUANTITIES
@@ -193,14 +193,14 @@ def _persistence(tables: Tables) -> list[Explored]:
 def _stability(tables: Tables) -> list[Explored]:
     """Gradient stability as alpha varies, against alpha = 0 at the same global step."""
     found = []
-    for quantity, unit in (("roughness", "nat"), ("coherence", "1")):
+    for quantity, (words, unit) in STABILITY.items():
         wide = by_arm(tables, quantity)
         for arm, alpha in wide.columns if len(wide) else ():
             if arm != "full" or ("zero", 0.0) not in wide:
                 continue
             difference = (wide[arm, alpha] - wide["zero", 0.0]).dropna()
             found.append(
-                _explore("H1c", f"{quantity} of gradients at alpha {alpha:g} minus that at alpha "
+                _explore("H1c", f"{words}, at alpha {alpha:g} minus that at alpha "
                          "0, same global step size, VGG13", difference, unit,
                          note=f"at alpha 0: {wide['zero', 0.0].mean():.3g}")
             )  # fmt: skip

@@ -8,6 +8,13 @@ import pandas as pd
 from analyses.question import Tables
 from gradscope.stats.student_t import student_t_mean
 
+STABILITY = {
+    "roughness": ("roughness of gradients", "nat"),
+    "coherence": ("coherence of gradients", "1"),
+    "late_slope": ("depth slope of ln output_grad in the last 10 % of the steps", "nat a layer"),
+}
+"""What is compared over alpha at one global step size: in words, and its unit."""
+
 
 def intervals(tables: Tables) -> dict[str, pd.DataFrame]:
     """Return ``slope_means``, ``balance_means`` and ``stability_means``, where there are runs.
@@ -36,9 +43,7 @@ def intervals(tables: Tables) -> dict[str, pd.DataFrame]:
 def _stability(grafting: pd.DataFrame) -> pd.DataFrame:
     """Stability of VGG13 whose whole step is alpha's, at the global size of alpha = 0."""
     own = grafting[(grafting["net"] == "vgg13") & grafting["arm"].isin(["zero", "full"])]
-    parts = [
-        means(own, ["alpha"], name).assign(quantity=name) for name in ("roughness", "coherence")
-    ]
+    parts = [means(own, ["alpha"], name).assign(quantity=name) for name in STABILITY if name in own]
     return pd.concat(parts, ignore_index=True)
 
 

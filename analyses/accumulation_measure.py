@@ -151,9 +151,11 @@ def _grafting(runs: Runs) -> tuple[list[Row], list[Row]]:
         if not run.is_diverged:
             with run.open("training", "gradients", "second_moments", "updates", "signals") as tree:
                 loss = np.asarray(tree["training/loss"].values, dtype=np.float64)
+                phases = phase_means(depth_slopes(tree), len(loss))
                 row |= {"train_loss": float(loss[-max(1, len(loss) // 10) :].mean()),
-                        "roughness": roughness(tree), "coherence": coherence(tree)}  # fmt: skip
+                        "roughness": roughness(tree), "coherence": coherence(tree),
+                        "late_slope": phases["last 10 %"]["output_grad_rms"]}  # fmt: skip
                 if arm == "zero":
-                    slopes += _slope_rows(run, phase_means(depth_slopes(tree), len(loss)))
+                    slopes += _slope_rows(run, phases)
         rows.append(row)
     return rows, slopes

@@ -82,14 +82,14 @@ def layer_profiles(tree: xr.DataTree) -> xr.Dataset:
     for group in dict.fromkeys(QUANTITIES.values()):
         if group not in tree.children:
             raise RecordingError(f"depth slopes need /{group}, which was not recorded")
-    gradients = tree["gradients"].to_dataset(inherit=False)
+    gradients = tree.children["gradients"].to_dataset(inherit=False)
     own = np.flatnonzero(gradients["kind"].values == "weight")
     layers, depth = gradients["layer"].values[own], gradients["depth"].values[own]
     if len(own) < 4:
         raise RecordingError(f"depth slopes need four weight layers; this net has {len(own)}")
     found = {}
     for name, group in QUANTITIES.items():
-        data = tree[group].to_dataset(inherit=False)[name]
+        data = tree.children[group].to_dataset(inherit=False)[name]
         picked = data.sel(layer=layers) if group == "signals" else data.isel(param=own)
         found[name] = (("step", "layer"), np.asarray(picked.values, dtype=np.float64))
     coordinates = {

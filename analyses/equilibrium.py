@@ -143,7 +143,7 @@ def _scale_invariant(tree: xr.DataTree) -> tuple[xr.Dataset, NDArray[np.int64]]:
     for group in ("gradients", "second_moments", "updates"):
         if group not in tree.children:
             raise RecordingError(f"the equilibrium needs /{group}, which was not recorded")
-    updates = tree["updates"].to_dataset(inherit=False)
+    updates = tree.children["updates"].to_dataset(inherit=False)
     kinds, types = updates["kind"].values, updates["layer_type"].values.astype(str)
     is_norm = (kinds == "norm_weight") & (np.char.find(types, "BatchNorm") >= 0)
     normed = updates["depth"].values[is_norm]
@@ -163,7 +163,7 @@ def options_at(tree: xr.DataTree, steps: NDArray[np.int64]) -> dict[str, NDArray
     RecordingError
         If there was no weight decay, or the optimizer has no alpha.
     """
-    training = tree["training"].to_dataset(inherit=False).sel(step=steps)
+    training = tree.children["training"].to_dataset(inherit=False).sel(step=steps)
     names = ("lr", "alpha", "beta1", "beta2", "weight_decay")
     found = {name: np.asarray(training[name].values[:, 0], dtype=np.float64) for name in names}
     if not (found["weight_decay"] > 0).all():
@@ -176,7 +176,7 @@ def options_at(tree: xr.DataTree, steps: NDArray[np.int64]) -> dict[str, NDArray
 def _column(
     tree: xr.DataTree, group: str, name: str, columns: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    data = tree[group].to_dataset(inherit=False)[name].isel(param=columns)
+    data = tree.children[group].to_dataset(inherit=False)[name].isel(param=columns)
     return np.asarray(data.values, dtype=np.float64)
 
 

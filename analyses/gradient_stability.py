@@ -33,6 +33,6 @@ def coherence(tree: xr.DataTree, *, window: float = 0.5) -> float:
 def _weights(tree: xr.DataTree, group: str, name: str) -> NDArray[np.float64]:
     if group not in tree.children:
         raise RecordingError(f"gradient stability needs /{group}, which was not recorded")
-    data = tree[group].to_dataset(inherit=False)
+    data = tree.children[group].to_dataset(inherit=False)
     own = np.flatnonzero(data["kind"].values == "weight")
     return np.asarray(data[name].isel(param=own).values, dtype=np.float64)

@@ -35,6 +35,7 @@ N_ERRORS = 3
 """Standard errors that a deviation from the law may have beyond its tolerance."""
 COSINE_TOLERANCE = 1e-3
 BETAS, EPS = (0.9, 0.999), 1e-8
+Moments = dict[str, tuple[NDArray[np.float64] | float, NDArray[np.float64] | float]]
 LRS = {-0.3: 1.0, -0.1: 0.3, 0.0: 0.1, 0.1: 0.05, 0.25: 0.02, 0.5: 0.005}
 """Learning rates that move weights by about a hundredth at each alpha, so that float32 resolves."""
 
@@ -62,7 +63,7 @@ def exact_error(alpha: float, *, n_steps: int = 20, seed: int = 0) -> float:
         model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(),
                               nn.Linear(32, 5))  # fmt: skip
     optimizer = SMES(model.parameters(), lr=LRS[alpha], alpha=alpha, betas=BETAS, eps=EPS)
-    moments = {name: (0.0, 0.0) for name, _ in model.named_parameters()}
+    moments: Moments = {name: (0.0, 0.0) for name, _ in model.named_parameters()}
     expected: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "check.h5"
@@ -79,7 +80,7 @@ def exact_error(alpha: float, *, n_steps: int = 20, seed: int = 0) -> float:
 
 
 def _recompute(
-    model: nn.Module, moments: dict[str, tuple[NDArray[np.float64] | float, ...]],
+    model: nn.Module, moments: Moments,
     step: int, alpha: float,
 ) -> dict[str, float]:  # fmt: skip
     """Norm of each parameter's next update, in NumPy and float64; advances the moments."""
@@ -111,12 +112,16 @@ def law_deviation(tree: xr.DataTree) -> xr.Dataset:
         w = v^(1 - 2 alpha). Entries of one tensor are correlated, so it is a lower bound. Weights
         only, at the steps that have histograms.
     """
-    alpha = float(tree["training/alpha"].values[-1, 0])
+    training, updates, histograms = (
+        tree.children[name].to_dataset(inherit=False)
+        for name in ("training", "updates", "histograms")
+    )
+    alpha = float(training["alpha"].values[-1, 0])
     shadow = shadow_alpha(tree, [alpha])["shadow_update_rms"].isel(alpha=0, drop=True)
     weights = np.flatnonzero(shadow["kind"].values == "weight")
     predicted = shadow.isel(param=weights)
-    measured = tree["updates/update_rms"].sel(step=predicted["step"]).isel(param=weights)
-    counts = tree["histograms/exp_avg_sq_histogram"].isel(param=weights)
+    measured = updates["update_rms"].sel(step=predicted["step"]).isel(param=weights)
+    counts = histograms["exp_avg_sq_histogram"].isel(param=weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.log(measured / predicted)
     return xr.Dataset({"deviation": deviation, "error": _sampling_error(counts, alpha)})
@@ -129,7 +134,7 @@ def _sampling_error(counts: xr.DataArray, alpha: float) -> xr.DataArray:
     top = octave.where(counts > 0).max("moment_bin")
     v, w = 2.0 ** (octave - top), 2.0 ** ((1 - 2 * alpha) * (octave - top))
     shares = w / (counts * w).sum("moment_bin") - v / (counts * v).sum("moment_bin")
-    return np.sqrt((counts * shares**2).sum("moment_bin") / 2)
+    return (counts * shares**2).sum("moment_bin") ** 0.5 / 2**0.5
 
 
 def law_excess(tree: xr.DataTree) -> float:
@@ -142,13 +147,13 @@ def law_excess(tree: xr.DataTree) -> float:
         stays below 0.05.
     """
     found = law_deviation(tree)
-    excess = np.abs(found["deviation"]) - N_ERRORS * found["error"]
+    excess = abs(found["deviation"]) - N_ERRORS * found["error"]
     return float(excess.where(np.isfinite(excess)).median())
 
 
 def largest_cosine(tree: xr.DataTree) -> float:
     """Return the largest |cosine| of gradient and weight before batch norm at the first step."""
-    gradients = tree["gradients"].to_dataset(inherit=False).isel(step=0)
+    gradients = tree.children["gradients"].to_dataset(inherit=False).isel(step=0)
     kinds, types = gradients["kind"].values, gradients["layer_type"].values.astype(str)
     is_norm = (kinds == "norm_weight") & (np.char.find(types, "BatchNorm") >= 0)
     normed = np.isin(gradients["depth"].values, gradients["depth"].values[is_norm])

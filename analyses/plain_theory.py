@@ -47,7 +47,7 @@ def known_slope(config: Mapping[str, Any]) -> float:
     if is_relu and config["batch_norm"]:
         return -0.5 * math.log(math.pi / (math.pi - 1))
     if is_relu and not config["bias"]:
-        return -math.log(gain)
+        return 0.0 - math.log(gain)
     if not is_relu and not config["batch_norm"]:
         return -0.5 * math.log(tanh_chi(gain, BIAS_STD if config["bias"] else 0.0))
     raise UsageError("no slope is known of tanh with batch norm, nor of ReLU with biases")

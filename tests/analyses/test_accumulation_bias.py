@@ -65,7 +65,8 @@ def made_up(
     grafting = [
         {"net": "vgg13", "arm": arm, "alpha": 0.0 if arm == "zero" else 0.25, "seed": seed,
          "status": "finished", "train_loss": np.exp(noisy(effect)),
-         "roughness": noisy(0.2 if arm == "full" else 0.1), "coherence": noisy(0.1)}
+         "roughness": noisy(0.2 if arm == "full" else 0.1), "coherence": noisy(0.1),
+         "late_slope": noisy(-0.2 if arm == "full" else 0.0)}
         for arm, effect in effects.items() for seed in SEEDS
     ]  # fmt: skip
     tables = {"slopes": slopes, "equilibrium": balance, "instrument": checks, "grafting": grafting}
@@ -147,7 +148,7 @@ def test_the_two_by_two_is_taken_apart():
 
 def test_stability_is_compared_with_alpha_zero():
     found = explored(made_up(), "H1c")
-    assert list(found.values()) == pytest.approx([0.1, 0.0], abs=0.015)
+    assert list(found.values()) == pytest.approx([0.1, 0.0, -0.2], abs=0.015)
 
 
 def test_intervals_are_students():
