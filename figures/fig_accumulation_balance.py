@@ -1,0 +1,92 @@
+"""The equilibrium: update ratio against gradient, and how far its slope is from the predicted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.results import DATA
+from gradscope.plots.style import WIDTHS_MM, new_figure
+
+FOLDER = "results/accumulation_bias/cpu"
+INPUTS = tuple(
+    f"{FOLDER}/{name}.csv" for name in ("equilibrium", "equilibrium_layers", "balance_means")
+)
+CAPTION = (
+    "Balance of weight decay and steps in plain batch-norm nets at scale cpu. a, update ratio of "
+    "every scale-invariant weight against its RMS gradient, both as root mean squares over the "
+    "second half of the run and as means over seeds; lines have the predicted slope, 0 with "
+    "decoupled and -alpha with coupled decay, through the mean. b, measured minus predicted slope: "
+    "one dot a seed, bars are 95 % t intervals of the mean; the grey band is the margin of claim "
+    "P2, 0.03. c, drift of the squared norm of the weight farthest from rest, as a share of the "
+    "rate of decay: 0 in balance, -1 where weights decay without meeting steps; outside the grey "
+    "band there is no equilibrium to judge."
+)
+MARKS = {"decoupled": "o", "coupled": "s"}
+MARGIN = 0.03
+DRIFT_ALLOWED = 0.25
+
+
+def draw() -> Figure:
+    """Draw layers beside deviations."""
+    runs, layers, means = (pd.read_csv(DATA / path) for path in INPUTS)
+    figure = new_figure(WIDTHS_MM["page"], 70)
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 1, 0.8])
+    colors = {alpha: f"C{number}" for number, alpha in enumerate(sorted(runs["alpha"].unique()))}
+    draw_layers(layers, colors, ax=left)
+    draw_deviations(runs, means, colors, ax=middle)
+    draw_drifts(runs, means, colors, ax=right)
+    for letter, ax in zip("abc", (left, middle, right), strict=True):
+        ax.set_title(letter, fontweight="bold", color="black", fontsize=8)
+    return figure
+
+
+def draw_layers(layers: pd.DataFrame, colors: dict[float, str], *, ax: Axes) -> None:
+    """Scatter the layers of each kind of run, with a line of the predicted slope."""
+    table = layers.assign(x=np.log(layers["grad_rms"]), y=np.log(layers["update_ratio"]))
+    for (decay, alpha), own in table.groupby(["decay", "alpha"]):
+        mean = own.groupby("layer")[["x", "y"]].mean()
+        slope = 0.0 if decay == "decoupled" else -alpha
+        filled = colors[alpha] if decay == "decoupled" else "none"
+        ax.plot(mean["x"], mean["y"], MARKS[decay], color=colors[alpha], mfc=filled,
+                label=f"{decay}, alpha {alpha:g}")  # fmt: skip
+        ends = np.array([mean["x"].min(), mean["x"].max()])
+        line = mean["y"].mean() + slope * (ends - mean["x"].mean())
+        ax.plot(ends, line, color=colors[alpha], linewidth=0.6)
+    ax.legend(loc="lower left", bbox_to_anchor=(0.1, 1.0), ncols=2)
+    ax.set_xlabel("ln RMS gradient")
+    ax.set_ylabel("ln update ratio")
+
+
+def draw_deviations(
+    runs: pd.DataFrame, means: pd.DataFrame, colors: dict[float, str], *, ax: Axes
+) -> None:
+    """Draw every seed's deviation, the mean and its interval, by kind of run."""
+    kinds = means.sort_values(["decay", "alpha"])
+    for place, row in enumerate(kinds.itertuples()):
+        is_own = (runs["decay"] == row.decay) & (runs["alpha"] == row.alpha)
+        values, color = runs.loc[is_own, "deviation"], colors[row.alpha]
+        ax.plot(values, np.full(len(values), place + 0.18), ".", color=color, alpha=0.5)
+        bars = [[row.mean - row.low], [row.high - row.mean]]
+        ax.errorbar(row.mean, place, xerr=bars, fmt=MARKS[row.decay], color=color, capsize=2)
+    names = [f"{row.decay}, {row.alpha:g}" for row in kinds.itertuples()]
+    ax.set_yticks(range(len(names)), names)
+    ax.axvspan(-MARGIN, MARGIN, color="0.9", zorder=0)
+    ax.axvline(0, color="0.6", linewidth=0.5, zorder=0)
+    ax.set_xlabel("measured minus predicted slope")
+    ax.set_ylabel("decay, alpha")
+
+
+def draw_drifts(
+    runs: pd.DataFrame, means: pd.DataFrame, colors: dict[float, str], *, ax: Axes
+) -> None:
+    """Draw every seed's drift, by kind of run, in the order of the deviations."""
+    for place, row in enumerate(means.sort_values(["decay", "alpha"]).itertuples()):
+        own = runs[(runs["decay"] == row.decay) & (runs["alpha"] == row.alpha)]
+        ax.plot(own["drift"], np.full(len(own), place), ".", color=colors[row.alpha], alpha=0.5)
+    ax.axvspan(-DRIFT_ALLOWED, DRIFT_ALLOWED, color="0.9", zorder=0)
+    ax.set_xlim(-1.3, 0.5)
+    ax.set_yticks([])
+    ax.set_xlabel("drift over rate of decay")

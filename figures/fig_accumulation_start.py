@@ -1,0 +1,120 @@
+"""Depth profiles and slopes: what accumulates at the start, by quantity, and what is left later."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.results import DATA
+from gradscope.plots.style import WIDTHS_MM, new_figure
+
+FOLDER = "results/accumulation_bias/cpu"
+INPUTS = tuple(f"{FOLDER}/{name}.csv" for name in ("profiles", "slopes", "slope_means"))
+CAPTION = (
+    "Accumulation over depth at scale cpu (digits; points "
+    "and lines are means over seeds, bars and bands 95 % t intervals). a, gradient of each layer's "
+    "output at the first step of batch-norm VGG at full width; lines join layers of one stage, "
+    "hollow marks (first convolution, head) are out of every slope. b, plain nets of 20 layers; "
+    "dashed lines have the slope known for infinite width, through the mean. c, within-stage "
+    "slopes at the first step, positive growing toward the output; the grey band is the 0.05 nat a "
+    "layer of claim P1: the quantities disagree in sign. d, slopes of the output gradient while "
+    "narrow VGG (1/16 width) trains at alpha 0."
+)
+NETS = {"vgg13": "C0", "vgg16": "C1", "vgg19": "C2"}
+NAMES = {
+    "output_grad_rms": "output gradient",
+    "grad_rms": "RMS gradient",
+    "grad_param_product": "|g| |w|",
+    "update_ratio": "update ratio",
+}
+PHASES = ("start", "1 %", "10 %", "last 10 %")
+MARGIN = 0.05
+
+
+def draw() -> Figure:
+    """Draw profiles of networks and controls above, slopes by quantity and by phase below."""
+    profiles, slopes, means = (pd.read_csv(DATA / path) for path in INPUTS)
+    figure = new_figure(WIDTHS_MM["page"], 110)
+    (above, below) = figure.subplots(2, 2)
+    networks = profiles[profiles["spec"] == "accumulation-init"]
+    controls = profiles[profiles["spec"] == "accumulation-plain"]
+    draw_networks(networks, ax=above[0])
+    known = slopes[slopes["spec"] == "accumulation-plain"].groupby("net")["known"].first()
+    draw_controls(controls, known, ax=above[1])
+    draw_quantities(means[means["spec"] == "accumulation-init"], ax=below[0])
+    phases = means[means["spec"] == "accumulation-grafting"]
+    draw_phases(phases, ax=below[1])
+    if phases.empty:
+        below[1].clear()
+        below[1].set_axis_off()
+        below[1].text(0.5, 0.5, "not run yet", ha="center")
+    for letter, ax in zip("abcd", [*above, *below], strict=True):
+        ax.set_title(letter, fontweight="bold", color="black", fontsize=8)
+    return figure
+
+
+def draw_networks(profiles: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw the mean profile of each network, broken between stages."""
+    for net, color in NETS.items():
+        own = profiles[profiles["net"] == net]
+        mean = own.groupby(["depth", "stage", "is_inner"])["output_grad_rms"].mean().reset_index()
+        for _, stage in mean[mean["is_inner"]].groupby("stage"):
+            ax.plot(stage["depth"], stage["output_grad_rms"], "o-", color=color)
+        apart = mean[~mean["is_inner"]]
+        ax.plot(apart["depth"], apart["output_grad_rms"], "o", color=color, mfc="none")
+        ax.plot([], [], "o-", color=color, label=net.upper())
+    ax.legend(loc="center", bbox_to_anchor=(0.45, 0.7))
+    ax.set_xlabel("depth (weight layers)")
+    ax.set_ylabel("ln RMS output gradient (nat)")
+
+
+def draw_controls(profiles: pd.DataFrame, known: pd.Series, *, ax: Axes) -> None:
+    """Draw each control from its first inner layer on, with the line of its known slope."""
+    for number, (net, own) in enumerate(profiles[profiles["is_inner"]].groupby("net", sort=False)):
+        mean = own.groupby("depth")["output_grad_rms"].mean()
+        mean -= mean.mean()
+        color = f"C{number}"
+        ax.plot(
+            mean.index,
+            mean,
+            "o",
+            color=color,
+            label=f"{net} ({known[net] + 0.0:+.2f})".replace("-0.00", "0.00"),
+        )
+        centred = mean.index - mean.index.to_numpy().mean()
+        ax.plot(mean.index, known[net] * centred, "--", color=color)
+    ax.legend(
+        title="plain net (known slope)", title_fontsize=6.5, loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )  # fmt: skip
+    ax.set_xlabel("depth (weight layers)")
+    ax.set_ylabel("ln RMS output gradient\nminus its mean (nat)")
+
+
+def draw_quantities(means: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw the slope of each quantity with its interval, one mark a network."""
+    for shift, (net, color) in zip((-0.2, 0.0, 0.2), NETS.items(), strict=True):
+        own = means[means["net"] == net].set_index("quantity").loc[list(NAMES)]
+        places = [place + shift for place in range(len(NAMES))]
+        bars = [own["mean"] - own["low"], own["high"] - own["mean"]]
+        ax.errorbar(own["mean"], places, xerr=bars, fmt="o", color=color, label=net.upper())
+    ax.axvspan(-MARGIN, MARGIN, color="0.9", zorder=0)
+    ax.axvline(0, color="0.6", linewidth=0.5, zorder=0)
+    ax.set_yticks(range(len(NAMES)), list(NAMES.values()))
+    ax.invert_yaxis()
+    ax.set_xlabel("slope at the first step (nat a layer)")
+
+
+def draw_phases(means: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw the slope of the output gradient from phase to phase."""
+    own = means[means["quantity"] == "output_grad_rms"]
+    for shift, net in ((-0.05, "vgg13"), (0.05, "vgg19")):
+        color, rows = NETS[net], own[own["net"] == net].set_index("phase").reindex(PHASES)
+        places = [place + shift for place in range(len(PHASES))]
+        bars = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+        ax.errorbar(places, rows["mean"], yerr=bars, fmt="o-", color=color, label=net.upper())
+    ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
+    ax.set_xticks(range(len(PHASES)), list(PHASES))
+    ax.set_xlabel("phase of training (share of the steps)")
+    ax.set_ylabel("slope of ln RMS output\ngradient (nat a layer)")

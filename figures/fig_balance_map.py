@@ -1,0 +1,80 @@
+"""Is alpha a learning rate? The map, and its curves at equal rate and at equal measured step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
+
+from figures.marks import letter
+from figures.results import DATA
+from gradscope.plots.style import WIDTHS_MM, new_figure
+
+INPUTS = ("results/balance/cpu/map.csv",)
+CAPTION = (
+    "Test accuracy of a narrow VGG13 (1/16 width) on digits after 120 steps, one seed, scale cpu, "
+    "over alpha and learning rate; runs that diverged have the accuracy of guessing (x). a, the map, "
+    "with lines of equal measured step: decades of the root mean square update of all weights "
+    "(geometric mean over the first quarter of the steps). b, the same accuracies over the "
+    "learning rate, a line an alpha. c, over the measured step: if alpha were a learning rate and "
+    "nothing else, these lines would agree."
+)
+
+
+def draw() -> Figure:
+    """Draw the map, and accuracy over learning rate and over measured step."""
+    table = pd.read_csv(DATA / INPUTS[0])
+    keys = ["alpha", "lr"]
+    cells = table.groupby(keys, as_index=False)[["accuracy", "step", "is_diverged"]].mean()
+    figure = new_figure(WIDTHS_MM["page"], 62)
+    axes = figure.subplots(1, 3, width_ratios=[1.15, 1, 1])
+    draw_map(cells, ax=axes[0])
+    draw_curves(cells, "lr", ax=axes[1])
+    draw_curves(cells, "step", ax=axes[2])
+    axes[1].set_xlabel("learning rate")
+    axes[2].set_xlabel("measured step (RMS update)")
+    axes[2].sharey(axes[1])
+    axes[2].tick_params(labelleft=False)
+    axes[1].set_ylabel("test accuracy")
+    axes[1].set_ylim(0, 1)
+    handles = axes[1].get_legend_handles_labels()
+    figure.legend(*handles, title="alpha", loc="outside right center")
+    letter(list(axes))
+    return figure
+
+
+def draw_map(cells: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw accuracy as colours and the measured step as contours."""
+    accuracy, step, lost = (
+        cells.pivot_table(index="lr", columns="alpha", values=name, dropna=False)
+        for name in ("accuracy", "step", "is_diverged")
+    )
+    columns, rows = np.arange(accuracy.shape[1]), np.arange(accuracy.shape[0])
+    mesh = ax.pcolormesh(columns, rows, accuracy, shading="nearest", vmin=0, vmax=1,
+                         rasterized=True)  # fmt: skip
+    decades = np.log10(step.to_numpy())
+    levels = np.arange(np.floor(np.nanmin(decades)), np.nanmax(decades))
+    lines = ax.contour(columns, rows, np.ma.masked_invalid(decades), levels=levels,
+                       colors="white", linestyles="solid", linewidths=0.7)  # fmt: skip
+    ax.clabel(lines, fmt=lambda power: f"$10^{{{power:.0f}}}$", fontsize=6)
+    at = np.argwhere(lost.to_numpy() > 0)
+    ax.scatter(at[:, 1], at[:, 0], marker="x", color="white", s=9, linewidths=0.6)
+    ax.set_xticks(columns, [f"{alpha:g}" for alpha in accuracy.columns])
+    ax.set_yticks(rows, [f"{lr:g}" for lr in accuracy.index])
+    ax.set_xlabel("alpha")
+    ax.set_ylabel("learning rate")
+    ax.figure.colorbar(mesh, ax=ax, label="test accuracy", pad=0.02)
+
+
+def draw_curves(cells: pd.DataFrame, by: str, *, ax: Axes) -> None:
+    """Draw accuracy over a column on a logarithmic axis, a line an alpha."""
+    alphas = sorted(cells["alpha"].unique())
+    edges = np.arange(len(alphas) + 1) - 0.5
+    colours = colormaps["plasma"](BoundaryNorm(edges, 256)(np.arange(len(alphas))) / 290)
+    for alpha, colour in zip(alphas, colours, strict=True):
+        own = cells[(cells["alpha"] == alpha) & (cells[by] > 0)].sort_values(by)
+        ax.plot(own[by], own["accuracy"], "o-", color=colour, label=f"{alpha:g}")
+    ax.set_xscale("log")

@@ -1,0 +1,58 @@
+"""Which end of the net works, how fast it fits, how well it generalises: all over alpha."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.marks import draw_means, letter
+from figures.results import DATA
+from gradscope.plots.style import WIDTHS_MM, new_figure
+
+FOLDER = "results/balance/cpu"
+INPUTS = tuple(f"{FOLDER}/{name}.csv" for name in ("share_means", "speed_means", "gap_means"))
+CAPTION = (
+    "Exploratory, scale cpu, digits; bars are 95 % t intervals over seeds. a, b, share of the "
+    "early third of the weight layers in descent and in turning once decay has made the start "
+    "forgotten (age 3), in plain nets of 9 hidden layers: with ReLU and batch norm, and with "
+    "tanh, where the gradient slope is reversed. c, steps of a narrow VGG13 to a training loss, "
+    "in shares of ln(classes), learning rate tuned for it; a run that never came to it counts "
+    "with all its steps. d, validation less training loss at equal training loss, tuned for "
+    "accuracy; alphas that never came to a level have no mark."
+)
+NETS = {"relu": "ReLU, batch norm", "tanh": "tanh"}
+
+
+def draw() -> Figure:
+    """Draw shares, speed and gap over alpha."""
+    shares, speed, gaps = (pd.read_csv(DATA / path) for path in INPUTS)
+    figure = new_figure(WIDTHS_MM["page"], 55)
+    axes = figure.subplots(1, 4)
+    for ax, quantity in zip(axes, ("descent", "turning"), strict=False):
+        draw_shares(shares[shares["quantity"] == quantity], ax=ax)
+        ax.set_title(f"early third's share of {quantity}")
+    draw_levels(speed, ax=axes[2])
+    axes[2].set_title("steps to a training loss")
+    draw_levels(gaps, ax=axes[3])
+    axes[3].set_title("generalisation gap (nat)")
+    axes[0].legend()
+    axes[2].legend(title="level")
+    for ax in axes:
+        ax.set_xlabel("alpha")
+    letter(list(axes))
+    return figure
+
+
+def draw_shares(shares: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw the share of the early third, a line a net."""
+    for number, (net, name) in enumerate(NETS.items()):
+        own = shares[shares["activation"] == net]
+        draw_means(own, "alpha", ax=ax, color=f"C{number}", label=name)
+    ax.set_ylim(0, 1.15 * ax.get_ylim()[1])
+
+
+def draw_levels(means: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw means over alpha, a line a level of training loss."""
+    for number, (level, own) in enumerate(means.groupby("level", sort=False)):
+        draw_means(own, "alpha", ax=ax, color=f"C{number + 2}", label=f"{level:g}")

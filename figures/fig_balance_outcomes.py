@@ -1,0 +1,72 @@
+"""What alpha does to accuracy: against its grafted twin, tuned, and part by part."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.marks import draw_means, letter
+from figures.results import DATA
+from gradscope.plots.style import WIDTHS_MM, new_figure
+
+FOLDER = "results/balance/cpu"
+NAMES = ("grafted_means", "tuned_means", "decomposition")
+INPUTS = tuple(f"{FOLDER}/{name}.csv" for name in NAMES)
+CAPTION = (
+    "Test accuracy of a narrow VGG13 (1/16 width) on digits after 120 steps, scale cpu, 10 seeds; "
+    "accuracy is decided at full scale only. Bars are 95 % t intervals. a, at one learning rate "
+    "(0.1): alpha as it is, and the direction of alpha = 0 with the global size that alpha's step "
+    "would have. b, learning rate and weight decay tuned for each alpha with one budget. c, at "
+    "alpha's global step size, what its shares of the tensors (profile) and its directions within "
+    "them do to accuracy, and what both do beyond their sum."
+)
+ARMS = {
+    ("none", "zero"): ("alpha as it is", {"color": "C0"}),
+    ("global", "alpha"): (
+        "direction of alpha = 0, step size of alpha",
+        {"color": "C1", "mfc": "white"},
+    ),
+}
+
+
+def draw() -> Figure:
+    """Draw twins, tuned accuracies and the decomposition."""
+    grafted, tuned, effects = (pd.read_csv(DATA / path) for path in INPUTS)
+    figure = new_figure(WIDTHS_MM["page"], 58)
+    axes = figure.subplots(1, 3)
+    draw_twins(grafted, ax=axes[0])
+    draw_means(tuned, "alpha", ax=axes[1], color="C0")
+    draw_effects(effects, ax=axes[2])
+    for ax in axes[:2]:
+        ax.set_xlabel("alpha")
+        ax.set_ylabel("test accuracy")
+    for ax, name in zip(axes, ("one learning rate", "tuned", "2 x 2"), strict=True):
+        ax.set_title(name)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    letter(list(axes))
+    return figure
+
+
+def draw_twins(grafted: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw alpha and its twin, set a little apart."""
+    for number, (graft, (name, style)) in enumerate(ARMS.items()):
+        own = grafted[(grafted["graft"] == graft[0]) & (grafted["graft_from"] == graft[1])]
+        draw_means(own, "alpha", ax=ax, shift=0.008 * (number - 0.5), label=name, **style)
+
+
+def draw_effects(effects: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw both main effects and the interaction, with intervals."""
+    names = ["profile", "direction", "interaction"]
+    alphas = sorted(effects["alpha"].unique())
+    places = {name: place for place, name in enumerate(names)}
+    for number, alpha in enumerate(alphas):
+        own = effects[effects["alpha"] == alpha].assign(place=lambda t: t["effect"].map(places))
+        shift = 0.2 * (number - (len(alphas) - 1) / 2)
+        draw_means(own, "place", ax=ax, shift=shift, fmt="o", color=f"C{number + 2}",
+                   label=f"alpha {alpha:g}")  # fmt: skip
+    ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
+    ax.set_xticks(range(len(names)), names)
+    ax.set_xlim(-0.5, len(names) - 0.5)
+    ax.set_ylabel("effect on test accuracy")
+    ax.legend()
