@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from gradscope import __version__
 from gradscope.errors import GradscopeError
 
-COMMANDS = ("record", "sweep", "plot", "compare", "report", "info", "tail", "validate", "repair", "export")
+COMMANDS = (
+    "record", "sweep", "plot", "compare", "report", "info", "tail", "validate", "repair", "export",
+)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -112,5 +112,5 @@ def _blocks(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]
     rest = tuple(slice(0, n) for n in shape[2:])
     for r in range(0, shape[0], chunks[0]):
         for c in range(0, shape[1], columns):
-            rows = slice(r, min(r + chunks[0], shape[0]))
-            yield (rows, slice(c, min(c + columns, shape[1])), *rest)
+            last = min(r + chunks[0], shape[0])
+            yield (slice(r, last), slice(c, min(c + columns, shape[1])), *rest)

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Worker:
     # The thread
 
     def _run(self) -> None:
-        handlers = {
+        handlers: dict[str, Callable[..., None]] = {
             "rows": self._on_rows,
             "axis": self._on_axis,
             "attrs": self._on_attrs,

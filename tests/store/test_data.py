@@ -10,7 +10,9 @@ from gradscope.store.validate import violations
 DATA = Path(__file__).parents[2] / "data"
 RECORDINGS = sorted(DATA.rglob("*.h5"))
 # A path from the root of a file system or a drive, or a home folder.
-PRIVATE = re.compile(rb"/(home|root|Users|work|tmp|mnt|scratch)/|[A-Z]:\\\\|localhost|@[a-z]{2,}\.[a-z]{2,}")
+PRIVATE = re.compile(
+    rb"/(home|root|Users|work|tmp|mnt|scratch)/|[A-Z]:\\\\|localhost|@[a-z]{2,}\.[a-z]{2,}"
+)
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda p: p.name)
