@@ -16,8 +16,8 @@ from gradscope.plots.style import WIDTHS_MM, new_figure
 INPUTS = ("results/balance/cpu/map.csv",)
 CAPTION = (
     "Test accuracy of a narrow VGG13 (1/16 width) on digits after 120 steps, one seed, scale cpu, "
-    "over alpha and learning rate; runs that diverged have the accuracy of guessing (x). a, the map, "
-    "with lines of equal measured step: decades of the root mean square update of all weights "
+    "over alpha and learning rate; runs that diverged have the accuracy of guessing (x). a, the "
+    "map, with lines of equal measured step: decades of the root mean square update of all weights "
     "(geometric mean over the first quarter of the steps). b, the same accuracies over the "
     "learning rate, a line an alpha. c, over the measured step: if alpha were a learning rate and "
     "nothing else, these lines would agree."

@@ -35,10 +35,6 @@ def test_a_pattern_names_many_and_the_page_can_be_opened(tmp_path, capsys, monke
         (["--quantities", "grad_nrm"], "did you mean 'grad_norm'?"),
         (["--quantities", "loss"], "`loss` in /training has no layers"),
         (["--quantities", " , "], "--quantities takes names between commas"),
-        (
-            ["--quantities", "grad_kurtosis", "--by", "stage"],
-            "does not follow from what is recorded",
-        ),
         (["--by", "colour"], "unknown grouping 'colour'"),
         (["--out", "page.pdf"], "ends in .html; got page.pdf"),
         (["--out", "no/such/folder/page.html"], "there is no folder no/such/folder"),

@@ -138,7 +138,7 @@ def test_a_run_that_is_being_written(tmp_path):
     writer.set_axis("param", params)
     writer.append("gradients", columns["gradients"])
     writer.append("training", columns["training"])
-    writer.flush()
+    writer.flush(wait=True)
     page = read(tmp_path / "live.h5", tmp_path / "page.html")
     assert "running" in page.all_text() and "what was on disk" in page.all_text()
     assert values_of(page.data["runs"][0], "grad_norm")[0].shape == (3, 8)
