@@ -2,7 +2,8 @@
 
 The schedules are pure functions of the step, and nothing in a run draws from other generators than
 torch's and its stream's, so weights, optimizer, loss scaler, stream, recorder and torch's random
-state are everything.
+state are everything. Of several processes the first writes for all: only torch's random state is a
+process's own (before each forward the first one's buffers go to all).
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ import torch
 from gradscope.errors import RecordingError, UsageError
 from gradscope.experiments.config import Config
 from gradscope.experiments.environment import find_device
-from gradscope.experiments.processes import Processes
 from gradscope.experiments.setup import Experiment
 from gradscope.record.recorder import Recorder
 
-HEAD = b"gradscope checkpoint 1\n"
+HEAD = b"gradscope checkpoint 2\n"
 """What a file begins with; then the SHA-256 of the rest, then what torch wrote."""
 SUFFIX = ".checkpoint"
 
@@ -46,7 +46,8 @@ class Checkpoint:
     metrics : dict of str to float
         The latest evaluation.
     states : dict
-        ``state_dict`` of model, optimizer, scaler, stream and recorder, and torch's random states.
+        ``state_dict`` of model, optimizer, scaler, stream and recorder; under "random", torch's
+        random states of each process.
     """
 
     config: Config
@@ -74,24 +75,37 @@ class Checkpoint:
                 )
 
     def restore(self, experiment: Experiment, recorder: Recorder) -> None:
-        """Put a newly built experiment, its recorder and torch's random state where they stood."""
+        """Put a newly built experiment, its recorder and torch's random state where they stood.
+
+        Raises
+        ------
+        UsageError
+            In another number of processes than the checkpoint's.
+        """
+        processes, randoms = experiment.processes, self.states["random"]
+        if processes.size != len(randoms):
+            raise UsageError(
+                f"the checkpoint is of a run in {len(randoms)} processes; got {processes.size}. "
+                "Resume it in as many"
+            )
         experiment.model.load_state_dict(self.states["model"])
         experiment.optimizer.load_state_dict(self.states["optimizer"])
         experiment.scaler.load_state_dict(self.states["scaler"])
         experiment.stream.load_state_dict(self.states["stream"])
         recorder.load_state_dict(self.states["recorder"])
-        torch.set_rng_state(self.states["random"]["cpu"])
-        if "cuda" in self.states["random"]:
-            torch.cuda.set_rng_state(self.states["random"]["cuda"], experiment.device)
+        own = randoms[processes.rank]
+        torch.set_rng_state(own["cpu"])
+        if "cuda" in own:
+            torch.cuda.set_rng_state(own["cuda"], experiment.device)
 
 
-def check_checkpoints(every: int | None, path: Path | None, processes: Processes) -> None:
+def check_checkpoints(every: int | None, path: Path | None) -> None:
     """Refuse checkpoints where there can be none; ``every`` is None where none are asked for.
 
     Raises
     ------
     UsageError
-        Without a recording, with less than one step between them, or in several processes.
+        Without a recording, or with less than one step between them.
     """
     if every is None:
         return
@@ -100,8 +114,6 @@ def check_checkpoints(every: int | None, path: Path | None, processes: Processes
             "`checkpoint_every` must be at least 1 and needs a recording to lie beside; "
             f"got {every} for {path}"
         )
-    if processes.size > 1:
-        raise UsageError(f"checkpoints are for a run in one process; there are {processes.size}")
 
 
 def take_checkpoint(
@@ -111,12 +123,12 @@ def take_checkpoint(
     every: int,
     metrics: dict[str, float],
 ) -> Checkpoint:
-    """Gather the state of a run between two steps; what it recorded so far goes to disk first."""
+    """Gather the state of a run between two steps; what it recorded so far goes to disk first.
+
+    All processes of the run call this.
+    """
     recorder.flush()
     state = recorder.state_dict()
-    random = {"cpu": torch.get_rng_state()}
-    if experiment.device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state(experiment.device)
     return Checkpoint(
         config=experiment.config,
         every=every,
@@ -128,9 +140,20 @@ def take_checkpoint(
             "scaler": experiment.scaler.state_dict(),
             "stream": experiment.stream.state_dict(),
             "recorder": state,
-            "random": random,
+            "random": _random_states(experiment),
         },
     )
+
+
+def _random_states(experiment: Experiment) -> list[dict[str, torch.Tensor]]:
+    """Torch's random states of each process, by rank."""
+    device = experiment.device
+    own = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(device)
+    of_all = [experiment.processes.gather(state.to(device)) for state in own.values()]
+    ranks = zip(*of_all, strict=True)
+    return [dict(zip(own, (state.cpu() for state in rank), strict=True)) for rank in ranks]
 
 
 def checkpoint_path(path: Path) -> Path:

@@ -123,6 +123,7 @@ class Config:
     device: str = option("auto", "text", "auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
     amp: str = option("off", "text", "autocast: off, bf16, fp16", choices=("off", "bf16", "fp16"))
     compile: bool = option(False, "bool", "train through torch.compile")
+    cuda_graph: bool = option(False, "bool", "capture a step once and replay it (CUDA)")
     deterministic: bool = option(False, "bool", "only algorithms that repeat bit for bit")
     every: int | str = option("auto", "cadence", "record each K-th step, or auto", low=1)
 

@@ -5,6 +5,7 @@ Nothing here is known to the recorder that anybody's loop could not tell it.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,9 +23,9 @@ from gradscope.experiments.checkpoint import (
 )
 from gradscope.experiments.config import Config
 from gradscope.experiments.environment import numerics
-from gradscope.experiments.lr_schedule import lr_at
 from gradscope.experiments.processes import joined
 from gradscope.experiments.setup import Experiment, build_experiment
+from gradscope.experiments.steps import CudaGraph, GraphedStep, take_step
 from gradscope.record.recorder import Recorder
 
 REPORT_SECONDS = 0.1
@@ -126,7 +127,7 @@ def train(
         joined(config.device) as processes,
         numerics(seed=config.seed, deterministic=config.deterministic),
     ):
-        check_checkpoints(checkpoint_every, path, processes)
+        check_checkpoints(checkpoint_every, path)
         experiment = build_experiment(config, processes)
         if processes.rank:  # the weights are the same everywhere, dropout is not
             torch.manual_seed(config.seed + processes.rank)
@@ -152,7 +153,7 @@ def _record(run: _Run, path: Path, if_exists: str, resume: Checkpoint | None) ->
             run.step, run.metrics = resume.step, resume.metrics
         outcome = run.train(recorder)
         recorder.close(outcome.status)
-    if outcome.status != "interrupted":
+    if outcome.status != "interrupted" and experiment.processes.rank == 0:
         checkpoint_path(path).unlink(missing_ok=True)
     return outcome
 
@@ -206,10 +207,11 @@ class _Run:
         check_steps = CHECK_STEPS.get(experiment.device.type, 1)
         stop_steps = 1 if experiment.processes.size == 1 else check_steps
         per_epoch = experiment.stream.steps_per_epoch
+        take = self.choose_step(recorder)
         while self.step < experiment.n_steps:
             if self.step % stop_steps == 0 and self.is_stopped():
                 return "interrupted"
-            loss = take_step(experiment, self.step + 1)
+            loss = take(self.step + 1)
             self.step += 1
             if recorder is not None:
                 recorder.log(loss=loss)
@@ -225,6 +227,12 @@ class _Run:
                 self.keep(recorder)
         return "finished"
 
+    def choose_step(self, recorder: Recorder | None) -> Callable[[int], Tensor]:
+        if not self.experiment.config.cuda_graph:
+            return functools.partial(take_step, self.experiment)
+        on_replay = recorder.advance if recorder is not None else lambda: None
+        return GraphedStep(self.experiment, on_replay, CudaGraph())
+
     def is_stopped(self) -> bool:
         """Ask whether to stop; all processes come to the same answer."""
         wish = self.observers.should_stop()
@@ -239,7 +247,8 @@ class _Run:
         checkpoint = take_checkpoint(
             self.experiment, recorder, every=self.checkpoint_every, metrics=self.metrics
         )
-        save_checkpoint(checkpoint, checkpoint_path(recorder.path))
+        if self.experiment.processes.rank == 0:
+            save_checkpoint(checkpoint, checkpoint_path(recorder.path))
 
     def evaluate(self, recorder: Recorder | None, *splits: str) -> None:
         found: dict[str, float] = {}
@@ -266,25 +275,3 @@ class _Run:
                 metrics=self.metrics,
             )
         )
-
-
-def take_step(experiment: Experiment, step: int) -> Tensor:
-    """Take the k-th optimizer step on the next batch and return its loss, on the device."""
-    config, optimizer, scaler = experiment.config, experiment.optimizer, experiment.scaler
-    lr = lr_at(
-        config,
-        step,
-        n_steps=experiment.n_steps,
-        steps_per_epoch=experiment.stream.steps_per_epoch,
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.zero_grad(set_to_none=True)
-    loss, _ = experiment.loss(*next(experiment.stream))
-    scaler.scale(loss).backward()
-    if config.clip_grad_norm is not None:
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(experiment.model.parameters(), config.clip_grad_norm)
-    scaler.step(optimizer)
-    scaler.update()
-    return loss.detach()

@@ -57,6 +57,14 @@ class Processes:
         dist.all_reduce(total)
         return total
 
+    def gather(self, values: Tensor) -> list[Tensor]:
+        """Return every process's values, by rank; the same everywhere."""
+        if self.size == 1:
+            return [values]
+        found = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(found, values)
+        return found
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return a module that trains as the model does and averages gradients over processes."""
         return model if self.size == 1 else nn.parallel.DistributedDataParallel(model)

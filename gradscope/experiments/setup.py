@@ -114,6 +114,8 @@ def build_experiment(config: Config, processes: Processes = ALONE) -> Experiment
     """
     device = find_device(config.device)
     config = dataclasses.replace(config.resolved(), device=device.type)
+    if config.cuda_graph:
+        _check_graph(config, processes)
     dataset = load_dataset(config)
     n_outputs = _count_outputs(config, len(dataset.classes))
     model = build_model(config, sample_shape=dataset.sample_shape, n_outputs=n_outputs)
@@ -146,6 +148,20 @@ def build_experiment(config: Config, processes: Processes = ALONE) -> Experiment
         n_steps=config.steps or _given(config.epochs) * stream.steps_per_epoch,
         processes=processes,
     )
+
+
+def _check_graph(config: Config, processes: Processes) -> None:
+    reasons = {
+        "needs a CUDA device; leave it out on the cpu": config.device != "cuda",
+        "and `compile` exclude each other; choose one": config.compile,
+        "cannot scale losses; use `amp` bf16 or off": config.amp == "fp16",
+        "needs `scope` element and `graft` none": (config.scope, config.graft)
+        != ("element", "none"),
+        f"is for one process; there are {processes.size}": processes.size > 1,
+    }
+    for reason, is_so in reasons.items():
+        if is_so:
+            raise UsageError(f"`cuda_graph` {reason}")
 
 
 def _compiled(network: nn.Module, config: Config) -> nn.Module:
@@ -187,4 +203,5 @@ def _build_optimizer(config: Config, model: nn.Module) -> SMES:
         scope=config.scope,
         graft=config.graft,
         graft_from=config.graft_from,
+        capturable=config.cuda_graph,
     )

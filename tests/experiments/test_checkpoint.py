@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_in_it_is_run(tmp_path):
             load_checkpoint(path)
     torch.save({"step": Touch(tmp_path / "was_run")}, buffer := io.BytesIO())
     body = buffer.getvalue()
-    file.write_bytes(b"gradscope checkpoint 1\n" + hashlib.sha256(body).digest() + body)
+    file.write_bytes(b"gradscope checkpoint 2\n" + hashlib.sha256(body).digest() + body)
     with pytest.raises(RecordingError, match="was not read"):
         load_checkpoint(path)
     assert not (tmp_path / "was_run").exists()

@@ -1,4 +1,4 @@
-"""One run in two processes is the run in one, up to rounding.
+"""One run in two processes is the run in one, up to rounding, and goes on from its checkpoint.
 
 A test starts this file under torchrun; rank 0 writes what is compared.
 """
@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from gradscope.errors import UsageError
 from gradscope.experiments.batches import Normalise, TrainingStream
+from gradscope.experiments.checkpoint import load_checkpoint
 from gradscope.experiments.config import Config
 from gradscope.experiments.datasets.splits import Split
 from gradscope.experiments.loop import Observers, train
@@ -28,16 +30,29 @@ CONFIGS = {
     # Without batch norm, whose statistics are those of a process's own examples.
     "plain": Config(**TINY, batch_norm=False, augment=True),
     "norm": Config(**TINY),
+    # Batch norm, and dropout, which each process draws for itself.
+    "dropout": Config(**TINY | {"model": "torchvision.mobilenet_v3_small"}, augment=True),
 }
+STOPPED_AT = 4
 
 
-def train_all(folder):
-    for name, config in CONFIGS.items():
+def train_all(folder, configs=CONFIGS, **options):
+    for name, config in configs.items():
         built = []
         observers = Observers(on_start=built.append)
-        outcome = train(config, folder / f"{name}.h5", observers=observers)
+        outcome = train(config, folder / f"{name}.h5", observers=observers, **options)
         state = {"metrics": outcome.metrics, "weights": built[0].model.state_dict()}
         torch.save(state, folder / f"{name}-{os.environ.get('RANK', 'alone')}.pt")
+
+
+def stop_and_resume(folder):
+    """The last run once more, interrupted and resumed from its checkpoint."""
+    path, asked = folder / "resumed.h5", iter(range(100))
+    observers = Observers(should_stop=lambda: next(asked) == STOPPED_AT)
+    outcome = train(CONFIGS["dropout"], path, checkpoint_every=3, observers=observers)
+    assert (outcome.status, outcome.step) == ("interrupted", STOPPED_AT)
+    dist.barrier()  # the first process has written
+    train_all(folder, {"resumed": load_checkpoint(path).config}, resume=load_checkpoint(path))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +72,7 @@ def runs(tmp_path_factory):
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert result.returncode == 0, result.stderr[-3000:]
     alone = tmp_path_factory.mktemp("alone")
-    train_all(alone)
+    train_all(alone, {name: CONFIGS[name] for name in ("plain", "norm")})
     return folder, alone
 
 
@@ -86,6 +101,31 @@ def test_both_processes_hold_one_model_and_one_evaluation(runs):
     first, second = (load(runs[0], "norm", rank) for rank in (0, 1))
     assert first["metrics"] == second["metrics"]
     assert all(torch.equal(first["weights"][k], t) for k, t in second["weights"].items())
+
+
+def test_a_resumed_run_is_the_run_that_was_not_stopped(runs):
+    folder = runs[0]
+    for rank in (0, 1):
+        whole, resumed = (load(folder, name, rank) for name in ("dropout", "resumed"))
+        assert whole["metrics"] == resumed["metrics"]
+        assert all(torch.equal(whole["weights"][k], t) for k, t in resumed["weights"].items())
+    whole, resumed = (open_recording(folder / f"{name}.h5") for name in ("dropout", "resumed"))
+    for group in ("training", "gradients", "second_moments", "updates", "signals", "evaluation"):
+        datasets = [tree[group].to_dataset() for tree in (whole, resumed)]
+        times = {"wall_time", "record_time"} & set(datasets[0].data_vars)
+        one, other = (dataset.drop_vars(times).load() for dataset in datasets)
+        assert one.identical(other), group
+    assert not (folder / "resumed.h5.checkpoint").exists()
+
+
+def test_a_checkpoint_of_two_processes_is_not_resumed_in_one(tmp_path):
+    config, path, asked = CONFIGS["plain"], tmp_path / "run.h5", iter(range(100))
+    observers = Observers(should_stop=lambda: next(asked) == 2)
+    train(config, path, checkpoint_every=1, observers=observers)
+    checkpoint = load_checkpoint(path)
+    checkpoint.states["random"] *= 2
+    with pytest.raises(UsageError, match=r"of a run in 2 processes; got 1\. Resume it in as many"):
+        train(config, path, resume=checkpoint)
 
 
 def stream(processes, *, augment=True, batch_size=6):
@@ -117,3 +157,4 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 if __name__ == "__main__":
     with joined("cpu"):  # torchrun's store serves one group a process: both runs share it
         train_all(Path(sys.argv[1]))
+        stop_and_resume(Path(sys.argv[1]))
