@@ -40,7 +40,8 @@ class RecordingCost:
     """What recording took so far.
 
     ``bytes`` written, ``seconds`` of the host on the training thread, and bytes of ``memory`` held
-    on the device: one copy of the parameters at most, and buffers of fixed size.
+    on the device: a copy of the parameters, buffers of fixed size, and what was asked for beside
+    (own second moments, signs of sketches).
     """
 
     bytes: int
