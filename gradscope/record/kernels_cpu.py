@@ -5,8 +5,8 @@ goes in blocks that stay in the first-level cache: entries are scaled by the pow
 largest of the block before (``guess``) and summed in float32; a block whose own largest is far from
 that is summed once more with its own; each block's sums are added in float64. So 1e-20 and 1e+15
 come out right, and an entry costs a few float32 instructions. Second moments take their own block's
-largest, since whether all are normal has to be known before their logarithms. Non-finite entries are told by their
-bits.
+largest, since whether all are normal has to be known before their logarithms. Non-finite entries
+are told by their bits.
 
 All stands in one file, and only the functions that others call are cached: the cache looks at this
 file alone, and a cached inner function would no longer be inlined, which changes the last bits.
