@@ -1,4 +1,4 @@
-"""One compiled pass over float32 tensors in memory: the raw sums of `measures`, at full bandwidth.
+"""One compiled pass over float32 tensors in memory: the raw sums of `measures`.
 
 Tensors come as addresses, so that one call covers all parameters and leaves Python out of it. Work
 goes in blocks that stay in the first-level cache: entries are scaled by the power of two near the
