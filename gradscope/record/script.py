@@ -127,7 +127,7 @@ def _as_main(argv: list[str], folder: str) -> Iterator[None]:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Calls back once, right after a module was imported."""
+    """Calls back once, right after a module was imported; a mere look for its spec is not that."""
 
     def __init__(self, name: str, then: Callable[[], None]) -> None:
         self._name, self._then = name, then
@@ -135,15 +135,18 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if name != self._name:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        others = [f for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
+        specs = (finder.find_spec(name, path, target) for finder in others)
+        spec = next((found for found in specs if found is not None), None)
         if spec is None or spec.loader is None:
             return spec
         load = spec.loader.exec_module
 
         def exec_module(module: types.ModuleType) -> None:
             load(module)
-            self._then()
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                self._then()
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

@@ -289,6 +289,13 @@ def test_environment_that_a_script_sets_before_torch_counts(tmp_path):
     assert result.stdout.strip() == "1"
 
 
+def test_looking_for_torch_is_not_importing_it(tmp_path):
+    result = in_a_process(tmp_path, "--out", "run.h5", str(SCRIPTS / "looking.py"))
+    assert (result.returncode, result.stdout) == (0, "found False\nfound True\n")
+    assert "run.h5" in result.stderr and "nothing was recorded" not in result.stderr
+    assert gradscope.open_recording(tmp_path / "run.h5")["training"].sizes["step"] == 2
+
+
 def test_ctrl_c_keeps_what_was_recorded(tmp_path):
     (tmp_path / "long.py").write_text(
         "import itertools, torch\n"
