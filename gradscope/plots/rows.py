@@ -11,6 +11,7 @@ from gradscope import schema
 from gradscope.derived.aggregate import aggregate
 from gradscope.derived.variables import FORMULAS, inputs_of
 from gradscope.errors import UsageError, unknown
+from gradscope.plots.labels import clip, short_names
 
 BY = ("weight", "param", "layer", "stage", "layer_type")
 ALONG = ("step", "epoch", "loss")
@@ -35,9 +36,9 @@ def select_rows(
     quantity : str
         A variable with the dimensions (step, param) or (step, layer).
     by : {"weight", "param", "layer", "stage", "layer_type"}
-        ``weight`` keeps the weight of each weight layer, ``param`` every parameter; the others
-        unite parameters exactly (`gradscope.derived.aggregate`): of norms, the root of the sum of
-        squares.
+        ``weight`` keeps the weight of each weight layer, or what trains where all weights are
+        frozen; ``param`` keeps every parameter; the others unite parameters exactly
+        (`gradscope.derived.aggregate`): of norms, the root of the sum of squares.
     layers : str, optional
         Keep rows whose name has a match of this regular expression.
     steps : (int or None, int or None)
@@ -114,12 +115,17 @@ def _between(data: xr.DataArray, first: int | None, last: int | None) -> xr.Data
 
 
 def _parameters(data: xr.DataArray, by: str) -> xr.DataArray:
+    """Keep the weights; where all of them are frozen, as under adapters, what trains instead."""
     if by == "param":
         return data
-    is_weight = np.isin(data["kind"].values, WEIGHT_KINDS)
-    if not is_weight.any():
+    chosen = np.isin(data["kind"].values, WEIGHT_KINDS)
+    if not chosen.any():
         raise UsageError("this recording has no weight layers; use --by param")
-    return data.isel(param=is_weight)
+    if "requires_grad" in data.coords and data["requires_grad"].dims == ("param",):
+        trains = data["requires_grad"].values.astype(bool)
+        if trains.any() and not (trains & chosen).any():
+            chosen = trains
+    return data.isel(param=chosen)
 
 
 def _united(tree: xr.DataTree, quantity: str, by: str) -> xr.DataArray:
@@ -183,3 +189,14 @@ def row_names(data: xr.DataArray) -> list[str]:
     labels = data[row_dim(data)].values
     is_depth = labels.dtype.kind == "f"
     return [f"{label:.2f}" if is_depth else str(label) for label in labels]
+
+
+def row_labels(data: xr.DataArray) -> list[str]:
+    """Return short names of the rows; an index alone is followed by the type of its layer."""
+    names = short_names(row_names(data))
+    dim = row_dim(data)
+    types = data.coords.get("layer_type")
+    if types is None or types.dims != (dim,) or dim not in ("param", "layer"):
+        return names
+    return [clip(f"{name} ({kind})") if kind and name.replace(".", "").isdigit() else name
+            for name, kind in zip(names, types.values.astype(str), strict=True)]  # fmt: skip

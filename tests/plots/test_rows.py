@@ -20,6 +20,22 @@ def test_default_is_the_weight_of_each_weight_layer_in_network_order(tree):
     assert data.attrs["long_name"] == "gradient norm"
 
 
+def with_trained(tree, names):
+    changed = tree.copy()
+    data = tree["gradients"].to_dataset()
+    trains = np.isin(data["param"].values, names)
+    changed["gradients"] = data.assign_coords(requires_grad=("param", trains))
+    return changed
+
+
+def test_where_all_weights_are_frozen_what_trains_is_shown(tree):
+    names = ["features.1.bias", "features.4.bias"]
+    frozen = select_rows(with_trained(tree, names), "grad_norm")
+    assert frozen["param"].values.tolist() == names
+    mixed = select_rows(with_trained(tree, [*names, "classifier.weight"]), "grad_norm")
+    assert mixed["param"].values.tolist() == select_rows(tree, "grad_norm")["param"].values.tolist()
+
+
 def test_by_param_keeps_all(tree):
     assert select_rows(tree, "grad_norm", by="param").sizes["param"] == 4 * 4 + 2
 
