@@ -11,7 +11,6 @@ from gradscope import schema
 from gradscope.derived.aggregate import aggregate
 from gradscope.derived.variables import FORMULAS, inputs_of
 from gradscope.errors import UsageError, unknown
-from gradscope.plots.labels import clip, short_names
 
 BY = ("weight", "param", "layer", "stage", "layer_type")
 ALONG = ("step", "epoch", "loss")
@@ -189,14 +188,3 @@ def row_names(data: xr.DataArray) -> list[str]:
     labels = data[row_dim(data)].values
     is_depth = labels.dtype.kind == "f"
     return [f"{label:.2f}" if is_depth else str(label) for label in labels]
-
-
-def row_labels(data: xr.DataArray) -> list[str]:
-    """Return short names of the rows; an index alone is followed by the type of its layer."""
-    names = short_names(row_names(data))
-    dim = row_dim(data)
-    types = data.coords.get("layer_type")
-    if types is None or types.dims != (dim,) or dim not in ("param", "layer"):
-        return names
-    return [clip(f"{name} ({kind})") if kind and name.replace(".", "").isdigit() else name
-            for name, kind in zip(names, types.values.astype(str), strict=True)]  # fmt: skip
