@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,10 +11,14 @@ from torch import Tensor
 
 from gradscope.record import kernels_cpu
 from gradscope.record.backends import ReferenceBackend
-from gradscope.record.measures import GRADIENT, MAXIMA, MOMENT, PARAM_SUMS, UPDATE
+from gradscope.record.measures import GRADIENT, MAXIMA, MOMENT, OUTPUT_SUMS, PARAM_SUMS, UPDATE
+from gradscope.record.threads import Threads
 
-PARALLEL_FROM = 262_144
-"""Entries from which a second thread is worth waking."""
+N_WORDS = len(kernels_cpu.JOB)
+PART = 65_536
+"""Entries that are worth waking a thread for."""
+MOST_PARTS = 32
+"""More parts than threads, so that none waits long for the last; their sums are added by NumPy."""
 
 _T = TypeVar("_T")
 
@@ -29,27 +31,30 @@ class CompiledBackend(ReferenceBackend):
     """
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_pid = 0
+        self._threads = Threads()
+        self._small = np.zeros(N_WORDS + 2, dtype=np.int64)
+        self._small_at = self._small.ctypes.data
+        words = [1, 0, 1, self._small_at + 8 * N_WORDS, self._small_at + 8 * (N_WORDS + 1)]
+        self._small[1:8] = [*words, 0, len(OUTPUT_SUMS)]
 
     def add_output(self, tensor: Tensor, sums: Tensor) -> None:
         """See `Backend`."""
         if not _is_plain(tensor):
             super().add_output(tensor, sums)
             return
-        n, address = tensor.numel(), tensor.data_ptr()
-        target = sums.numpy()
-        if n < PARALLEL_FROM:
-            kernels_cpu.outputs(address, 0, n, target)
+        n = tensor.numel()
+        if _n_parts(n) == 1:  # as most are: added to the sums at once, with little around it
+            small = self._small
+            small[0], small[2], small[6] = 0, n, sums.data_ptr()
+            small[N_WORDS], small[N_WORDS + 1] = tensor.data_ptr(), n
+            self._threads.run(kernels_cpu.outputs, self._small_at, 1)
             return
-        parts = self._share(
-            lambda first, last, out: kernels_cpu.outputs(address, first, last, out),
-            n, (6,), block=kernels_cpu.BLOCK,
-        )  # fmt: skip
-        for part in parts:
-            peak = max(target[2], part[2])
-            target += part
-            target[2] = peak
+        table, numel = np.array([[tensor.data_ptr()], [n]])
+        parts = self._sum(kernels_cpu.outputs, table, numel, len(OUTPUT_SUMS))[:, 0]
+        target = sums.numpy()
+        peak = max(target[2], parts[:, 2].max())
+        target += parts.sum(axis=0)
+        target[2] = peak
 
     def gradients(
         self, out: Tensor, rows: Sequence[int], grads: Sequence[Tensor], params: Sequence[Tensor],
@@ -79,7 +84,7 @@ class CompiledBackend(ReferenceBackend):
         """See `Backend`."""
         edges = _round_inward(below.numpy(), above.numpy())
         slow = self._run(
-            kernels_cpu.moments, out, rows, [exp_avg_sqs, exp_avgs], MOMENT, width=2, extra=edges
+            kernels_cpu.moments, out, rows, [exp_avg_sqs, exp_avgs], MOMENT, width=2, edges=edges
         )
         if slow:
             some = _Picked(slow)
@@ -93,24 +98,21 @@ class CompiledBackend(ReferenceBackend):
         self, out: Tensor, rows: Sequence[int], tensors: Sequence[Tensor], bins: tuple[int, int]
     ) -> None:
         """See `Backend`."""
-
-        def kernel(*arguments: Any) -> None:
-            *shared, part = arguments
-            kernels_cpu.octaves(*shared, *bins, part)
-
         every = slice(0, out.shape[1])
-        slow = self._run(kernel, out, rows, [tensors], every, width=1, names=())
+        slow = self._run(
+            kernels_cpu.octaves, out, rows, [tensors], every, width=1, low_high=bins, names=()
+        )
         if slow:
             some = _Picked(slow)
             super().octaves(out, some(rows), some(tensors), bins)
 
     def _run(
-        self, kernel: Callable[..., None], out: Tensor, rows: Sequence[int],
+        self, kernel: Any, out: Tensor, rows: Sequence[int],
         streams: Sequence[Sequence[Tensor | None]], columns: slice, *, width: int,
-        extra: tuple[np.ndarray, ...] = (), names: tuple[str, ...] = PARAM_SUMS,
+        edges: tuple[np.ndarray, ...] = (), low_high: tuple[int, int] = (0, 0),
+        names: tuple[str, ...] = PARAM_SUMS,
     ) -> list[int]:  # fmt: skip
         """Run a kernel over what fits; return the positions of what does not."""
-        numels = [0 if t is None else t.numel() for t in streams[0]]
         fits = [_fit_together([s[i] for s in streams]) for i in range(len(rows))]
         fast = [i for i, fit in enumerate(fits) if fit]
         if fast:
@@ -118,39 +120,34 @@ class CompiledBackend(ReferenceBackend):
             for column, stream in enumerate(streams):
                 tensors = (stream[i] for i in fast)
                 table[:, column] = [0 if t is None else t.data_ptr() for t in tensors]
-            numel = np.array([numels[i] for i in fast], dtype=np.int64)
-            constants = [edge[fast] for edge in extra]
-            parts = self._share(
-                lambda a, b, part: kernel(table, numel, a, b, *constants, part),
-                int(numel.sum()), (len(fast), columns.stop - columns.start),
-            )  # fmt: skip
+            numel = np.array([_numel(streams[0][i]) for i in fast], dtype=np.int64)
+            kept = [edge[fast] for edge in edges]
+            low, high = (edge.ctypes.data for edge in kept) if kept else low_high
+            n_sums = columns.stop - columns.start
+            parts = self._sum(kernel, table, numel, n_sums, low, high)
             maxima = tuple(i for i, name in enumerate(names[columns]) if name in MAXIMA)
             out.numpy()[[rows[i] for i in fast], columns] = _combine(parts, maxima)
         return [i for i, fit in enumerate(fits) if not fit]
 
-    def _share(
-        self, work: Callable[[int, int, np.ndarray], None], n: int, shape: tuple[int, ...],
-        *, block: int = 1,
-    ) -> list[np.ndarray]:  # fmt: skip
-        """Cut a range among threads; the caller takes the first part itself."""
-        n_threads = min(torch.get_num_threads(), 1 + n // PARALLEL_FROM)
-        edges = [n * i // n_threads // block * block for i in range(n_threads)] + [n]
-        parts = [np.zeros(shape) for _ in range(n_threads)]
-        pool = self._threads() if n_threads > 1 else None
-        jobs = [
-            pool.submit(work, edges[i], edges[i + 1], parts[i]) for i in range(1, n_threads) if pool
-        ]
-        work(edges[0], edges[1], parts[0])
-        for job in jobs:
-            job.result()
-        return parts
+    def _sum(
+        self, kernel: Any, table: np.ndarray, numel: np.ndarray, n_sums: int,
+        low: int = 0, high: int = 0,
+    ) -> np.ndarray:  # fmt: skip
+        """Call a kernel on all threads; return its sums, (part, tensor, sum).
 
-    def _threads(self) -> ThreadPoolExecutor:
-        """Return the pool; a new one in a forked process, where the old one's threads are gone."""
-        if self._pool is None or self._pool_pid != os.getpid():
-            self._pool = ThreadPoolExecutor(torch.get_num_threads(), "gradscope-measure")
-            self._pool_pid = os.getpid()
-        return self._pool
+        The parts depend on the number of entries alone, so that results do not on that of threads.
+        """
+        n = int(numel.sum())
+        n_parts = _n_parts(n)
+        out = np.zeros((n_parts, len(numel), n_sums))
+        pointers = [array.ctypes.data for array in (table, numel, out)]
+        job = np.array([0, n_parts, n, len(numel), *pointers, n_sums, low, high], dtype=np.int64)
+        self._threads.run(kernel, job.ctypes.data, min(n_parts, torch.get_num_threads()))
+        return out
+
+
+def _n_parts(n: int) -> int:
+    return min(max(n // PART, 1), MOST_PARTS)
 
 
 class _Picked:
@@ -186,11 +183,14 @@ def _fit_together(tensors: Sequence[Tensor | None]) -> bool:
     )
 
 
-def _combine(parts: list[np.ndarray], maxima: tuple[int, ...]) -> np.ndarray:
-    """Add what the threads summed; some columns by maximum."""
-    stacked = np.stack(parts)
-    combined = stacked.sum(axis=0)
-    combined[:, maxima] = stacked[:, :, maxima].max(axis=0)
+def _numel(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.numel()
+
+
+def _combine(parts: np.ndarray, maxima: tuple[int, ...]) -> np.ndarray:
+    """Add what the parts summed; some columns by maximum."""
+    combined = parts.sum(axis=0)
+    combined[:, maxima] = parts[:, :, maxima].max(axis=0)
     return combined
 
 

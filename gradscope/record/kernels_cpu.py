@@ -8,6 +8,10 @@ come out right, and an entry costs a few float32 instructions. Second moments ta
 largest, since whether all are normal has to be known before their logarithms. Non-finite entries
 are told by their bits.
 
+Others call the functions at the end, on any number of threads at once: each takes the next part of
+the entries until there is none. A part has a table of sums of its own, so that which thread took it
+shows nowhere.
+
 All stands in one file, and only the functions that others call are cached: the cache looks at this
 file alone, and a cached inner function would no longer be inlined, which changes the last bits.
 """
@@ -18,11 +22,15 @@ file alone, and a cached inner function would no longer be inlined, which change
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
 
 BLOCK = 512
 """Entries summed in float32 before they are added in float64."""
+JOB = (
+    "next", "n_parts", "n_entries", "n_tensors", "table", "numel", "out", "n_sums", "low", "high",
+)  # fmt: skip
+"""Words (int64) of what a function is called with, pointers among them: see `_part`."""
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 _INFINITY = np.int32(0x7F800000)
 _LN2 = np.float32(0.6931471805599453)
@@ -332,20 +340,8 @@ def _pointer(item):
     return types.CPointer(item)(types.int64), codegen
 
 
-@njit(cache=True, **_OPTIONS)
-def gradients(table, numel, first, last, out):
-    """Sum gradients (`measures.GRADIENT_SUMS`) of the entries ``first`` to ``last`` of all tensors.
-
-    Parameters
-    ----------
-    table : array, int64, (tensor, 3)
-        Addresses of gradient, parameter and the copy to make (0: none).
-    numel : array, int64, (tensor,)
-    first, last : int
-        Range over the concatenation of all tensors.
-    out : array, float64, (tensor, 9)
-        Added to; maxima by maximum.
-    """
+@njit(**_OPTIONS)
+def _gradients(table, numel, first, last, out):
     e = 0
     for item, start, stop in _blocks(numel, first, last):
         n, at = stop - start, 4 * start
@@ -358,9 +354,8 @@ def gradients(table, numel, first, last, out):
                 copy[i] = p[i]
 
 
-@njit(cache=True, **_OPTIONS)
-def updates(table, numel, first, last, out):
-    """Sum updates (`measures.UPDATE_SUMS`); ``table`` holds before, after, gradient; see above."""
+@njit(**_OPTIONS)
+def _updates(table, numel, first, last, out):
     ue, ge = 0, 0
     for item, start, stop in _blocks(numel, first, last):
         n, at = stop - start, 4 * start
@@ -370,9 +365,8 @@ def updates(table, numel, first, last, out):
         ue, ge = _update_block(before, after, g, gb, ue, ge, out[item])
 
 
-@njit(cache=True, **_OPTIONS)
-def moments(table, numel, first, last, below, above, out):
-    """Sum moments (`measures.MOMENT_SUMS`); ``table`` holds second and first moment (0: none)."""
+@njit(**_OPTIONS)
+def _moments(table, numel, first, last, below, above, out):
     me = 0
     m_sums = np.zeros(6)
     for item, start, stop in _blocks(numel, first, last):
@@ -386,23 +380,18 @@ def moments(table, numel, first, last, below, above, out):
             out[item, 7] += m_sums[1]
 
 
-@njit(cache=True, **_OPTIONS)
-def outputs(address, first, last, out):
-    """Sum a range of one tensor's entries (`measures.OUTPUT_SUMS`) into ``out`` (6,)."""
+@njit(**_OPTIONS)
+def _outputs(table, numel, first, last, out):
     e = 0
-    for start in range(first, last, BLOCK):
-        n = min(BLOCK, last - start)
-        y, b = carray(_floats(address + 4 * start), n), carray(_bits(address + 4 * start), n)
-        e = _square_block(y, b, e, out)
+    for item, start, stop in _blocks(numel, first, last):
+        n, at = stop - start, 4 * start
+        y, b = carray(_floats(table[item, 0] + at), n), carray(_bits(table[item, 0] + at), n)
+        e = _square_block(y, b, e, out[item])
 
 
-@njit(cache=True, **_OPTIONS)
-def octaves(table, numel, first, last, low, high, out):
-    """Count entries by octave (`measures.octave_counts`), ``low`` to ``high``.
-
-    ``table`` (tensor, 1) holds addresses, ``out`` is (tensor, high - low + 5). Counts go to four
-    tables in turn, since neighbours often fall into one bin and would wait for each other.
-    """
+@njit(**_OPTIONS)
+def _octaves(table, numel, first, last, low, high, out):
+    # Counts go to four tables in turn: neighbours often fall into one bin and would wait.
     n_bins = high - low + 1
     counts = np.zeros((4, 256), np.int32)  # by exponent bits; denormals apart
     for item, start, stop in _blocks(numel, first, last, 65536):
@@ -462,3 +451,119 @@ def _blocks(numel, first, last, size=BLOCK):
             yield item, start, stop
             start = stop
         offset += numel[item]
+
+
+_CALLED = {"cache": True, "error_model": "numpy", "fastmath": _OPTIONS["fastmath"]}
+_SIGNATURE = types.void(types.voidptr)
+
+
+@intrinsic
+def _words(_context, data):
+    """Turn a void pointer into one to int64."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.int64)(types.voidptr), codegen
+
+
+@intrinsic
+def _longs(_context, address):
+    """Turn an address into a pointer to int64."""
+    return _pointer(types.int64)
+
+
+@intrinsic
+def _doubles(_context, address):
+    """Turn an address into a pointer to float64."""
+    return _pointer(types.float64)
+
+
+@intrinsic
+def _take_next(_context, data):
+    """Add 1 to the first word, for one thread at a time; return what it was."""
+
+    def codegen(context, builder, signature, args):
+        word = context.get_value_type(types.int64)
+        pointer = builder.bitcast(args[0], word.as_pointer())
+        return builder.atomic_rmw("add", pointer, word(1), "acq_rel")
+
+    return types.int64(types.voidptr), codegen
+
+
+@njit(**_OPTIONS)
+def _part(data, width):
+    """Take the next part of a job.
+
+    Returns
+    -------
+    table : array, int64, (tensor, width)
+        Addresses of tensors that belong together.
+    numel : array, int64, (tensor,)
+    first, last : int
+        Range over the concatenation of all tensors; empty when no part is left.
+    out : array, float64, (tensor, n_sums)
+        Of this part alone: to be added to, maxima by maximum.
+    """
+    job = carray(_words(data), len(JOB))
+    n_parts, n, n_tensors = job[1], job[2], job[3]
+    part = min(_take_next(data), n_parts)
+    first = n * part // n_parts // BLOCK * BLOCK if part < n_parts else n
+    last = n * (part + 1) // n_parts // BLOCK * BLOCK if part + 1 < n_parts else n
+    table = carray(_longs(job[4]), (n_tensors, width))
+    numel = carray(_longs(job[5]), n_tensors)
+    out = carray(
+        _doubles(job[6] + 8 * min(part, n_parts - 1) * n_tensors * job[7]), (n_tensors, job[7])
+    )
+    return table, numel, first, last, out
+
+
+@cfunc(_SIGNATURE, **_CALLED)
+def gradients(data):
+    """Sum `measures.GRADIENT_SUMS`; tables hold gradient, parameter, the copy to make (0: none)."""
+    table, numel, first, last, out = _part(data, 3)
+    while first < last:
+        _gradients(table, numel, first, last, out)
+        table, numel, first, last, out = _part(data, 3)
+
+
+@cfunc(_SIGNATURE, **_CALLED)
+def updates(data):
+    """Sum `measures.UPDATE_SUMS`; tables hold parameter before and after, gradient."""
+    table, numel, first, last, out = _part(data, 3)
+    while first < last:
+        _updates(table, numel, first, last, out)
+        table, numel, first, last, out = _part(data, 3)
+
+
+@cfunc(_SIGNATURE, **_CALLED)
+def moments(data):
+    """Sum `measures.MOMENT_SUMS`; tables hold second and first moment (0: none).
+
+    ``low`` and ``high`` are addresses of float32 thresholds, one a tensor.
+    """
+    job = carray(_words(data), len(JOB))
+    below, above = carray(_floats(job[8]), job[3]), carray(_floats(job[9]), job[3])
+    table, numel, first, last, out = _part(data, 2)
+    while first < last:
+        _moments(table, numel, first, last, below, above, out)
+        table, numel, first, last, out = _part(data, 2)
+
+
+@cfunc(_SIGNATURE, **_CALLED)
+def outputs(data):
+    """Sum `measures.OUTPUT_SUMS`; tables hold the tensor."""
+    table, numel, first, last, out = _part(data, 1)
+    while first < last:
+        _outputs(table, numel, first, last, out)
+        table, numel, first, last, out = _part(data, 1)
+
+
+@cfunc(_SIGNATURE, **_CALLED)
+def octaves(data):
+    """Fill `measures.octave_counts` from ``low`` to ``high``; tables hold the tensor."""
+    job = carray(_words(data), len(JOB))
+    table, numel, first, last, out = _part(data, 1)
+    while first < last:
+        _octaves(table, numel, first, last, job[8], job[9], out)
+        table, numel, first, last, out = _part(data, 1)

@@ -78,7 +78,7 @@ class Signals:
         self._eager_after = torch.compiler.disable(self._see_after)
         self._handles = [
             torch_module.register_module_forward_pre_hook(self._before_forward),
-            torch_module.register_module_forward_hook(self._after_forward),
+            torch_module.register_module_forward_hook(self._after_forward, with_kwargs=True),
         ]
 
     def reindex(self, modules: Iterable[nn.Module]) -> None:
@@ -140,15 +140,15 @@ class Signals:
         else:
             self._see_before(module, args)
 
-    def _after_forward(self, module: nn.Module, args: tuple, output: Any) -> Any:
+    def _after_forward(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         if not torch.is_grad_enabled():
             return None
         if torch.compiler.is_compiling():
             return self.taps.trace_after(module, output)
         if is_being_compiled():
-            self._eager_after(module, args, output)
+            self._eager_after(module, args, kwargs, output)
         else:
-            self._see_after(module, args, output)
+            self._see_after(module, args, kwargs, output)
         return None
 
     def _see_before(self, module: nn.Module, args: tuple) -> None:
@@ -166,7 +166,7 @@ class Signals:
         self._passes[-1].number = self._n_passes
         self._passes[-1].is_measured = self._on_forward()
 
-    def _see_after(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def _see_after(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         is_root, is_layer = module in self._roots, module in self._table.layers
         self._is_in_root &= not is_root
         tensor = first_tensor(output) if is_root or is_layer else None
@@ -175,6 +175,8 @@ class Signals:
         if not self._passes:  # somebody calls parts of the model, never the whole
             self._start_pass(_count_examples(args))
         current = self._passes[-1]
+        if is_root and not current.batch_size:  # global hooks see keywords only afterwards
+            current.batch_size = _count_examples(tuple(kwargs.values()))
         if is_root and tensor.requires_grad:
             tensor.register_hook(functools.partial(self._commit, current))
         if is_layer:
@@ -247,7 +249,7 @@ class Signals:
 
 def _count_examples(args: tuple) -> int:
     """Length of the first axis of the first tensor a model is called with; tokens count too."""
-    examples = next((a for a in args if isinstance(a, Tensor)), None)
+    examples = next((a for a in args if isinstance(a, Tensor) and a.ndim), None)
     examples = first_tensor(args) if examples is None else examples
     return examples.shape[0] if examples is not None and examples.ndim else 0
 

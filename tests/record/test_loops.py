@@ -293,6 +293,22 @@ def test_tied_weights_count_once(tmp_path):
     assert (tree["training/batch_size"] == 5).all()  # tokens are integers
 
 
+def test_examples_are_counted_in_keyword_arguments_too(tmp_path):
+    class Scaled(nn.Linear):
+        def forward(self, *, scale, rows):
+            return super().forward(rows.flatten(0, 1)) * scale
+
+    model = Scaled(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(k, recorder):
+        model(scale=torch.tensor(2.0), rows=torch.randn(4, 5, 3)).sum().backward()
+        optimizer.step()
+
+    tree = run(model, optimizer, tmp_path, step)
+    assert (tree["training/batch_size"] == 4).all()
+
+
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpointing_counts_each_layer_once(tmp_path, use_reentrant):
     class Net(nn.Module):

@@ -155,6 +155,7 @@ def test_trainer_and_accelerate(record, script):
     _, out, _, [tree] = record(script)
     training = tree["training"]
     assert training["n_microbatches"].values.tolist() == [2] * training.sizes["step"]
+    assert training["batch_size"].values.tolist() == [4] * training.sizes["step"]
     np.testing.assert_allclose(training["loss"].values, losses_printed(out), rtol=1e-4)
     assert tree.attrs["model_name"] in ("GPT2LMHeadModel", "Sequential")
     assert tree.attrs["optimizer_name"] == "AdamW"
