@@ -23,9 +23,9 @@ H1b
     The slope persists: slope(t) - slope(start) / 2, in the start's direction, is positive at 1 %,
     10 % and in the last 10 % of the steps. Rival: it is gone after the first steps.
 H1c
-    Gradients go on more or less steadily as alpha varies, at the same global step size, and their
-    depth slope late in training differs. Rival: no difference, so that alpha moved either only
-    through the size of the step.
+    Gradients go on more or less steadily as alpha varies, at the same global step size. Rival: no
+    difference, so that alpha moved it only through the size of the step. Added after the first runs
+    were seen: their depth slope late in training differs.
 H1e
     An effect of alpha on the training loss comes from the layers' shares of the step (as the theory
     of balance says) or from directions within layers: a 2x2 by grafting, at the global step size of

@@ -19,7 +19,7 @@ INIT, PLAIN, INSTRUMENT, EQUILIBRIUM, GRAFTING = SPECS = (
     "accumulation-init",
     "accumulation-plain",
     "accumulation-instrument",
-    "accumulation-decay",
+    "accumulation-equilibrium",
     "accumulation-grafting",
 )
 ARMS = {

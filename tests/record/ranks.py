@@ -219,8 +219,9 @@ def worker(rank, size, port, folder, names):
 
 def preload():
     """Import and load what every rank needs, once, before it is forked."""
-
-    importlib.import_module("gradscope.record.compiled")  # compiles, or loads what was compiled
+    for name in ("torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor",
+                 "gradscope.record.compiled"):  # fmt: skip
+        importlib.import_module(name)
 
 
 def main(size, folder, *names):
