@@ -97,6 +97,7 @@ class Signals:
         """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
+            torch_module._global_forward_hooks_with_kwargs.pop(handle.id, None)  # torch leaves it
         self.taps.close()
         self._passes.clear()
 

@@ -448,6 +448,7 @@ def test_an_exception_closes_the_file_and_removes_the_hooks(tmp_path):
     assert tree.attrs["status"] == "failed" and tree["training"].sizes["step"] == 1
     assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
     assert not torch_module._global_forward_hooks and not torch_module._global_forward_pre_hooks
+    assert not torch_module._global_forward_hooks_with_kwargs
 
 
 def test_transformer_with_several_inputs(tmp_path):

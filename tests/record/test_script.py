@@ -148,14 +148,14 @@ def test_lightning(record, n_micro):
     assert np.isfinite(tree["signals/output_grad_rms"].values).all()
 
 
-@pytest.mark.parametrize("script", ["hf.py", "accelerated.py"])
-def test_trainer_and_accelerate(record, script):
+@pytest.mark.parametrize(("script", "n_examples"), [("hf.py", 4), ("accelerated.py", 8)])
+def test_trainer_and_accelerate(record, script, n_examples):
     pytest.importorskip("transformers", reason="transformers is not installed")
     pytest.importorskip("accelerate", reason="accelerate is not installed")
     _, out, _, [tree] = record(script)
     training = tree["training"]
     assert training["n_microbatches"].values.tolist() == [2] * training.sizes["step"]
-    assert training["batch_size"].values.tolist() == [4] * training.sizes["step"]
+    assert training["batch_size"].values.tolist() == [n_examples] * training.sizes["step"]
     np.testing.assert_allclose(training["loss"].values, losses_printed(out), rtol=1e-4)
     assert tree.attrs["model_name"] in ("GPT2LMHeadModel", "Sequential")
     assert tree.attrs["optimizer_name"] == "AdamW"
