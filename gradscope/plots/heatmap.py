@@ -14,8 +14,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from gradscope.plots.labels import fit_label, label_rows, quantity_label, settle, short_names
-from gradscope.plots.rows import along_dim, row_dim, row_names
+from gradscope.plots.labels import fit_label, label_rows, quantity_label, row_labels, settle
+from gradscope.plots.rows import along_dim, row_dim
 from gradscope.plots.scales import Scale, format_values, scale_of
 from gradscope.plots.steps import Columns, format_steps, is_log_spaced, step_columns
 
@@ -86,7 +86,7 @@ def draw_heatmap(
     bar = draw_key(mesh, data, scale, ax=ax, cax=cax) if has_key else None
     settle(ax)
     fit_label(ax)
-    label_rows(ax, short_names(row_names(data)))
+    label_rows(ax, row_labels(data))
     return Heatmap(ax, mesh, bar, columns)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from gradscope.plots.rows import row_dim, row_names
+
 LINE_SPACING = 1.15
 MIN_FONT_PT = 5.0
 MAX_CHARACTERS = 26
@@ -68,6 +70,17 @@ def _ellipsis(name: str) -> str:
     if len(name) <= MAX_CHARACTERS:
         return name
     return f"{name[: MAX_CHARACTERS // 2 - 1]}…{name[-MAX_CHARACTERS // 2 :]}"
+
+
+def row_labels(data: xr.DataArray) -> list[str]:
+    """Return short names of the rows; an index alone is followed by the type of its layer."""
+    names = short_names(row_names(data))
+    dim = row_dim(data)
+    types = data.coords.get("layer_type")
+    if types is None or types.dims != (dim,) or dim not in ("param", "layer"):
+        return names
+    return [_ellipsis(f"{name} ({kind})") if kind and name.replace(".", "").isdigit() else name
+            for name, kind in zip(names, types.values.astype(str), strict=True)]  # fmt: skip
 
 
 def note_undrawn(ax: Axes, is_undrawn: np.ndarray) -> None:

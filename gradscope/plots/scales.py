@@ -20,9 +20,12 @@ from matplotlib.ticker import (
 TAIL = 0.001
 """Share of values at each end that may lie beyond the colours, when they would stretch them."""
 
-LADDERS = ((1e3, 1e6), (1e2, 1e4), (1e1, 1e2), (2, 5, 10), (2, 4), (1.5, 2), (1.2, 1.5),
+LADDERS = ((1e3, 1e6), (1e2, 1e4), (1e1, 1e2), (2, 5, 10), (2, 4), (1.5, 3), (1.5, 2), (1.2, 1.5),
            (1.1, 1.2), (1.05, 1.1), (1.02, 1.05), (1.01, 1.02), (1.005, 1.01))  # fmt: skip
 """Factors to put ticks at, by how far a map of ratios reaches."""
+
+DIGITS = ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0), (1.0, 3.0), (1.0,))
+"""Digits to put ticks at on a log axis; the first that give at least two and have room."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,10 @@ def scale_of(values: np.ndarray, name: str = "") -> Scale:
 
 
 class RoomyLogLocator(LogLocator):
-    """Ticks at 1, 2 and 5 of each of at most two factors of ten where there is room, else at 1."""
+    """Ticks at 1, 2 and 5 of each of at most two factors of ten where there is room, else at 1.
+
+    Where that is only one, at other digits too: one label makes no scale.
+    """
 
     def __init__(self) -> None:
         super().__init__(base=10, subs=(1.0, 2.0, 5.0), numticks=7)
@@ -105,13 +111,12 @@ class RoomyLogLocator(LogLocator):
             return list(super().tick_values(vmin, vmax))
         room = min(max(self.axis.get_tick_space(), 3), 7)
         powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-        is_short = high < 160 * low
-        for digits in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)) if is_short else ((1.0,),):
+        for digits in DIGITS if high < 160 * low else DIGITS[-1:]:
             ticks = np.ravel(10.0 ** powers[:, None] * np.array(digits))
             shown = ticks[(ticks >= low * (1 - 1e-9)) & (ticks <= high * (1 + 1e-9))]
-            if len(shown) <= room:
+            if 2 <= len(shown) <= room:
                 return shown.tolist()
-        every = int(np.ceil(len(shown) / room))
+        every = max(int(np.ceil(len(shown) / room)), 1)
         return (10.0 ** powers[powers % every == 0]).tolist()
 
 
@@ -178,8 +183,8 @@ def format_values(axis: Axis, scale: Scale) -> None:
 
 
 def _ratio_ticks(high: float) -> list[float]:
-    """Place ticks at round factors on both sides of 1, five to seven in all."""
-    least = next((steps for steps in LADDERS if 1.5 * np.log(steps[1]) <= 1.6 * high), LADDERS[-1])
+    """Place ticks at round factors on both sides of 1, five or seven in all."""
+    least = next((steps for steps in LADDERS if np.log(steps[1]) <= high * 1.001), LADDERS[-1])
     sizes = [float(np.log(step)) for step in least if np.log(step) <= high * 1.001]
     return [-size for size in sizes[::-1]] + [0.0] + sizes
 
@@ -215,7 +220,7 @@ def power_of_ten(value: float, _: int | None = None) -> str:
     if value == 0:
         return "0"
     exponent = int(np.floor(np.log10(abs(value)) + 1e-9))
-    mantissa = round(abs(value) / 10.0**exponent)
+    mantissa = f"{abs(value) / 10.0**exponent:.2g}"
     sign = "−" if value < 0 else ""
-    factor = "" if mantissa == 1 else rf"{mantissa}\times"
+    factor = "" if mantissa == "1" else rf"{mantissa}\times"
     return f"{sign}${factor}10^{{{exponent}}}$"

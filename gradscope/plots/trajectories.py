@@ -15,10 +15,9 @@ from gradscope.plots.labels import (
     label_rows,
     note_undrawn,
     quantity_label,
+    row_labels,
     settle,
-    short_names,
 )
-from gradscope.plots.rows import row_dim
 from gradscope.plots.scales import format_values, scale_of
 from gradscope.plots.steps import format_steps, is_log_spaced, step_columns
 
@@ -89,4 +88,4 @@ def _key(cax: Axes, data: xr.DataArray, colors: np.ndarray) -> None:
     cax.spines[:].set_visible(False)
     cax.yaxis.tick_right()
     settle(cax)
-    label_rows(cax, short_names(data[row_dim(data)].values.astype(str)))
+    label_rows(cax, row_labels(data))

@@ -1,5 +1,6 @@
 import re
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -99,6 +100,33 @@ def test_a_recording_without_loss_is_drawn_without_it(tree):
 def test_title_says_which_run(tree):
     title = plot_recording(tree).axes[0].get_title(loc="left")
     assert re.fullmatch(r"plain · made-up · SMES · α = −0.1 · seed 0", title)
+
+
+def test_title_of_another_optimizer_is_without_alpha(tree):
+    other = tree.copy()
+    other.attrs["optimizer_name"] = "Adam"
+    title = plot_recording(other).axes[0].get_title(loc="left")
+    assert title == "plain · made-up · Adam · seed 0"
+
+
+@pytest.mark.parametrize("factor", [60, 1e3, 1e6, 1e13, 1e30])
+@pytest.mark.parametrize("width", ["column", "page"])
+def test_labels_of_the_loss_and_of_the_colours_never_overlap(tree, factor, width):
+    wide = tree.copy(deep=True)
+    n_steps = wide["training"].sizes["step"]
+    wide["training"]["loss"].values[:] = np.geomspace(2, 2 * factor, n_steps)
+    norms = wide["gradients"]["grad_norm"].values
+    norms[:] = np.geomspace(0.6, 0.01 * factor, norms.size).reshape(norms.shape)
+    figure = plot_recording(wide, View(width=width))
+    figure.draw_without_rendering()
+    for ax in (figure.axes[0], figure.axes[3]):
+        low, high = ax.get_ylim()
+        boxes = [label.get_window_extent() for tick in ax.yaxis.get_major_ticks()
+                 if low <= tick.get_loc() <= high
+                 for label in (tick.label1, tick.label2) if label.get_visible()]  # fmt: skip
+        boxes = sorted((box for box in boxes if box.width > 0), key=lambda box: box.y0)
+        assert len(boxes) >= 2
+        assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
 
 
 def test_long_titles_break_into_lines(tree):

@@ -5,7 +5,13 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gradscope.plots.labels import fit_label, label_rows, quantity_label, short_names
+from gradscope.plots.labels import (
+    fit_label,
+    label_rows,
+    quantity_label,
+    row_labels,
+    short_names,
+)
 
 
 def shown(ax):
@@ -45,6 +51,29 @@ def test_short_names_keep_what_tells_them_apart():
     assert short_names(["features.0.weight", "features.3.weight"]) == ["features.0", "features.3"]
     assert short_names(["one.weight"]) == ["one"]
     assert short_names(["", ""]) == ["", ""]
+
+
+def rows_of(names, types, dim="param"):
+    coords = {dim: names, "layer_type": (dim, types)}
+    return xr.DataArray([[0.0] * len(names)], dims=("step", dim), coords=coords)
+
+
+def test_an_index_is_named_with_the_type_of_its_layer():
+    data = rows_of(["0.weight", "2.weight", "head.weight"], ["Conv2d", "Linear", "Linear"])
+    assert row_labels(data) == ["0 (Conv2d)", "2 (Linear)", "head"]
+    nested = rows_of(
+        ["0.0", "0.2", "1"], ["Linear", "NonDynamicallyQuantizableLinear", ""], "layer"
+    )
+    assert row_labels(nested)[0] == "0.0 (Linear)" and row_labels(nested)[2] == "1"
+    assert len(row_labels(nested)[1]) <= 26
+    assert row_labels(nested.drop_vars("layer_type")) == ["0.0", "0.2", "1"]
+
+
+def test_a_relative_depth_is_no_index():
+    assert row_labels(rows_of([0.0, 1.0], ["Linear", "Linear"], "relative_depth")) == [
+        "0.00",
+        "1.00",
+    ]
 
 
 def test_long_names_are_cut_in_the_middle_only_where_they_stay_different():

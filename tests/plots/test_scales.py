@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from gradscope.plots.scales import (
     RoomyLogLocator,
+    _ratio_ticks,
     effect_scale,
     format_values,
     plain_number,
@@ -70,6 +71,7 @@ def test_log_axes_have_three_to_eight_readable_labels(low, high):
 def test_numbers_are_written_as_people_write_them():
     assert plain_number(0.002) == "0.002"
     assert power_of_ten(1e-7) == "$10^{-7}$"
+    assert power_of_ten(1.5e-7) == r"$1.5\times10^{-7}$"
     assert power_of_ten(5e8) == r"$5\times10^{8}$"
     assert power_of_ten(-1000.0) == "−$10^{3}$"
     assert power_of_ten(0.0) == "0"
@@ -81,6 +83,8 @@ def test_numbers_are_written_as_people_write_them():
         (2.0, 0.02, 2.0, [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]),
         (0.5, 0.02, 2.0, [0.1, 1.0]),
         (1.0, 0.02, 0.5, [0.03, 0.1, 0.3]),
+        (1.5, 0.6, 1.83, [0.6, 0.8, 1.0, 1.5]),
+        (1.0, 2.1, 4.9, [3.0, 4.0]),
         (2.0, 1e-30, 1.0, [1e-30, 1e-25, 1e-20, 1e-15, 1e-10, 1e-5, 1.0]),
     ],
 )
@@ -99,7 +103,13 @@ def test_ratios_have_ticks_at_round_factors():
     ax.set_ylim(scale.low, scale.high)
     format_values(ax.yaxis, scale)
     words = [ax.yaxis.get_major_formatter()(value) for value in ax.get_yticks()]
-    assert words == ["÷2", "÷1.5", "1", "×1.5", "×2"]
+    assert words == ["÷3", "÷1.5", "1", "×1.5", "×3"]
+
+
+def test_every_map_of_ratios_has_five_labels_or_more_and_none_beyond_its_ends():
+    for reach in (1.012, 1.3, 1.99, 3.9, 7.0, 60.0, 1e5, 1e9):
+        ticks = _ratio_ticks(np.log(reach))
+        assert len(ticks) >= 5 and max(ticks) <= np.log(reach) * 1.001
 
 
 def test_no_difference_has_a_scale_about_zero():
