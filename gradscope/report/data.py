@@ -12,7 +12,7 @@ import xarray as xr
 from gradscope import schema
 from gradscope.errors import UsageError
 from gradscope.plots.curves import ranges
-from gradscope.plots.labels import quantity_label, short_names
+from gradscope.plots.labels import quantity_label, row_labels
 from gradscope.plots.rows import WEIGHT_KINDS, quantities, row_dim, select_rows
 from gradscope.plots.scales import Scale, scale_of
 from gradscope.plots.steps import Columns, is_log_spaced, step_columns
@@ -142,6 +142,14 @@ def joint_scales(runs: Sequence[RunData], wanted: Sequence[str]) -> dict[str, Sc
     return scales
 
 
+def own_scale(data: xr.DataArray, joint: Scale) -> Scale:
+    """Choose the scale of one run alone; the joint one where it would be of another kind."""
+    if not np.isfinite(data.values).any():
+        return joint
+    own = scale_of(np.ravel(data.values).astype(float), str(data.name))
+    return own if own.kind == joint.kind else joint
+
+
 def describe_quantity(data: xr.DataArray, scale: Scale) -> dict[str, Any]:
     """Say what a quantity is, from the attributes of the recording."""
     attrs = {key: str(data.attrs.get(key, "")) for key in ("formula", "reduction", "phase")}
@@ -175,6 +183,7 @@ def encode_run(run: RunData, scales: dict[str, Scale], n_columns: int) -> dict[s
         at = shared.setdefault(own["edges"], len(columns))
         columns += [own] if at == len(columns) else []
         grids[name] = _rows(data, placed) | {"columns": at}
+        grids[name]["scale"] = describe_scale(own_scale(data, scales[name]))
         if np.isfinite(data.values).any():
             grids[name]["description"] = describe(data, "Heat map", "")
     return {"name": run.name, "curves": run.curves, "columns": columns, "grids": grids}
@@ -204,7 +213,7 @@ def _rows(data: xr.DataArray, placed: Columns) -> dict[str, Any]:
     grid = encode(placed.values)
     return {
         "names": names,
-        "short": short_names(names),
+        "short": row_labels(data),
         "borders": borders.tolist() if borders.size <= len(names) / 2 else [],
         "codes": as_base64(grid.codes, "u2"),
         "low": grid.low.tolist(),

@@ -16,7 +16,8 @@ function explain() {
   for (const kind of Object.keys(SPECIAL)) at(`key-${kind}`).hidden = !legend[kind];
   at("keys").hidden = !Object.values(legend).some(Boolean);
   if (!shown) return;
-  const { formula, reduction, phase, scale } = page.quantities[state.quantity];
+  const { formula, reduction, phase } = page.quantities[state.quantity];
+  const scale = scaleNow();
   const { columns, grid } = shown;
   const mean = scale.kind === "log" ? "geometric means over what is positive" : "means";
   const parts = [
@@ -48,7 +49,7 @@ async function pick() {
   const run = page.runs[state.run];
   fillQuantities(run);
   const before = shown?.grid.names[state.layer];
-  shown = state.quantity ? unpack(run, state.quantity) : null;
+  shown = state.quantity ? unpack(run, state.quantity, scaleNow()) : null;
   if (shown) {
     state.layer = Math.max(shown.grid.names.indexOf(before), 0);
     fill(at("layer"), shown.grid.names.map((name, i) => [String(i), name]), String(state.layer));
@@ -56,7 +57,7 @@ async function pick() {
   if (!state.axis) state.axis = shown?.columns.is_log ? "log" : "linear";
   at("axis").value = state.axis;
   for (const part of document.querySelectorAll("[data-run]")) part.hidden = part.dataset.run !== String(state.run);
-  for (const id of ["quantity", "layer"]) at(id).parentElement.hidden = !shown;
+  for (const id of ["quantity", "colours", "layer"]) if (at(id)) at(id).parentElement.hidden = !shown;
   at("controls").hidden = !shown && !run.curves.length && page.runs.length < 2;
   explain();
   await draw();
@@ -117,6 +118,7 @@ function drawLosses() {
 
 function listen() {
   at("run")?.addEventListener("change", (event) => { state.run = Number(event.target.value); pick(); });
+  at("colours")?.addEventListener("change", (event) => { state.colours = event.target.value; pick(); });
   at("quantity").addEventListener("change", (event) => { state.quantity = event.target.value; pick(); });
   at("layer").addEventListener("change", (event) => { state.layer = Number(event.target.value); draw(); });
   at("axis").addEventListener("change", (event) => { state.axis = event.target.value; draw(); });

@@ -9,8 +9,14 @@ const CONFIG = {
 const HEIGHTS = { loss: 120, line: 130, gap: 34, top: 54, bottom: 44 };
 
 let page = null; // what the page holds
-const state = { run: 0, quantity: "", layer: 0, axis: "" };
+const state = { run: 0, quantity: "", layer: 0, axis: "", colours: "all" };
 let shown = null; // the picked quantity, unpacked
+
+/** The scale of the picked quantity: that of all runs, or of this one. */
+function scaleNow() {
+  const own = page.runs[state.run].grids[state.quantity];
+  return state.colours === "own" ? own.scale : page.quantities[state.quantity].scale;
+}
 
 /** The colours of a scale with a stretch of its own for each kind of no number. */
 function colourScale(colours) {
@@ -36,7 +42,7 @@ function curveTraces(run) {
 }
 
 function mapTraces() {
-  const scale = page.quantities[state.quantity].scale;
+  const scale = scaleNow();
   const place = placeOn(scale);
   const map = {
     type: "heatmap", x: shown.edges, y: shown.rows.map((_, row) => row), yaxis: "y2",
@@ -57,7 +63,7 @@ function mapTraces() {
 }
 
 function layerTrace() {
-  const isLog = page.quantities[state.quantity].scale.kind === "log";
+  const isLog = scaleNow().kind === "log";
   const { value } = shown.rows[state.layer];
   const y = Array.from(value, (v) => Number.isFinite(v) && (v > 0 || !isLog) ? v : null);
   const x = Array.from(shown.count, (n, i) => n ? (shown.first[i] + shown.last[i]) / 2
@@ -153,7 +159,7 @@ function finishMap(made, isNarrow) {
   const n = shown.rows.length;
   Object.assign(made.yaxis2, { range: [-0.5, n - 0.5], showgrid: false, ticklen: 2,
     tickfont: { size: n > 25 ? 10 : 11 }, ...rowTicks(-0.5, n - 0.5, mapHeight(), isNarrow) });
-  const { kind, low, high } = page.quantities[state.quantity].scale;
+  const { kind, low, high } = scaleNow();
   if (kind === "log") made.yaxis3.type = "log";
   const sizes = [low, high].map(Math.abs).filter(Boolean);
   if (Math.min(...sizes) < 1e-3 || Math.max(...sizes) >= 1e4) made.yaxis3.exponentformat = "power";

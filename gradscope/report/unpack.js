@@ -16,13 +16,13 @@ const inflate = (id) => new Response(
   new Blob([bytes(at(id).textContent)]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 
 /** Turn codes into numbers, places on the colour scale, and texts for the pointer. */
-function unpack(run, quantity) {
+function unpack(run, quantity, scale) {
   const grid = run.grids[quantity];
   const columns = run.columns[grid.columns];
   const [first, last] = [floats(columns.first), floats(columns.last)];
   const count = new Int32Array(bytes(columns.count).buffer);
   const codes = new Uint16Array(bytes(grid.codes).buffer);
-  const place = placeOn(page.quantities[quantity].scale);
+  const place = placeOn(scale);
   const steps = Array.from(count, (n, i) => n === 0 ? "no step recorded here"
     : n === 1 ? `step ${whole(first[i])}` : `steps ${whole(first[i])} to ${whole(last[i])}, mean of ${n}`);
   const seen = { missing: false, zero: false, infinite: false };

@@ -139,6 +139,7 @@ def drawn(browser):
         "rows: all('.y2tick text', (t) => t.textContent),"
         "loss: all('.xy .scatterlayer path.js-line', (p) => p.getAttribute('d')).join(),"
         "line: all('.xy3 .scatterlayer path.js-line', (p) => p.getAttribute('d')).join(),"
+        "bar: all('.cbaxis text', (t) => t.textContent).join(),"
         "titles: all('.annotation-text', (t) => t.textContent)}"
     )
 
@@ -272,6 +273,23 @@ def test_runs_are_picked_and_compared(browser, recording, folder):
     assert [part.is_displayed() for part in parts] == [False, True]
     lines = browser.find_elements("css selector", "#losses .scatterlayer path.js-line")
     assert len(lines) == 2
+    assert complaints(browser) == []
+
+
+def test_a_diverged_run_need_not_take_the_colours_of_a_healthy_one(browser, folder, monkeypatch):
+    from tests import helpers
+
+    calm = write_recording(folder / "calm.h5", 20, 5)
+    original = helpers._values
+    monkeypatch.setattr(helpers, "_values", lambda *given: 1e12 * original(*given))
+    wild = write_recording(folder / "wild.h5", 20, 5)
+    show(browser, write_report([calm, wild], folder / "wild.html"))
+    common = drawn(browser)
+    pick(browser, "colours", "own")
+    own = wait_for_change(browser, common, "maps")
+    assert own["bar"] != common["bar"] and own["line"] == common["line"]
+    pick(browser, "colours", "all")
+    assert wait_for_change(browser, own, "maps")["bar"] == common["bar"]
     assert complaints(browser) == []
 
 

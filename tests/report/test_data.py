@@ -11,6 +11,7 @@ from gradscope.report.data import (
     encode_run,
     joint_scales,
     max_columns,
+    own_scale,
     read_curves,
     read_run,
 )
@@ -136,6 +137,28 @@ def test_colours_are_those_of_all_runs_and_what_has_no_number_has_none():
     assert (scales["grad_norm"].low, scales["grad_norm"].high) == (1e-3, 10)
     empty = RunData("c", {"grad_norm": rows_of(np.full((5, 2), np.nan))})
     assert np.isnan(values_of(encode_run(empty, scales, 100), "grad_norm")[0]).all()
+
+
+def test_each_run_also_has_the_colours_of_its_own():
+    healthy, diverged = rows_of(np.geomspace(0.1, 1, 10)[:, None]), rows_of(np.full((10, 1), 1e9))
+    runs = [RunData(name, {"grad_norm": rows})
+            for name, rows in (("a", healthy), ("b", diverged))]  # fmt: skip
+    scales = joint_scales(runs, ["grad_norm"])
+    own = encode_run(runs[0], scales, 100)["grids"]["grad_norm"]["scale"]
+    assert scales["grad_norm"].high == 1e9
+    assert (own["kind"], own["low"], own["high"]) == ("log", 0.1, 1.0)
+
+
+def test_a_scale_of_another_kind_than_that_of_all_runs_is_not_used():
+    signed = joint_scales([RunData("a", {"x": rows_of([[-1.0, 2.0]], name="x")})], ["x"])["x"]
+    assert own_scale(rows_of([[1.0, 2.0]], name="x"), signed) is signed
+    assert own_scale(rows_of([[np.nan, np.nan]], name="x"), signed) is signed
+
+
+def test_rows_of_a_bare_sequence_say_what_they_are():
+    rows = rows_of(np.ones((5, 2))).assign_coords(param=["0.weight", "2.weight"])
+    rows = rows.assign_coords(layer_type=("param", ["Linear", "Conv2d"]))
+    assert encoded(rows)["grids"]["grad_norm"]["short"] == ["0 (Linear)", "2 (Conv2d)"]
 
 
 def test_stages_are_borders_between_rows():
