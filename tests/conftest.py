@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads of several processes would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 COMPILE = "import gradscope.record.kernels_cpu"
 
 
