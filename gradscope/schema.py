@@ -145,7 +145,7 @@ SECOND_MOMENTS = Group(
         "exp_avg_sq_zero_fraction": ("share of second moments that are zero", "mean", "#(v = 0) / n"),
         "exp_avg_norm": ("norm of the first moment", "root of the sum of squares", "sqrt(sum m^2)"),
         "signal_fraction": ("signal share of the moments", "ratio of sums",
-                            "sum m_hat^2 / sum v_hat; pure noise gives (1 - beta1) / (1 + beta1)"),
+                            "sum m_hat^2 / sum v_hat; pure noise gives (1 - beta1) / (1 + beta1), sudden growth more than 1"),
         "epsilon_fraction": ("share of entries where epsilon matters", "mean", "#(eps >= 0.1 * v_hat^alpha) / n"),
         "state_step": ("steps the optimizer has taken for the parameter", "none", "", {"dtype": "int64"}),
     }, phase=AFTER))

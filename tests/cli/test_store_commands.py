@@ -79,6 +79,17 @@ def test_validate_prints_every_violation_at_once(tmp_path, capsys):
         assert words in said
 
 
+def test_a_signal_share_above_one_is_sound(tmp_path):
+    # m_hat = 1, v_hat = 0.1: as after a growth that v, which forgets later, has not followed yet.
+    path = write_recording(tmp_path / "grown.h5", 5, 2)
+    with h5py.File(path, "a") as file:
+        file["second_moments/signal_fraction"][0, 0] = 10.0
+    assert main(["validate", str(path)]) == 0
+    with h5py.File(path, "a") as file:
+        file["second_moments/epsilon_fraction"][0, 0] = 1.5
+    assert main(["validate", str(path)]) == 1
+
+
 def test_repair_makes_the_file_and_refuses_a_living_run(writer, tmp_path, capsys):
     assert main(["repair", str(writer.path)]) == 2
     assert "still being written" in capsys.readouterr().err

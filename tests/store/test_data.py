@@ -11,7 +11,7 @@ DATA = Path(__file__).parents[2] / "data"
 RECORDINGS = sorted(DATA.rglob("*.h5"))
 # A path from the root of a file system or a drive, or a home folder.
 PRIVATE = re.compile(
-    rb"/(home|root|Users|work|tmp|mnt|scratch)/|[A-Z]:\\\\|localhost|@[a-z]{2,}\.[a-z]{2,}"
+    rb"/(home|root|Users|work|tmp|mnt|scratch)/|[A-Z]:\\\\[A-Za-z]{3}|localhost|@[a-z]{2,}\.[a-z]{2,}"
 )
 
 
