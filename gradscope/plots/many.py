@@ -76,7 +76,8 @@ def curves(tree: xr.DataTree, view: View) -> Picture:
     chosen = [name for name in ("train_loss", "val_loss", "val_accuracy") if _has(tree, name)]
     if not chosen:
         raise UsageError(
-            "this recording has no evaluation to draw: no train_, val_ or test_ metric"
+            "this recording has no evaluation to draw: no train_, val_ or test_ metric. "
+            "The training loss stands above the map of `--kind heatmap`"
         )
     figure = new_figure(view.width_mm, 0.42 * view.width_mm)
     for number, name in enumerate(chosen):
