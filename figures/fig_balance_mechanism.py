@@ -37,7 +37,8 @@ def draw() -> Figure:
     draw_levels(gaps, ax=axes[3])
     axes[3].set_title("generalisation gap (nat)")
     axes[0].legend()
-    axes[2].legend(title="level")
+    axes[2].set_ylim(top=1.25 * axes[2].get_ylim()[1])
+    axes[2].legend(title="level", ncols=3, columnspacing=0.8, handletextpad=0.2)
     for ax in axes:
         ax.set_xlabel("alpha")
     letter(list(axes))
