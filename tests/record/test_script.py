@@ -311,6 +311,8 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path):
     with subprocess.Popen(
         program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Tests started in the background ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:  # fmt: skip
         try:
             assert process.stdout.readline() == "going\n"
