@@ -69,4 +69,5 @@ def draw_effects(effects: pd.DataFrame, *, ax: Axes) -> None:
     ax.set_xticks(range(len(names)), names)
     ax.set_xlim(-0.5, len(names) - 0.5)
     ax.set_ylabel("effect on test accuracy")
-    ax.legend()
+    ax.margins(y=0.15)
+    ax.legend(loc="upper left")
