@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -32,10 +33,7 @@ class CompiledBackend(ReferenceBackend):
 
     def __init__(self) -> None:
         self._threads = Threads()
-        self._small = np.zeros(N_WORDS + 2, dtype=np.int64)
-        self._small_at = self._small.ctypes.data
-        words = [1, 0, 1, self._small_at + 8 * N_WORDS, self._small_at + 8 * (N_WORDS + 1)]
-        self._small[1:8] = [*words, 0, len(OUTPUT_SUMS)]
+        self._small = _Small()
 
     def add_output(self, tensor: Tensor, sums: Tensor) -> None:
         """See `Backend`."""
@@ -44,10 +42,10 @@ class CompiledBackend(ReferenceBackend):
             return
         n = tensor.numel()
         if _n_parts(n) == 1:  # as most are: added to the sums at once, with little around it
-            small = self._small
-            small[0], small[2], small[6] = 0, n, sums.data_ptr()
-            small[N_WORDS], small[N_WORDS + 1] = tensor.data_ptr(), n
-            self._threads.run(kernels_cpu.outputs, self._small_at, 1)
+            words = self._small.words
+            words[0], words[2], words[6] = 0, n, sums.data_ptr()
+            words[N_WORDS], words[N_WORDS + 1] = tensor.data_ptr(), n
+            self._threads.run(kernels_cpu.outputs, self._small.address, 1)
             return
         table, numel = np.array([[tensor.data_ptr()], [n]])
         parts = self._sum(kernels_cpu.outputs, table, numel, len(OUTPUT_SUMS))[:, 0]
@@ -144,6 +142,16 @@ class CompiledBackend(ReferenceBackend):
         job = np.array([0, n_parts, n, len(numel), *pointers, n_sums, low, high], dtype=np.int64)
         self._threads.run(kernel, job.ctypes.data, min(n_parts, torch.get_num_threads()))
         return out
+
+
+class _Small(threading.local):
+    """The job of one output, kept between calls; each thread that trains has its own."""
+
+    def __init__(self) -> None:
+        self.words = np.zeros(N_WORDS + 2, dtype=np.int64)
+        self.address = self.words.ctypes.data
+        table = self.address + 8 * N_WORDS
+        self.words[1:8] = [1, 0, 1, table, table + 8, 0, len(OUTPUT_SUMS)]
 
 
 def _n_parts(n: int) -> int:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,6 +56,22 @@ def test_a_pool_serves_where_torch_has_no_openmp(threads):
     backend._threads._parallel = None
     assert (sums(backend, *given) == with_openmp).all()
     assert backend._threads._pool is not None
+
+
+def test_threads_that_train_at_once_do_not_mix():
+    backend = CompiledBackend()
+
+    def measure(value):
+        tensor, found = torch.full((20_000,), value), torch.zeros(6).double()
+        for _ in range(300):
+            backend.add_output(tensor, found)
+        return found.tolist()
+
+    with ThreadPoolExecutor(4) as pool:
+        values = [1.0, 2.0, 3.0, 4.0]
+        for value, found in zip(values, pool.map(measure, values), strict=True):
+            n = 300 * 20_000
+            assert found == [n * value, n * value**2, value, 0, 0, n]
 
 
 FORKED = """
