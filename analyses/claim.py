@@ -149,7 +149,7 @@ PRIMARIES = (
         prediction="equal",
         margin=0.03,
         unit="slope",
-        # The second was added after pilot runs, before any run that bears on the claim.
+        # The second was added once runs of a first design were seen, before those of today's.
         break_conditions=(
             "equilibrium age is 3 or less",
             "no equilibrium in spite of its age: norms still drift",
