@@ -1,6 +1,6 @@
 """How often health rules fire where nothing is wrong, and whether they find what was planted.
 
-``python -m benchmarks.health`` trains all runs (about six minutes on one core) and writes
+``python -m benchmarks.health`` trains all runs (about five minutes on one core) and writes
 ``benchmarks/results/health.json`` and ``.md``; ``--keep FOLDER`` keeps the recordings.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.health_runs import Case, development, healthy, planted
+from benchmarks.health_runs import Case, development, healthy, is_healthy, mild, planted
 from gradscope.derived.health import check_health
 from gradscope.derived.health_loss import loss_curve
 from gradscope.derived.health_run import Run
@@ -42,6 +42,7 @@ def judge(case: Case, path: Path) -> dict:
         "found": sorted(found),
         "is_right": case.rule in found and found <= {case.rule} | FACTS if case.rule else not found,
         "messages": [f"{f.severity}: {f.rule}: {f.message}" for f in findings],
+        "is_healthy": curve is not None and is_healthy(curve),
         "loss_fall": round(curve.fall, 3) if curve else None,
         "seconds": round(seconds, 1),
     }
@@ -50,8 +51,13 @@ def judge(case: Case, path: Path) -> dict:
 def as_markdown(results: dict[str, list[dict]]) -> str:
     """Lay the results out."""
     runs, faults = results["healthy"], results["planted"]
+    n_healthy = sum(row["is_healthy"] for row in runs)
     n_false = sum(bool(row["found"]) for row in runs)
     n_found = sum(row["planted"] in row["found"] for row in faults)
+    calm = [row for row in results["development"] if not row["planted"]]
+    known = [row for row in results["development"] if row["planted"]]
+    n_quiet = sum(not row["found"] for row in calm)
+    n_known = sum(row["planted"] in row["found"] for row in known)
     n_right = sum(row["is_right"] for row in faults)
     lines = [
         "# Health rules",
@@ -60,10 +66,17 @@ def as_markdown(results: dict[str, list[dict]]) -> str:
         "healthy runs are of architectures and seeds that were not among them. Every run has 120 "
         "steps, so nothing is said of what shows only in long trainings.",
         "",
-        f"- healthy runs with a warning or an error: {n_false} of {len(runs)} (training loss fell "
-        f"by {min(row['loss_fall'] for row in runs):.0%} or more)",
+        f"- healthy runs with a warning or an error: {n_false} of {len(runs)} (loss falls by a "
+        f"tenth or more and never doubles: {n_healthy} of {len(runs)})",
         f"- planted faults found: {n_found} of {len(faults)}; with no warning of another kind "
         f"(diverged loss and non-finite values apart): {n_right}",
+        f"- development set: {n_quiet} of {len(calm)} healthy runs without a warning, "
+        f"{n_known} of {len(known)} faults found",
+        "",
+        "These are the second draw. In the first, 3 of 30 runs had a warning, all of one recipe "
+        "(ShuffleNet, SGD at 0.3) whose loss rose to 4 to 8 times its first value: not healthy. "
+        "And 17 of 18 faults were found: a post-norm transformer of depth 16 at 3e-3 learns "
+        "without warm-up, only more slowly. It stands last: the rules see it only where it stalls.",
         "",
         "| run | planted | found | loss fell by |",
         "|---|---|---|---|",
@@ -78,9 +91,7 @@ def as_markdown(results: dict[str, list[dict]]) -> str:
 
 
 def write(results: dict[str, list[dict]]) -> None:
-    """Write what is known so far, once there are healthy runs and planted faults."""
-    if not {"healthy", "planted"} <= set(results):
-        return
+    """Write the table and what it comes from."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "health.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "health.md").write_text(as_markdown(results))
@@ -94,7 +105,8 @@ def main() -> None:
     torch.set_num_threads(1)
     # Planted overflows warn; that is their purpose.
     warnings.simplefilter("ignore")
-    sets = {"healthy": healthy(), "planted": planted(), "development": development()}
+    sets = {"healthy": healthy(), "planted": planted(), "development": development(),
+            "mild": mild()}  # fmt: skip
     results: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, cases in sets.items():
@@ -107,7 +119,7 @@ def main() -> None:
                 mark = " " if row["is_right"] else "!"
                 print(mark, name, case.name, row["messages"], f"{row['seconds']} s", flush=True)
             results[name] = rows
-            write(results)
+    write(results)
     print(as_markdown(results))
 
 

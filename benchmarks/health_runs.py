@@ -1,7 +1,13 @@
 """The trainings that health rules are set on and judged on: healthy ones, and planted faults.
 
-``DEVELOPMENT`` set the thresholds. ``HEALTHY`` and ``PLANTED`` were drawn up afterwards, of other
+`development` set the thresholds. `healthy` and `planted` were drawn up afterwards, of other
 architectures, data and seeds, and only judge.
+
+They were drawn twice. In the first draw (seeds 5000 to 5005, 7000 on) two cases were not what they
+were called: ShuffleNet under SGD at 0.3 let the loss rise to 4 to 8 times its first value, where
+the rules warned (3 of 30 runs), and a post-norm transformer of depth 16 at 3e-3 learned without
+warm-up, only more slowly, where they did not (now in `mild`). So both got another learning rate, on
+the loss of pilot runs alone, every seed is fresh, and `is_healthy` says what is healthy.
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ from benchmarks.health_models import (
     mlp,
 )
 from gradscope import Recorder
+from gradscope.derived.health_loss import LossCurve
 from gradscope.experiments.config import Config
 from gradscope.experiments.datasets import tokens
 from gradscope.experiments.loop import train
@@ -194,7 +201,7 @@ def development() -> list[Case]:
 def healthy() -> list[Case]:
     """Return 30 healthy runs: five architectures, six seeds each, two recipes of most."""
     cases = []
-    for k, seed in enumerate(range(5000, 5006)):
+    for k, seed in enumerate(range(6000, 6006)):
         first = k % 2 == 0
         small_cnn = Loop(SmallCnn, sgd(0.05) if first else adam(2e-3))
         lstm = Loop(TokenLstm, adam(5e-3), symbols, clip=1.0)
@@ -207,7 +214,7 @@ def healthy() -> list[Case]:
             own(f"autoencoder {seed}", autoencoder, seed=seed),
             builtin(f"shufflenet {seed}", model="torchvision.shufflenet_v2_x0_5", batch_size=16,
                     steps=100, seed=seed,
-                    **({"alpha": 0.5, "lr": 2e-3} if first else {"alpha": 0.0, "lr": 0.3})),
+                    **({"alpha": 0.5, "lr": 2e-3} if first else {"alpha": 0.0, "lr": 0.03})),
         ]  # fmt: skip
     return cases
 
@@ -257,7 +264,7 @@ def planted() -> list[Case]:
         ("learning rate too low", "LSTM, Adam lr 1e-8", Loop(TokenLstm, adam(1e-8), symbols)),
         ("learning rate too low", "small CNN, SGD lr 1e-6", Loop(SmallCnn, sgd(1e-6))),
         ("transformer without warm-up", "post-norm, depth 12", Loop(post_norm(12), adam(5e-3))),
-        ("transformer without warm-up", "post-norm, depth 16", Loop(post_norm(16), adamw(3e-3))),
+        ("transformer without warm-up", "post-norm, depth 16", Loop(post_norm(16), adamw(5e-3))),
         ("fp16 overflow", "product over 65504 after 60 steps",
          Loop(lambda: Overflowing(60), adam(1e-3), is_fp16=True)),
         ("fp16 overflow", "product over 65504 in some batches",
@@ -269,5 +276,16 @@ def planted() -> list[Case]:
         ("bad init", "loud head", Loop(loud_head, adam(1e-3))),
     ]  # fmt: skip
     return [
-        own(name, loop, seed=7000 + k, rule=rule) for k, (rule, name, loop) in enumerate(listed)
+        own(name, loop, seed=7100 + k, rule=rule) for k, (rule, name, loop) in enumerate(listed)
     ]
+
+
+def mild() -> list[Case]:
+    """Return a transformer that learns without warm-up, if more slowly: the rules do not see it."""
+    loop = Loop(lambda: PostNormTransformer(16), adamw(3e-3))
+    return [own(f"post-norm, depth 16, lr 0.003 {seed}", loop, seed=seed) for seed in (6000, 6001)]
+
+
+def is_healthy(curve: LossCurve) -> bool:
+    """Tell by the loss alone: it falls by a tenth or more and never doubles."""
+    return curve.end < 0.9 * curve.start and curve.peak < 2 * curve.start
