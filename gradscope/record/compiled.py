@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -111,21 +111,23 @@ class CompiledBackend(ReferenceBackend):
         names: tuple[str, ...] = PARAM_SUMS,
     ) -> list[int]:  # fmt: skip
         """Run a kernel over what fits; return the positions of what does not."""
-        fits = [_fit_together([s[i] for s in streams]) for i in range(len(rows))]
-        fast = [i for i, fit in enumerate(fits) if fit]
-        if fast:
-            table = np.zeros((len(fast), width), dtype=np.int64)
-            for column, stream in enumerate(streams):
-                tensors = (stream[i] for i in fast)
-                table[:, column] = [0 if t is None else t.data_ptr() for t in tensors]
-            numel = np.array([_numel(streams[0][i]) for i in fast], dtype=np.int64)
-            kept = [edge[fast] for edge in edges]
-            low, high = (edge.ctypes.data for edge in kept) if kept else low_high
-            n_sums = columns.stop - columns.start
-            parts = self._sum(kernel, table, numel, n_sums, low, high)
-            maxima = tuple(i for i, name in enumerate(names[columns]) if name in MAXIMA)
-            out.numpy()[[rows[i] for i in fast], columns] = _combine(parts, maxima)
-        return [i for i, fit in enumerate(fits) if not fit]
+        fits = [_fit_together(first, others) for first, *others in zip(*streams, strict=True)]
+        fast, slow = (
+            [i for i, fit in enumerate(fits) if fit is wanted] for wanted in (True, False)
+        )
+        if not fast:
+            return slow
+        some = _Picked(fast) if slow else list
+        table = np.zeros((len(fast), width), dtype=np.int64)
+        for column, stream in enumerate(streams):
+            table[:, column] = [0 if t is None else t.data_ptr() for t in some(stream)]
+        numel = np.array([t.numel() for t in some(streams[0]) if t is not None], dtype=np.int64)
+        kept = [edge[fast] for edge in edges]
+        low, high = (edge.ctypes.data for edge in kept) if kept else low_high
+        parts = self._sum(kernel, table, numel, columns.stop - columns.start, low, high)
+        maxima = tuple(i for i, name in enumerate(names[columns]) if name in MAXIMA)
+        out.numpy()[some(rows), columns] = _combine(parts, maxima)
+        return slow
 
     def _sum(
         self, kernel: Any, table: np.ndarray, numel: np.ndarray, n_sums: int,
@@ -181,18 +183,20 @@ def _is_plain(tensor: Tensor) -> bool:
     )
 
 
-def _fit_together(tensors: Sequence[Tensor | None]) -> bool:
+def _fit_together(first: Tensor, others: Iterable[Tensor | None]) -> bool:
     """Whether entry i of one belongs to entry i of the others, in memory order."""
-    first, *others = (t for t in tensors if t is not None)
+    if not _is_plain(first):
+        return False
     strides = first.stride()
-    return _is_plain(first) and all(
-        t.dtype is torch.float32 and t.stride() == strides and t.is_cpu and type(t) in _PLAIN_TYPES
-        for t in others
-    )
-
-
-def _numel(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.numel()
+    for t in others:
+        if t is not None and not (
+            t.dtype is torch.float32
+            and t.stride() == strides
+            and t.is_cpu
+            and type(t) in _PLAIN_TYPES
+        ):
+            return False
+    return True
 
 
 def _combine(parts: np.ndarray, maxima: tuple[int, ...]) -> np.ndarray:

@@ -33,7 +33,8 @@ WINDOW_SECONDS = 2.0
 
 def local(tensor: Tensor) -> Tensor:
     """Return the part of a sharded tensor (DTensor) that lies on this rank; others as they are."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    is_ordinary = type(tensor) is Tensor  # most are; asking for an attribute takes longer
+    return tensor if is_ordinary or not hasattr(tensor, "to_local") else tensor.to_local()
 
 
 def is_sharded(tensor: Tensor) -> bool:

@@ -87,7 +87,7 @@ def moment_sums(
     ----------
     exp_avg_sq, exp_avg : Tensor, any shape
     epsilon_below, epsilon_above : Tensor, float64, ()
-        Entries with v at or beyond these count as dominated by epsilon (`epsilon_thresholds`).
+        Entries with v at or beyond these count as dominated by epsilon (`EpsilonEdges`).
     """
     v, finite = _finite(exp_avg_sq)
     positive = v > 0
@@ -157,26 +157,37 @@ def combine_outputs(into: Tensor, other: Tensor) -> None:
     into[..., 2] = peak
 
 
-def epsilon_thresholds(
-    alpha: Tensor, beta2: Tensor, eps: Tensor, step: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Find the second moments at which epsilon reaches a tenth of the denominator.
-
-    ``eps >= 0.1 * v_hat**alpha`` holds for v at or below the first result when alpha > 0, at or
-    above the second when alpha < 0, and nowhere when alpha is 0 and eps < 0.1.
+class EpsilonEdges:
+    """The second moments at which epsilon reaches a tenth of the denominator.
 
     Parameters
     ----------
-    alpha, beta2, eps, step : Tensor, float64, (n_param,)
+    alpha, beta2, eps : Tensor, float64, (n_param,)
         beta2 is 0 where the moments are not bias-corrected.
-
-    Returns
-    -------
-    below, above : Tensor, float64, (n_param,)
     """
-    edge = (10.0 * eps) ** (1.0 / alpha) * (1.0 - beta2**step)
-    nowhere_below, nowhere_above = torch.full_like(edge, -1.0), torch.full_like(edge, torch.inf)
-    everywhere = torch.where(10.0 * eps >= 1.0, torch.inf, -1.0)
-    below = torch.where(alpha > 0, edge, torch.where(alpha == 0, everywhere, nowhere_below))
-    above = torch.where(alpha < 0, edge, nowhere_above)
-    return below, above
+
+    def __init__(self, alpha: Tensor, beta2: Tensor, eps: Tensor) -> None:
+        everywhere = torch.where(10.0 * eps >= 1.0, torch.inf, -1.0)
+        self._v_hat, self._beta2 = (10.0 * eps) ** (1.0 / alpha), beta2
+        self._is_below, self._below = alpha > 0, torch.where(alpha == 0, everywhere, -1.0)
+        self._is_above, self._above = alpha < 0, torch.full_like(alpha, torch.inf)
+
+    def at(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the edges of v after a number of steps.
+
+        ``eps >= 0.1 * v_hat**alpha`` holds for v at or below the first result when alpha > 0, at or
+        above the second when alpha < 0, and nowhere when alpha is 0 and eps < 0.1.
+
+        Parameters
+        ----------
+        step : Tensor, float64, (n_param,)
+
+        Returns
+        -------
+        below, above : Tensor, float64, (n_param,)
+        """
+        v = self._v_hat * (1.0 - self._beta2**step)
+        return (
+            torch.where(self._is_below, v, self._below),
+            torch.where(self._is_above, v, self._above),
+        )

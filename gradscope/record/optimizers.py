@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,8 +24,7 @@ _ADAPTIVE = {
 _PLAIN = {"SGD", "ASGD"}
 
 
-@dataclass(frozen=True)
-class Moments:
+class Moments(NamedTuple):
     """The optimizer's state of one parameter; None where it keeps no such thing."""
 
     exp_avg_sq: Tensor | None
@@ -36,14 +34,15 @@ class Moments:
 
 def read_moments(state: Mapping[str, Any], shape: torch.Size) -> Moments:
     """Find first and second moment and the step in the state of one parameter."""
+    return Moments(_find(_SECOND, state, shape), _find(_FIRST, state, shape), state.get("step"))
 
-    def find(names: tuple[str, ...]) -> Tensor | None:
-        for name in names:
-            if name in state and isinstance(state[name], Tensor) and state[name].shape == shape:
-                return state[name]
-        return None
 
-    return Moments(find(_SECOND), find(_FIRST), state.get("step"))
+def _find(names: tuple[str, ...], state: Mapping[str, Any], shape: torch.Size) -> Tensor | None:
+    for name in names:
+        value = state.get(name)
+        if isinstance(value, Tensor) and value.shape == shape:
+            return value
+    return None
 
 
 def class_names(optimizer: torch.optim.Optimizer) -> list[str]:

@@ -30,6 +30,7 @@ class _Pass:
 
     def __init__(self, n_layers: int, batch_size: int, device: torch.device) -> None:
         self.sums = torch.zeros(n_layers, len(OUTPUT_SUMS), dtype=torch.float64, device=device)
+        self.rows = self.sums.unbind()
         self.batch_size = batch_size
         self.is_measured = False
         self.is_committed = False
@@ -126,6 +127,7 @@ class Signals:
     def _restart(self) -> None:
         shape = (len(self.index), len(LAYER_SUMS))
         self._sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        self._grad_rows = self._sums[:, OUTPUT_GRAD].unbind()
         self._passes: list[_Pass] = []
         self._committed: list[_Pass] = []
         self.n_microbatches = self.batch_size = 0
@@ -201,8 +203,7 @@ class Signals:
         if not _is_in_backward():
             current.seen.add(row)
         began = time.perf_counter()
-        with torch.no_grad():
-            self._add_output(local(tensor.detach()), current.sums[row])
+        self._add_output(local(tensor.detach()), current.rows[row])
         self._seconds += time.perf_counter() - began
         return True
 
@@ -235,7 +236,7 @@ class Signals:
     def _on_output_grad(self, row: int, source: _Pass, grad: Tensor) -> None:
         began = time.perf_counter()
         self._commit(source)
-        self._add_output(local(grad.detach()), self._sums[row, OUTPUT_GRAD])
+        self._add_output(local(grad.detach()), self._grad_rows[row])
         self._seconds += time.perf_counter() - began
 
     def _commit(self, source: _Pass, _grad: Tensor | None = None) -> None:

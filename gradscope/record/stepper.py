@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from math import isnan
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from gradscope.record.measures import (
     MOMENT_OCTAVES,
     PARAM_SUMS,
     STATE_STEP,
-    epsilon_thresholds,
+    EpsilonEdges,
 )
 from gradscope.record.optimizers import Moments, alpha_of, has_bias_correction, read_moments
 from gradscope.record.params import ParamTable
@@ -52,7 +53,8 @@ class Stepper:
         self._backend = backend
         self._groups = groups
         self._keeps_own = keeps_own
-        self._constants, self._kept, self._noisy = _OnDevice(), _OnDevice(), _OnDevice()
+        self._kept, self._unknown, self._noisy = _OnDevice(), _OnDevice(), _OnDevice()
+        self._edges_of: tuple[tuple, EpsilonEdges] | None = None
         self._copies: dict[int, Tensor] = {}
         self.own: dict[str, tuple[Tensor, Tensor]] = {}
         """Own second moment and its step, by parameter name."""
@@ -160,41 +162,45 @@ class Stepper:
         found: list[tuple[int, Tensor, Tensor | None, Tensor]] = []
         constants: list[tuple[float, float, float]] = []
         for row, p in zip(rows, params, strict=True):
-            moments = self._find(optimizer, row, p)
+            moments, is_own = self._find(optimizer, row, p)
             if moments.exp_avg_sq is None:
                 continue
-            step = torch.as_tensor(float("nan") if moments.step is None else moments.step)
             exp_avg = None if moments.exp_avg is None else _data(moments.exp_avg)
-            step = step.reshape(()) if step.ndim else step
-            found.append((row, _data(moments.exp_avg_sq), exp_avg, step))
+            found.append((row, _data(moments.exp_avg_sq), exp_avg, _scalar(moments.step)))
             alpha, beta2, eps = constants_of[id(p)]
-            constants.append((alpha, OWN_BETA2 if self._is_own(row, moments) else beta2, eps))
+            constants.append((alpha, OWN_BETA2 if is_own else beta2, eps))
         if not found:
             return
         kept, v, m, steps = (list(column) for column in zip(*found, strict=True))
         step = torch.stack(steps).to(out.device, torch.float64, non_blocking=True)
         at = self._kept.get(tuple(kept), out.device, torch.int64)
-        alpha, beta2, eps = self._constants.get(tuple(constants), out.device, torch.float64).T
-        below, above = epsilon_thresholds(alpha, beta2, eps, step)
-        self._backend.moments(out, kept, v, m, below, above)
+        self._backend.moments(out, kept, v, m, *self._edges(constants, out.device).at(step))
         out[:, STATE_STEP].index_copy_(0, at, step)
-        known = torch.where(alpha.isnan(), torch.nan, out[:, N_EPSILON].index_select(0, at))
-        out[:, N_EPSILON].index_copy_(0, at, known)
+        unknown = [row for row, (alpha, *_) in zip(kept, constants, strict=True) if isnan(alpha)]
+        if unknown:
+            out[:, N_EPSILON].index_fill_(
+                0, self._unknown.get(tuple(unknown), out.device, torch.int64), torch.nan
+            )
         if "histograms" in rows_out:
             target = rows_out["histograms"][:, MOMENT_OCTAVES]
             self._backend.octaves(target, kept, v, schema.MOMENT_BIN_RANGE)
 
-    def _find(self, optimizer: torch.optim.Optimizer, row: int, p: Tensor) -> Moments:
-        moments = read_moments(optimizer.state.get(p, {}), p.shape)
-        name = self.table.params[row].name
-        if moments.exp_avg_sq is None and name in self.own:
-            v, step = self.own[name]
-            return Moments(v, moments.exp_avg, step)
-        return moments
+    def _edges(
+        self, constants: list[tuple[float, float, float]], device: torch.device
+    ) -> EpsilonEdges:
+        key = tuple(constants)
+        if self._edges_of is None or self._edges_of[0] != key:
+            columns = torch.tensor(key, dtype=torch.float64).to(device).T
+            self._edges_of = key, EpsilonEdges(*columns)
+        return self._edges_of[1]
 
-    def _is_own(self, row: int, moments: Moments) -> bool:
-        own = self.own.get(self.table.params[row].name)
-        return own is not None and moments.exp_avg_sq is own[0]
+    def _find(self, optimizer: torch.optim.Optimizer, row: int, p: Tensor) -> tuple[Moments, bool]:
+        """Return the moments of a parameter, and whether the second is the recorder's own."""
+        moments = read_moments(optimizer.state.get(p, {}), p.shape)
+        own = self.own.get(self.table.params[row].name) if self.own else None
+        if moments.exp_avg_sq is None and own is not None:
+            return Moments(own[0], moments.exp_avg, own[1]), True
+        return moments, False
 
 
 def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
@@ -206,6 +212,12 @@ def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
 def _data(tensor: Tensor) -> Tensor:
     """What of a tensor lies here, outside the graph."""
     return local(tensor.detach() if tensor.requires_grad else tensor)
+
+
+def _scalar(step: float | Tensor | None) -> Tensor:
+    """Return the step of a state as a tensor without axes; NaN where there is none."""
+    tensor = torch.as_tensor(float("nan") if step is None else step)
+    return tensor.reshape(()) if tensor.ndim else tensor
 
 
 def _constants(optimizer: torch.optim.Optimizer, group: dict) -> tuple[float, float, float]:

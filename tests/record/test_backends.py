@@ -163,14 +163,14 @@ def test_slices_cover_the_sums():
     assert [GRADIENT.stop, UPDATE.stop, MOMENT.stop] == [9, 12, 20] and len(PARAM_SUMS) == 21
 
 
-def test_epsilon_thresholds_by_hand():
+def test_epsilon_edges_by_hand():
     def tensor(*x):
         return torch.tensor(x, dtype=torch.float64)
 
-    below, above = measures.epsilon_thresholds(
-        tensor(0.5, -0.5, 0.0, 0.0), tensor(0.0, 0.0, 0.0, 0.0), tensor(1e-3, 1e-3, 1e-3, 0.2),
-        tensor(1, 1, 1, 1),
-    )  # fmt: skip
+    edges = measures.EpsilonEdges(
+        tensor(0.5, -0.5, 0.0, 0.0), tensor(0.0, 0.0, 0.0, 0.0), tensor(1e-3, 1e-3, 1e-3, 0.2)
+    )
+    below, above = edges.at(tensor(1, 1, 1, 1))
     # alpha 0.5: sqrt(v) <= 0.01 <=> v <= 1e-4; -0.5: 1/sqrt(v) <= 0.01 <=> v >= 1e4
     assert below.tolist() == pytest.approx([1e-4, -1, -1, INF])
     assert above.tolist() == pytest.approx([INF, 1e4, INF, INF])
