@@ -80,6 +80,8 @@ def cases(device: str, compiled: bool) -> dict[str, Callable[[], object]]:
         made["Padam, pytorch_optimizer"] = PAdam(parameters(device)).step
     for alpha in ALPHAS:
         made[f"SMES alpha {alpha}"] = SMES(parameters(device), alpha=alpha).step
+        of_foreach = SMES(parameters(device), alpha=alpha, foreach=True)
+        made[f"SMES alpha {alpha}, foreach"] = of_foreach.step
     made["SMES alpha -0.2, loop"] = SMES(
         parameters(device), alpha=-0.2, foreach=False, fused=False
     ).step

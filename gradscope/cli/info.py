@@ -80,7 +80,7 @@ def _head(summary: dict[str, Any]) -> list[tuple[Any, ...]]:
         size += " in segments: still running, or stopped before it was closed"
     rows.append(("size", size))
     if "record_seconds" in known:
-        rows.append(("recording took", f"{known['record_seconds']:.3g} s"))
+        rows.append(("recording took", f"{known['record_seconds']:.3g} s within the steps"))
     return rows
 
 
