@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.marks import signed
 from figures.results import DATA
 from gradscope.plots.style import WIDTHS_MM, new_figure
 
@@ -59,7 +60,7 @@ def draw_effects(effects: pd.DataFrame, *, ax: Axes) -> None:
         places = [place + 0.2 * (number - (len(alphas) - 1) / 2) for place in range(len(EFFECTS))]
         bars = [own["mean"] - own["low"], own["high"] - own["mean"]]
         ax.errorbar(own["mean"], places, xerr=bars, fmt="o", color=f"C{number}",
-                    label=f"alpha {alpha:g}")  # fmt: skip
+                    label=f"alpha {signed(alpha)}")  # fmt: skip
     ax.axvline(0, color="0.6", linewidth=0.5, zorder=0)
     ax.set_yticks(range(len(EFFECTS)), list(EFFECTS.values()))
     ax.invert_yaxis()

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.marks import signed
 from figures.results import DATA
 from gradscope.plots.style import WIDTHS_MM, new_figure
 
@@ -51,7 +52,7 @@ def draw_layers(layers: pd.DataFrame, colors: dict[float, str], *, ax: Axes) -> 
         slope = 0.0 if decay == "decoupled" else -alpha
         filled = colors[alpha] if decay == "decoupled" else "none"
         ax.plot(mean["x"], mean["y"], MARKS[decay], color=colors[alpha], mfc=filled,
-                label=f"{decay}, alpha {alpha:g}")  # fmt: skip
+                label=f"{decay}, alpha {signed(alpha)}")  # fmt: skip
         ends = np.array([mean["x"].min(), mean["x"].max()])
         line = mean["y"].mean() + slope * (ends - mean["x"].mean())
         ax.plot(ends, line, color=colors[alpha], linewidth=0.6)
@@ -71,7 +72,7 @@ def draw_deviations(
         ax.plot(values, np.full(len(values), place + 0.18), ".", color=color, alpha=0.5)
         bars = [[row.mean - row.low], [row.high - row.mean]]
         ax.errorbar(row.mean, place, xerr=bars, fmt=MARKS[row.decay], color=color, capsize=2)
-    names = [f"{row.decay}, {row.alpha:g}" for row in kinds.itertuples()]
+    names = [f"{row.decay}, {signed(row.alpha)}" for row in kinds.itertuples()]
     ax.set_yticks(range(len(names)), names)
     ax.axvspan(-MARGIN, MARGIN, color="0.9", zorder=0)
     ax.axvline(0, color="0.6", linewidth=0.5, zorder=0)

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.marks import signed
 from figures.results import DATA
 from gradscope.plots.style import WIDTHS_MM, new_figure
 
@@ -80,7 +81,7 @@ def draw_controls(profiles: pd.DataFrame, known: pd.Series, *, ax: Axes) -> None
             mean,
             "o",
             color=color,
-            label=f"{net} ({known[net] + 0.0:+.2f})".replace("-0.00", "0.00"),
+            label=f"{net} ({signed(round(known[net], 2) + 0.0, '+.2f')})",
         )
         centred = mean.index - mean.index.to_numpy().mean()
         ax.plot(mean.index, known[net] * centred, "--", color=color)

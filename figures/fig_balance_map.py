@@ -9,18 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
-from figures.marks import letter
+from figures.marks import letter, signed
 from figures.results import DATA
 from gradscope.plots.style import WIDTHS_MM, new_figure
 
 INPUTS = ("results/balance/cpu/map.csv",)
 CAPTION = (
     "Test accuracy of a narrow VGG13 (1/16 width) on digits after 120 steps, one seed, scale cpu, "
-    "over alpha and learning rate; runs that diverged have the accuracy of guessing (x). a, the "
-    "map, with lines of equal measured step: decades of the root mean square update of all weights "
-    "(geometric mean over the first quarter of the steps). b, the same accuracies over the "
-    "learning rate, a line an alpha. c, over the measured step: if alpha were a learning rate and "
-    "nothing else, these lines would agree."
+    "over alpha and learning rate; an x marks runs that diverged, if any, with the accuracy of "
+    "guessing. a, the map, with lines of equal measured step: decades of the root mean square "
+    "update of all weights (geometric mean over the first quarter of the steps). b, the same "
+    "accuracies over the learning rate, a line an alpha. c, over the measured step: if alpha were "
+    "a learning rate and nothing else, these lines would agree."
 )
 
 
@@ -62,8 +62,8 @@ def draw_map(cells: pd.DataFrame, *, ax: Axes) -> None:
     ax.clabel(lines, fmt=lambda power: f"$10^{{{power:.0f}}}$", fontsize=6)
     at = np.argwhere(lost.to_numpy() > 0)
     ax.scatter(at[:, 1], at[:, 0], marker="x", color="white", s=9, linewidths=0.6)
-    ax.set_xticks(columns, [f"{alpha:g}" for alpha in accuracy.columns])
-    ax.set_yticks(rows, [f"{lr:g}" for lr in accuracy.index])
+    ax.set_xticks(columns, [signed(alpha) for alpha in accuracy.columns])
+    ax.set_yticks(rows, [signed(lr) for lr in accuracy.index])
     ax.set_xlabel("alpha")
     ax.set_ylabel("learning rate")
     ax.figure.colorbar(mesh, ax=ax, label="test accuracy", pad=0.02)
@@ -76,5 +76,5 @@ def draw_curves(cells: pd.DataFrame, by: str, *, ax: Axes) -> None:
     colours = colormaps["plasma"](BoundaryNorm(edges, 256)(np.arange(len(alphas))) / 290)
     for alpha, colour in zip(alphas, colours, strict=True):
         own = cells[(cells["alpha"] == alpha) & (cells[by] > 0)].sort_values(by)
-        ax.plot(own[by], own["accuracy"], "o-", color=colour, label=f"{alpha:g}")
+        ax.plot(own[by], own["accuracy"], "o-", color=colour, label=signed(alpha))
     ax.set_xscale("log")

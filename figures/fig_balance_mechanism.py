@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.marks import draw_means, letter
+from figures.marks import draw_means, letter, signed
 from figures.results import DATA
 from gradscope.plots.style import WIDTHS_MM, new_figure
 
@@ -56,4 +56,4 @@ def draw_shares(shares: pd.DataFrame, *, ax: Axes) -> None:
 def draw_levels(means: pd.DataFrame, *, ax: Axes) -> None:
     """Draw means over alpha, a line a level of training loss."""
     for number, (level, own) in enumerate(means.groupby("level", sort=False)):
-        draw_means(own, "alpha", ax=ax, color=f"C{number + 2}", label=f"{level:g}")
+        draw_means(own, "alpha", ax=ax, color=f"C{number + 2}", label=signed(level))

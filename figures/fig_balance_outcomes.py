@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.marks import draw_means, letter
+from figures.marks import draw_means, letter, signed
 from figures.results import DATA
 from gradscope.plots.style import WIDTHS_MM, new_figure
 
@@ -64,7 +64,7 @@ def draw_effects(effects: pd.DataFrame, *, ax: Axes) -> None:
         own = effects[effects["alpha"] == alpha].assign(place=lambda t: t["effect"].map(places))
         shift = 0.2 * (number - (len(alphas) - 1) / 2)
         draw_means(own, "place", ax=ax, shift=shift, fmt="o", color=f"C{number + 2}",
-                   label=f"alpha {alpha:g}")  # fmt: skip
+                   label=f"alpha {signed(alpha)}")  # fmt: skip
     ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
     ax.set_xticks(range(len(names)), names)
     ax.set_xlim(-0.5, len(names) - 0.5)
