@@ -18,6 +18,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradscope.cli.output import PICTURES, as_words, check_out
 from gradscope.cli.plot import read_steps
 from gradscope.errors import UsageError
 
@@ -161,15 +162,9 @@ def _labels(recordings: list[str], files: list[list[Path]]) -> list[str]:
 
 def _output_path(arguments: argparse.Namespace) -> Path:
     """Say where the picture goes: beside the first recording unless --out says otherwise."""
-    if arguments.out is None:
-        first = Path(arguments.recordings[0])
-        folder = first if first.is_dir() and first.suffix != ".part" else first.parent
-        safe = "".join(c if c.isalnum() or c == "_" else "-" for c in arguments.quantity)
-        axis = "" if arguments.axis == "step" else f"-{arguments.axis}"
-        return folder / f"compare-{safe}{axis}.png"
-    path = Path(arguments.out)
-    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise UsageError(f"--out takes a name that ends in .png, .pdf or .svg; got {path}")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}: make it, or choose another --out")
-    return path
+    if arguments.out is not None:
+        return check_out(arguments.out, PICTURES)
+    first = Path(arguments.recordings[0])
+    folder = first if first.is_dir() and first.suffix != ".part" else first.parent
+    axis = "" if arguments.axis == "step" else f"-{arguments.axis}"
+    return folder / f"compare-{as_words(arguments.quantity)}{axis}.png"

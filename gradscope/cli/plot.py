@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradscope.cli.output import PICTURES, as_words, beside, check_out
 from gradscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,16 +153,7 @@ def output_path(arguments: argparse.Namespace) -> Path:
         If its suffix is no picture's, or its folder does not exist.
     """
     if arguments.out is not None:
-        path = Path(arguments.out)
-        if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-            raise UsageError(f"--out takes a name that ends in .png, .pdf or .svg; got {path}")
-        if not path.parent.is_dir():
-            raise UsageError(f"there is no folder {path.parent}: make it, or choose another --out")
-        return path
-    recording = Path(arguments.recordings[0])
-    name = recording.name.removesuffix(".part").removesuffix(".h5").replace("*", "all")
-    name += "-and-others" if len(arguments.recordings) > 1 else ""
+        return check_out(arguments.out, PICTURES)
     kind = "" if arguments.kind == "heatmap" else f"-{arguments.kind}"
     words = f"{arguments.quantity}{kind}" if arguments.kind in OF_QUANTITY else arguments.kind
-    safe = "".join(c if c.isalnum() or c == "_" else "-" for c in words)
-    return recording.with_name(f"{name}-{safe}.png")
+    return beside(arguments.recordings, f"{as_words(words)}.png")

@@ -10,6 +10,7 @@ import argparse
 import webbrowser
 from pathlib import Path
 
+from gradscope.cli.output import PAGES, beside, check_out
 from gradscope.errors import UsageError
 
 SUMMARY = "write an interactive page about one or many recordings"
@@ -78,13 +79,5 @@ def output_path(arguments: argparse.Namespace) -> Path:
         If its name is no page's, or its folder does not exist.
     """
     if arguments.out is not None:
-        path = Path(arguments.out)
-        if path.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"--out takes a name that ends in .html; got {path}")
-        if not path.parent.is_dir():
-            raise UsageError(f"there is no folder {path.parent}: make it, or choose another --out")
-        return path
-    recording = Path(arguments.recordings[0])
-    name = recording.name.removesuffix(".part").removesuffix(".h5").replace("*", "all")
-    name += "-and-others" if len(arguments.recordings) > 1 else ""
-    return recording.with_name(f"{name}-report.html")
+        return check_out(arguments.out, PAGES)
+    return beside(arguments.recordings, "report.html")
