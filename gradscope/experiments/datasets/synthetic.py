@@ -6,6 +6,8 @@ nothing but the pattern tells the classes apart.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
@@ -21,17 +23,22 @@ GREY_LEVELS_PER_STD = 40.0
 def load(config: Config) -> Source:
     """Generate ``n_classes`` classes; all numbers follow from ``data_seed``.
 
-    So many examples are generated that ``samples_per_class`` are left after validation.
+    So many examples are generated that ``samples_per_class`` are left after validation. Several
+    runs on the same images in one process, as in a sweep, share them.
     """
-    generator = np.random.default_rng(config.data_seed)
-    prototypes = one_over_f(config.n_classes, generator)
     wanted = config.samples_per_class or TRAIN_PER_CLASS
     n_train = max(2, int(np.ceil((wanted + 1) / (1 - config.val_fraction))))
+    return _generate(config.n_classes, n_train, config.snr, config.data_seed)
+
+
+@functools.lru_cache(maxsize=8)
+def _generate(n_classes: int, n_train: int, snr: float, seed: int) -> Source:
+    generator = np.random.default_rng(seed)
+    prototypes = one_over_f(n_classes, generator)
     train, test = (
-        _split(prototypes, per_class, config.snr, generator)
-        for per_class in (n_train, TEST_PER_CLASS)
+        _split(prototypes, per_class, snr, generator) for per_class in (n_train, TEST_PER_CLASS)
     )
-    return Source(train, test, tuple(f"class{index}" for index in range(config.n_classes)))
+    return Source(train, test, tuple(f"class{index}" for index in range(n_classes)))
 
 
 def one_over_f(n: int, generator: np.random.Generator) -> np.ndarray:
