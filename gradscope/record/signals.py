@@ -26,16 +26,23 @@ from gradscope.record.measures import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, OUTPUT_SU
 
 
 class _Pass:
-    """One forward pass: the sums of its outputs, until a gradient comes back."""
+    """One forward pass: the sums of its outputs if it is measured, until a gradient comes back."""
 
-    def __init__(self, n_layers: int, batch_size: int, device: torch.device) -> None:
-        self.sums = torch.zeros(n_layers, len(OUTPUT_SUMS), dtype=torch.float64, device=device)
-        self.rows = self.sums.unbind()
+    sums: Tensor
+    rows: tuple[Tensor, ...]
+
+    def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self.is_measured = False
         self.is_committed = False
         self.number = 0
         self.seen: set[int] = set()
+
+    def measure(self, n_layers: int, device: torch.device) -> None:
+        """Make a row of sums for each layer."""
+        self.is_measured = True
+        self.sums = torch.zeros(n_layers, len(OUTPUT_SUMS), dtype=torch.float64, device=device)
+        self.rows = self.sums.unbind()
 
 
 class Signals:
@@ -127,7 +134,7 @@ class Signals:
     def _restart(self) -> None:
         shape = (len(self.index), len(LAYER_SUMS))
         self._sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
-        self._grad_rows = self._sums[:, OUTPUT_GRAD].unbind()
+        self._grad_rows: tuple[Tensor, ...] = ()
         self._passes: list[_Pass] = []
         self._committed: list[_Pass] = []
         self.n_microbatches = self.batch_size = 0
@@ -164,10 +171,11 @@ class Signals:
     def _start_pass(self, n_examples: int) -> None:
         if not self._passes and graphs.is_capturing():
             self._sums.zero_()  # within the graph, so that replays do not add up
-        self._passes.append(_Pass(len(self.index), n_examples, self._device))
+        self._passes.append(_Pass(n_examples))
         self._n_passes += 1
         self._passes[-1].number = self._n_passes
-        self._passes[-1].is_measured = self._on_forward()
+        if self._on_forward():
+            self._passes[-1].measure(len(self.index), self._device)
 
     def _see_after(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         is_root, is_layer = module in self._roots, module in self._table.layers
@@ -236,6 +244,8 @@ class Signals:
     def _on_output_grad(self, row: int, source: _Pass, grad: Tensor) -> None:
         began = time.perf_counter()
         self._commit(source)
+        if not self._grad_rows:  # in measured steps only
+            self._grad_rows = self._sums[:, OUTPUT_GRAD].unbind()
         self._add_output(local(grad.detach()), self._grad_rows[row])
         self._seconds += time.perf_counter() - began
 
