@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.marks import signed
 from figures.results import DATA
+from gradscope.plots.scales import signed
 from gradscope.plots.style import WIDTHS_MM, new_figure
 
 FOLDER = "results/accumulation_bias/cpu"

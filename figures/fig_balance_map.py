@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
-from figures.marks import letter, signed
+from figures.marks import letter
 from figures.results import DATA
+from gradscope.plots.scales import signed
 from gradscope.plots.style import WIDTHS_MM, new_figure
 
 INPUTS = ("results/balance/cpu/map.csv",)

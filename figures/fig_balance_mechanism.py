@@ -6,8 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.marks import draw_means, letter, signed
+from figures.marks import draw_means, letter
 from figures.results import DATA
+from gradscope.plots.scales import signed
 from gradscope.plots.style import WIDTHS_MM, new_figure
 
 FOLDER = "results/balance/cpu"

@@ -18,11 +18,6 @@ def draw_means(rows: pd.DataFrame, x: str, *, ax: Axes, shift: float = 0.0, **st
     ax.errorbar(own[x] + shift, own["mean"], yerr=np.nan_to_num(bars), **style)
 
 
-def signed(value: float, form: str = "g") -> str:
-    """Write a number with a minus sign, as axes do."""
-    return format(value, form).replace("-", "−")
-
-
 def letter(axes: Sequence[Axes]) -> None:
     """Write a, b, c, … over panels, before the title that each has."""
     for name, ax in zip("abcdefghij", axes, strict=False):

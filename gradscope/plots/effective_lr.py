@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradscope.plots.scales import Scale, format_values
+from gradscope.plots.scales import Scale, format_values, signed
 
 
 def draw_effective_lr(
@@ -42,7 +42,7 @@ def draw_effective_lr(
     lines = []
     for number, alpha in enumerate(alphas):
         rate = lr * 2.0 ** (-alpha * (bins[used] + 0.5))
-        label = f"α = {alpha:g}".replace("-", "−")
+        label = f"α = {signed(alpha)}"
         color = f"C{number}"
         if alpha == 0:
             lines.append(ax.axvline(lr, color=color, label=label))

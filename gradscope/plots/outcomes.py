@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from gradscope import schema
-from gradscope.plots.scales import Scale, format_values, plain_number
+from gradscope.plots.scales import Scale, format_values, plain_number, signed
 from gradscope.plots.steps import format_steps
 
 INTERVAL = {"errorbar": ("ci", 95), "n_boot": 500, "seed": 0}
@@ -84,9 +84,7 @@ def draw_alpha_map(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
     grid = table.pivot_table(index="lr", columns="alpha", values=metric, aggfunc="mean")
     mesh = ax.pcolormesh(np.ma.masked_invalid(grid.values), rasterized=True)
     ax.patch.set(facecolor="0.92", hatch="//////", edgecolor="0.72")
-    ax.set_xticks(
-        np.arange(grid.shape[1]) + 0.5, [f"{a:g}".replace("-", "−") for a in grid.columns]
-    )
+    ax.set_xticks(np.arange(grid.shape[1]) + 0.5, [signed(a) for a in grid.columns])
     ax.set_yticks(np.arange(grid.shape[0]) + 0.5, [plain_number(lr) for lr in grid.index])
     ax.set_xlabel("α")
     ax.set_ylabel("lr")

@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from gradscope.derived.conditions import differences
+from gradscope.plots.scales import signed
 
 
 def conditions(tree: xr.DataTree, *, with_seed: bool = False) -> list[str]:
@@ -28,8 +29,7 @@ def _symbol(name: str) -> str:
 
 
 def _short(value: object) -> str:
-    is_number = isinstance(value, float | np.floating)
-    return (f"{value:g}" if is_number else str(value)).replace("-", "−" if is_number else "-")
+    return signed(float(value)) if isinstance(value, float | np.floating) else str(value)
 
 
 def last_values(tree: xr.DataTree, metric: str) -> pd.DataFrame:

@@ -224,3 +224,12 @@ def power_of_ten(value: float, _: int | None = None) -> str:
     sign = "−" if value < 0 else ""
     factor = "" if mantissa == "1" else rf"{mantissa}\times"
     return f"{sign}${factor}10^{{{exponent}}}$"
+
+
+def signed(value: float, form: str = "g") -> str:
+    """Write a number in words with a minus sign, as axes do.
+
+    >>> signed(-0.1), signed(0.19, "+.2f")
+    ('−0.1', '+0.19')
+    """
+    return format(value, form).replace("-", "−")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from gradscope.errors import UsageError
 from gradscope.plots.labels import quantity_label
 from gradscope.plots.rows import row_dim, select_rows
+from gradscope.plots.scales import signed
 from gradscope.plots.style import width_mm
 
 WHOLE_RUN: tuple[int | None, int | None] = (None, None)
@@ -83,7 +84,7 @@ def run_title(tree: xr.DataTree) -> str:
         known = np.unique(training.dataset["alpha"].values)
         known = known[np.isfinite(known)]
         if known.size == 1:
-            words.append(f"α = {known[0]:g}".replace("-", "−"))
+            words.append(f"α = {signed(known[0])}")
     if "seed" in tree.attrs:
         words.append(f"seed {tree.attrs['seed']}")
     return " · ".join(words)
