@@ -26,7 +26,7 @@ _KEEP_MEMORY = {
     for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 }
 """Against dask's default, under which what a training step frees goes back to the system, to be
-zeroed and mapped again at the next step: a third of a small run's time on a CPU."""
+zeroed and mapped again at the next step: about a third of a small run's time on a CPU."""
 
 
 @dataclass(frozen=True)
