@@ -150,11 +150,16 @@ def _unbalanced(table: pd.DataFrame) -> list[str]:
 def _controls(tables: Tables) -> list[Explored]:
     rows = _slopes(tables, PLAIN, "start", "output_grad_rms")
     return [
-        _explore("control", f"slope of ln output_grad at the start, plain net: {net}",
-                 own["slope"], NAT, null=own["known"].iloc[0],
-                 note=f"known: {own['known'].iloc[0]:.3f}; p against it")
+        _explore(
+            "control",
+            f"slope of ln output_grad at the start, plain net: {net}",
+            own["slope"],
+            NAT,
+            null=own["known"].iloc[0],
+            note=f"known: {own['known'].iloc[0]:.3f}; p against it",
+        )
         for net, own in rows.groupby("net")
-    ]  # fmt: skip
+    ]
 
 
 def _initial_slopes(tables: Tables) -> list[Explored]:
@@ -183,10 +188,15 @@ def _persistence(tables: Tables) -> list[Explored]:
                     continue
                 note = f"slopes: start {first.mean():.3f}, {phase} {later.mean():.3f}"
                 found.append(
-                    _explore("H1b", f"what persists of the slope of ln {quantity} at {phase} of "
-                             f"the steps beyond half of the start's, {net}, alpha 0",
-                             contrast, NAT, note=note)
-                )  # fmt: skip
+                    _explore(
+                        "H1b",
+                        f"what persists of the slope of ln {quantity} at {phase} of "
+                        f"the steps beyond half of the start's, {net}, alpha 0",
+                        contrast,
+                        NAT,
+                        note=note,
+                    )
+                )
     return found
 
 
@@ -200,19 +210,29 @@ def _stability(tables: Tables) -> list[Explored]:
                 continue
             difference = (wide[arm, alpha] - wide["zero", 0.0]).dropna()
             found.append(
-                _explore("H1c", f"{words}, at alpha {alpha:g} minus that at alpha "
-                         "0, same global step size, VGG13", difference, unit,
-                         note=f"at alpha 0: {wide['zero', 0.0].mean():.3g}")
-            )  # fmt: skip
+                _explore(
+                    "H1c",
+                    f"{words}, at alpha {alpha:g} minus that at alpha "
+                    "0, same global step size, VGG13",
+                    difference,
+                    unit,
+                    note=f"at alpha 0: {wide['zero', 0.0].mean():.3g}",
+                )
+            )
     return found
 
 
 def _decomposition(effects: pd.DataFrame) -> list[Explored]:
     return [
-        _explore("H1e", f"effect of alpha {alpha:g} on ln training loss at the end, {effect}, same "
-                 "global step size, VGG13", own["value"], "nat")
+        _explore(
+            "H1e",
+            f"effect of alpha {alpha:g} on ln training loss at the end, {effect}, same "
+            "global step size, VGG13",
+            own["value"],
+            "nat",
+        )
         for (alpha, effect), own in effects.groupby(["alpha", "effect"], sort=False)
-    ]  # fmt: skip
+    ]
 
 
 def _levels(tables: Tables) -> list[Explored]:
@@ -223,10 +243,14 @@ def _levels(tables: Tables) -> list[Explored]:
     excess = np.log(layers["update_ratio"] / layers["level"])
     runs = excess.groupby([layers["decay"], layers["alpha"], layers["seed"]]).mean()
     return [
-        _explore("H1d", f"ln update_ratio over its level for uncorrelated gradients, {decay}, "
-                 f"alpha {alpha:g}", own, "nat")
+        _explore(
+            "H1d",
+            f"ln update_ratio over its level for uncorrelated gradients, {decay}, alpha {alpha:g}",
+            own,
+            "nat",
+        )
         for (decay, alpha), own in runs.groupby(level=[0, 1])
-    ]  # fmt: skip
+    ]
 
 
 def _explore(
@@ -241,8 +265,17 @@ def _explore(
         )
     interval = student_t_mean(sample)
     p = sign_flip(sample, null).p_value
-    return Explored(key=key, statement=statement, estimate=interval.estimate, low=interval.low,
-                    high=interval.high, p=p, n=interval.n, unit=unit, note=note)  # fmt: skip
+    return Explored(
+        key=key,
+        statement=statement,
+        estimate=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        p=p,
+        n=interval.n,
+        unit=unit,
+        note=note,
+    )
 
 
 def _notes(tables: Tables) -> list[str]:
@@ -267,5 +300,7 @@ def _notes(tables: Tables) -> list[str]:
 
 def _worst(table: pd.DataFrame) -> list[str]:
     worst = table.groupby("check")[["value", "tolerance"]].max()
-    return [f"{check} {row['value']:.2g} (allowed {row['tolerance']:g})"
-            for check, row in worst.iterrows()]  # fmt: skip
+    return [
+        f"{check} {row['value']:.2g} (allowed {row['tolerance']:g})"
+        for check, row in worst.iterrows()
+    ]

@@ -80,39 +80,64 @@ def _slope_rows(run: RunRecord, phases: Mapping[str, Mapping[str, float]]) -> li
     known = known_slope(config) if config.get("model") == "plain" else float("nan")
     base = {"spec": run.spec, "net": _net(config), "seed": run.seed}
     return [
-        {**base, "phase": phase, "quantity": name, "slope": slope,
-         "known": known if name == "output_grad_rms" else float("nan")}
-        for phase, means in phases.items() for name, slope in means.items()
-    ]  # fmt: skip
+        {
+            **base,
+            "phase": phase,
+            "quantity": name,
+            "slope": slope,
+            "known": known if name == "output_grad_rms" else float("nan"),
+        }
+        for phase, means in phases.items()
+        for name, slope in means.items()
+    ]
 
 
 def _profile_rows(run: RunRecord, profile: Any) -> list[Row]:
     table = profile.drop_vars("step").to_dataframe().reset_index(drop=True)
     table[list(QUANTITIES)] = np.log(table[list(QUANTITIES)])
     base = {"spec": run.spec, "net": _net(run.config), "seed": run.seed}
-    return [{**base, **{str(key): value for key, value in row.items()}}
-            for row in table.to_dict("records")]  # fmt: skip
+    return [
+        {**base, **{str(key): value for key, value in row.items()}}
+        for row in table.to_dict("records")
+    ]
 
 
 def _instrument(runs: Runs) -> list[Row]:
     """Every check with its value and what it may reach."""
     rows: list[Row] = [
-        {"check": "exact", "case": f"alpha {alpha:g}", "seed": 0, "value": error,
-         "tolerance": instrument.EXACT_TOLERANCE}
+        {
+            "check": "exact",
+            "case": f"alpha {alpha:g}",
+            "seed": 0,
+            "value": error,
+            "tolerance": instrument.EXACT_TOLERANCE,
+        }
         for alpha, error in instrument.exact_errors().items()
-    ]  # fmt: skip
+    ]
     for run in runs.of(INSTRUMENT):
         if run.is_diverged:
             continue
         with run.open() as tree:
-            rows.append({"check": "law", "case": f"alpha {run.config['alpha']:g}",
-                         "seed": run.seed, "value": instrument.law_excess(tree),
-                         "tolerance": instrument.LAW_TOLERANCE})  # fmt: skip
+            rows.append(
+                {
+                    "check": "law",
+                    "case": f"alpha {run.config['alpha']:g}",
+                    "seed": run.seed,
+                    "value": instrument.law_excess(tree),
+                    "tolerance": instrument.LAW_TOLERANCE,
+                }
+            )
     for run in runs.of(INIT):
         with run.open("gradients") as tree:
-            rows.append({"check": "orthogonality", "case": _net(run.config), "seed": run.seed,
-                         "value": instrument.largest_cosine(tree),
-                         "tolerance": instrument.COSINE_TOLERANCE})  # fmt: skip
+            rows.append(
+                {
+                    "check": "orthogonality",
+                    "case": _net(run.config),
+                    "seed": run.seed,
+                    "value": instrument.largest_cosine(tree),
+                    "tolerance": instrument.COSINE_TOLERANCE,
+                }
+            )
     return rows
 
 
@@ -121,8 +146,11 @@ def _equilibria(runs: Runs) -> tuple[list[Row], list[Row]]:
     for run in runs.of(EQUILIBRIUM):
         config = run.config
         is_decoupled = bool(config.get("decoupled_weight_decay", False))
-        base = {"decay": "decoupled" if is_decoupled else "coupled",
-                "alpha": config.get("alpha"), "seed": run.seed}  # fmt: skip
+        base = {
+            "decay": "decoupled" if is_decoupled else "coupled",
+            "alpha": config.get("alpha"),
+            "seed": run.seed,
+        }
         if run.is_diverged:
             rows.append({**base, "status": run.status})
             continue
@@ -134,8 +162,9 @@ def _equilibria(runs: Runs) -> tuple[list[Row], list[Row]]:
         measured = {name: getattr(found, name) for name in names}
         rows.append({**base, "status": run.status, **limits, **measured})
         table = found.layers.to_dataframe().reset_index()
-        layers += [{**base, **{str(k): v for k, v in row.items()}}
-                   for row in table.to_dict("records")]  # fmt: skip
+        layers += [
+            {**base, **{str(k): v for k, v in row.items()}} for row in table.to_dict("records")
+        ]
     return rows, layers
 
 
@@ -145,16 +174,25 @@ def _grafting(runs: Runs) -> tuple[list[Row], list[Row]]:
     for run in runs.of(GRAFTING):
         config = run.config
         arm = ARMS[config["graft"], config["graft_from"]]
-        row = {"net": _net(config), "arm": arm, "alpha": config["alpha"], "seed": run.seed,
-               "status": run.status, "val_accuracy": run.metrics.get("val_accuracy"),
-               "val_loss": run.metrics.get("val_loss")}  # fmt: skip
+        row = {
+            "net": _net(config),
+            "arm": arm,
+            "alpha": config["alpha"],
+            "seed": run.seed,
+            "status": run.status,
+            "val_accuracy": run.metrics.get("val_accuracy"),
+            "val_loss": run.metrics.get("val_loss"),
+        }
         if not run.is_diverged:
             with run.open("training", "gradients", "second_moments", "updates", "signals") as tree:
                 loss = np.asarray(tree["training/loss"].values, dtype=np.float64)
                 phases = phase_means(depth_slopes(tree), len(loss))
-                row |= {"train_loss": float(loss[-max(1, len(loss) // 10) :].mean()),
-                        "roughness": roughness(tree), "coherence": coherence(tree),
-                        "late_slope": phases["last 10 %"]["output_grad_rms"]}  # fmt: skip
+                row |= {
+                    "train_loss": float(loss[-max(1, len(loss) // 10) :].mean()),
+                    "roughness": roughness(tree),
+                    "coherence": coherence(tree),
+                    "late_slope": phases["last 10 %"]["output_grad_rms"],
+                }
                 if arm == "zero":
                     slopes += _slope_rows(run, phases)
         rows.append(row)

@@ -107,8 +107,10 @@ def _too_few(n_seeds: int) -> str:
 
 def _ended(queue: Queue, n_failed: int) -> str:
     ends = [ended.status for outcomes in queue.outcomes.values() for ended in outcomes.values()]
-    lines = [f"{len(ends) - n_failed} runs ended, {ends.count('diverged')} of them by diverging; "
-             f"{n_failed} failed; {len(queue.todo())} left for another call"]  # fmt: skip
+    lines = [
+        f"{len(ends) - n_failed} runs ended, {ends.count('diverged')} of them by diverging; "
+        f"{n_failed} failed; {len(queue.todo())} left for another call"
+    ]
     lines += [f"{name}: the best trial is at the edge of what was tried" for name in queue.edges()]
     return "\n".join(lines)
 
@@ -137,12 +139,27 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, metavar="N", help="a cell (default: as its spec)")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and its cost")
     parser.add_argument("--from-results", action="store_true", help="run and measure nothing")
-    parser.add_argument("--runs", type=Path, default=Path("runs/study"), metavar="DIR",
-                        help="recordings (runs/study)")  # fmt: skip
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR",
-                        help=f"tables, verdicts ({RESULTS}); others draw no figures")  # fmt: skip
-    parser.add_argument("--workers", type=int, default=_n_workers(), metavar="N",
-                        help="processes (default: one a CUDA device or core)")  # fmt: skip
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs/study"),
+        metavar="DIR",
+        help="recordings (runs/study)",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help=f"tables, verdicts ({RESULTS}); others draw no figures",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=_n_workers(),
+        metavar="N",
+        help="processes (default: one a CUDA device or core)",
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running dask scheduler")
     parser.add_argument("--no-figures", action="store_true", help="draw no figures")
     return parser.parse_args(argv)

@@ -162,6 +162,8 @@ def _censored(table: pd.DataFrame, name: str, column: str) -> list[str]:
         if lost.any():
             alphas = sorted(set(table.loc[lost.index[lost], "alpha"]))
             of = ", ".join(f"{alpha:g}" for alpha in alphas)
-            lines.append(f"{name}: {int(lost.sum())} of {len(lost)} runs did not come to {level:g} "
-                         f"ln(classes) of training loss (alpha {of})")  # fmt: skip
+            lines.append(
+                f"{name}: {int(lost.sum())} of {len(lost)} runs did not come to {level:g} "
+                f"ln(classes) of training loss (alpha {of})"
+            )
     return lines

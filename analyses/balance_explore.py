@@ -43,8 +43,14 @@ def map_numbers(table: pd.DataFrame) -> pd.DataFrame:
     for seed, own in table.groupby("seed"):
         cells = own.groupby(["alpha", "lr"], as_index=False)[["accuracy", "chance", "step"]].mean()
         for by in ("lr", "step"):
-            rows.append({"seed": seed, "by": by, "error": transfer_error(cells, by),
-                         "ridge": ridge_slope(cells, by)})  # fmt: skip
+            rows.append(
+                {
+                    "seed": seed,
+                    "by": by,
+                    "error": transfer_error(cells, by),
+                    "ridge": ridge_slope(cells, by),
+                }
+            )
     return pd.DataFrame(rows, columns=["seed", "by", "error", "ridge"])
 
 

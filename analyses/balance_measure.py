@@ -88,7 +88,14 @@ def _speed_rows(run: RunRecord) -> list[Row]:
     rows = []
     for level in LEVELS:
         steps, is_reached = steps_to(loss, level * scale)
-        rows.append({"seed": run.seed, "alpha": run.config.get("alpha"), "level": level,
-                     "steps": steps, "is_reached": is_reached,
-                     "is_diverged": run.is_diverged})  # fmt: skip
+        rows.append(
+            {
+                "seed": run.seed,
+                "alpha": run.config.get("alpha"),
+                "level": level,
+                "steps": steps,
+                "is_reached": is_reached,
+                "is_diverged": run.is_diverged,
+            }
+        )
     return rows

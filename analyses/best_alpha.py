@@ -101,8 +101,9 @@ def _vertices(
     # A straight or flat row has a quadratic term of rounding size: no maximum either.
     is_hollow = quadratic >= -1e-9
     vertex = -linear / (2 * np.where(is_hollow, -1.0, quadratic))
-    better_end = np.where(linear + quadratic * (alphas.min() + alphas.max()) > 0,
-                          alphas.max(), alphas.min())  # fmt: skip
+    better_end = np.where(
+        linear + quadratic * (alphas.min() + alphas.max()) > 0, alphas.max(), alphas.min()
+    )
     return np.clip(np.where(is_hollow, better_end, vertex), alphas.min(), alphas.max()), is_hollow
 
 

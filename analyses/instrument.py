@@ -60,8 +60,9 @@ def exact_error(alpha: float, *, n_steps: int = 20, seed: int = 0) -> float:
     labels = torch.randint(0, 5, (64,), generator=generator)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(),
-                              nn.Linear(32, 5))  # fmt: skip
+        model = nn.Sequential(
+            nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 5)
+        )
     optimizer = SMES(model.parameters(), lr=LRS[alpha], alpha=alpha, betas=BETAS, eps=EPS)
     moments: Moments = {name: (0.0, 0.0) for name, _ in model.named_parameters()}
     expected: list[dict[str, float]] = []
@@ -80,9 +81,11 @@ def exact_error(alpha: float, *, n_steps: int = 20, seed: int = 0) -> float:
 
 
 def _recompute(
-    model: nn.Module, moments: Moments,
-    step: int, alpha: float,
-) -> dict[str, float]:  # fmt: skip
+    model: nn.Module,
+    moments: Moments,
+    step: int,
+    alpha: float,
+) -> dict[str, float]:
     """Norm of each parameter's next update, in NumPy and float64; advances the moments."""
     norms = {}
     for name, param in model.named_parameters():

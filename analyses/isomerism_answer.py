@@ -139,10 +139,16 @@ def effects(factors: pd.DataFrame) -> pd.DataFrame:
             for factor, values in main_effects(own, levels, outcome).items():
                 low, high = levels[str(factor)]
                 rows += [
-                    {"matched": matched, "outcome": outcome, "factor": FACTORS[str(factor)],
-                     "levels": f"{low:g} to {high:g}", "seed": seed, "value": value}
+                    {
+                        "matched": matched,
+                        "outcome": outcome,
+                        "factor": FACTORS[str(factor)],
+                        "levels": f"{low:g} to {high:g}",
+                        "seed": seed,
+                        "value": value,
+                    }
                     for seed, value in values.items()
-                ]  # fmt: skip
+                ]
     return pd.DataFrame(rows, columns=["matched", "outcome", "factor", "levels", "seed", "value"])
 
 
@@ -155,9 +161,11 @@ def _factors(tables: Tables) -> Iterator[Explored | None]:
     for (matched, outcome, factor, levels), own in effects(table).groupby(labels, sort=False):
         _, words, unit = GRADIENTS[outcome]
         yield explore(
-            "H3e", f"effect of {factor} ({levels}) on the {words}, at equal {matched}",
-            own["value"], unit,
-        )  # fmt: skip
+            "H3e",
+            f"effect of {factor} ({levels}) on the {words}, at equal {matched}",
+            own["value"],
+            unit,
+        )
 
 
 def _tops(tops: dict[str, BestAlpha]) -> Iterator[Explored]:

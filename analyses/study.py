@@ -91,8 +91,12 @@ def measure_all(
     """
     for question in questions:
         names = _folders(question, scale)
-        own = [path for name in names for path, end in outcomes.get(name, {}).items()
-               if end.status in ENDED]  # fmt: skip
+        own = [
+            path
+            for name in names
+            for path, end in outcomes.get(name, {}).items()
+            if end.status in ENDED
+        ]
         if own:
             runs = find_runs(map(glob.escape, map(str, own)), question.specs, scale=scale)
             write_measured(question.measure(runs), folder_of(results, question.name, scale))

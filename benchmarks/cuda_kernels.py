@@ -105,8 +105,10 @@ def kernels(batch: int) -> dict[str, tuple[int, Callable[[], object]]]:
     outputs = outputs_of(training)
     params = [p.detach() for p in training.model.parameters()]
     grads = [p.grad for p in training.model.parameters() if p.grad is not None]
-    v, m = ([training.optimizer.state[p][k] for p in training.model.parameters()]
-            for k in ("exp_avg_sq", "exp_avg"))  # fmt: skip
+    v, m = (
+        [training.optimizer.state[p][k] for p in training.model.parameters()]
+        for k in ("exp_avg_sq", "exp_avg")
+    )
     copies = [p.clone() for p in params]
     n, rows = len(params), list(range(len(params)))
     out, counts, sums = (
@@ -125,19 +127,24 @@ def kernels(batch: int) -> dict[str, tuple[int, Callable[[], object]]]:
 
     return {
         "gradients and copy": (
-            3 * size, lambda: backend.gradients(out, rows, grads, params, copies)),
+            3 * size,
+            lambda: backend.gradients(out, rows, grads, params, copies),
+        ),
         "updates": (3 * size, lambda: backend.updates(out, rows, copies, params, grads)),
         "moments": (2 * size, lambda: backend.moments(out, rows, v, m, below, below * torch.inf)),
         "octaves": (size, lambda: backend.octaves(counts, rows, grads, GRAD_BIN_RANGE)),
         "outputs": (sum(y.nbytes for y in outputs), measure_outputs),
-    }  # fmt: skip
+    }
 
 
 def kernel_table(batch: int) -> tuple[list[str], dict[str, dict[str, float]]]:
     """Rows of kernel times and multiples of the byte floor, and the same as numbers."""
     speed = bandwidth()
-    lines = [f"\nBandwidth of a copy: {speed / 1e12:.2f} TB/s.\n",
-             "| kernel | MB | ms | times the byte floor |", "|---|---:|---:|---:|"]  # fmt: skip
+    lines = [
+        f"\nBandwidth of a copy: {speed / 1e12:.2f} TB/s.\n",
+        "| kernel | MB | ms | times the byte floor |",
+        "|---|---:|---:|---:|",
+    ]
     numbers = {"bandwidth": {"bytes_per_second": speed}}
     for name, (nbytes, work) in kernels(batch).items():
         seconds = time_graph(work)

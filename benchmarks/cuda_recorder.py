@@ -50,9 +50,13 @@ def recorded(
         recorder = None
         if groups:
             made = gradscope.Recorder(
-                training.model, training.optimizer, folder / "run.h5", every=1, record=set(groups),
+                training.model,
+                training.optimizer,
+                folder / "run.h5",
+                every=1,
+                record=set(groups),
                 if_exists="overwrite",
-            )  # fmt: skip
+            )
             recorder = stack.enter_context(made)
         if not is_graph:
             yield training.step

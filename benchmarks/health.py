@@ -105,8 +105,12 @@ def main() -> None:
     torch.set_num_threads(1)
     # Planted overflows warn; that is their purpose.
     warnings.simplefilter("ignore")
-    sets = {"healthy": healthy(), "planted": planted(), "development": development(),
-            "mild": mild()}  # fmt: skip
+    sets = {
+        "healthy": healthy(),
+        "planted": planted(),
+        "development": development(),
+        "mild": mild(),
+    }
     results: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, cases in sets.items():

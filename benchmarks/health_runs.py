@@ -163,39 +163,97 @@ def development() -> list[Case]:
     for seed in (1000, 1001):
         cases += [
             builtin(f"vgg13 sgd {seed}", model="vgg13", width=0.125, alpha=0.0, lr=0.3, seed=seed),
-            builtin(f"vgg13 adam {seed}", model="vgg13", width=0.125, alpha=0.5, lr=1e-3,
-                    seed=seed),
-            builtin(f"vgg16 synthetic {seed}", model="vgg16", width=0.125, dataset="synthetic",
-                    snr=1.0, batch_size=32, augment=False, lr_schedule="cosine", alpha=-0.1,
-                    lr=0.05, seed=seed),
-            own(f"post-norm transformer, warm-up {seed}",
-                Loop(lambda: PostNormTransformer(6), adamw(2e-3), warmup=40), seed=seed),
+            builtin(
+                f"vgg13 adam {seed}", model="vgg13", width=0.125, alpha=0.5, lr=1e-3, seed=seed
+            ),
+            builtin(
+                f"vgg16 synthetic {seed}",
+                model="vgg16",
+                width=0.125,
+                dataset="synthetic",
+                snr=1.0,
+                batch_size=32,
+                augment=False,
+                lr_schedule="cosine",
+                alpha=-0.1,
+                lr=0.05,
+                seed=seed,
+            ),
+            own(
+                f"post-norm transformer, warm-up {seed}",
+                Loop(lambda: PostNormTransformer(6), adamw(2e-3), warmup=40),
+                seed=seed,
+            ),
             builtin(f"resnet20 {seed}", model="resnet20", width=0.25, alpha=0.0, lr=0.3, seed=seed),
-            builtin(f"plain norm {seed}", **{**_PLAIN, "batch_norm": True}, depth=10, alpha=0.0,
-                    lr=0.3, seed=seed),
+            builtin(
+                f"plain norm {seed}",
+                **{**_PLAIN, "batch_norm": True},
+                depth=10,
+                alpha=0.0,
+                lr=0.3,
+                seed=seed,
+            ),
             builtin(f"plain He {seed}", **_PLAIN, depth=6, alpha=0.5, lr=1e-3, seed=seed),
-            builtin(f"transformer {seed}", model="transformer", depth=2, units=32, **_ZIPF,
-                    alpha=0.5, lr=3e-3, seed=seed),
-            builtin(f"squeezenet {seed}", model="torchvision.squeezenet1_1", alpha=0.5, lr=1e-3,
-                    seed=seed),
-        ]  # fmt: skip
+            builtin(
+                f"transformer {seed}",
+                model="transformer",
+                depth=2,
+                units=32,
+                **_ZIPF,
+                alpha=0.5,
+                lr=3e-3,
+                seed=seed,
+            ),
+            builtin(
+                f"squeezenet {seed}",
+                model="torchvision.squeezenet1_1",
+                alpha=0.5,
+                lr=1e-3,
+                seed=seed,
+            ),
+        ]
     return [
         *cases,
         builtin("tanh, gain 0.5", "vanishing gradients", **_TANH, gain=0.5, lr=0.3),
         builtin("tanh, gain 8", "exploding gradients", **_TANH, gain=8.0, lr=1e-3),
-        builtin("vgg13, lr 100", "learning rate too high", model="vgg13", width=0.125, alpha=0.0,
-                lr=100.0),
-        builtin("plain, Adam lr 0.3", "learning rate too high", **_PLAIN, depth=6, alpha=0.5,
-                lr=0.3),
-        builtin("vgg13, lr 1e-5", "learning rate too low", model="vgg13", width=0.125, alpha=0.0,
-                lr=1e-5),
+        builtin(
+            "vgg13, lr 100",
+            "learning rate too high",
+            model="vgg13",
+            width=0.125,
+            alpha=0.0,
+            lr=100.0,
+        ),
+        builtin(
+            "plain, Adam lr 0.3", "learning rate too high", **_PLAIN, depth=6, alpha=0.5, lr=0.3
+        ),
+        builtin(
+            "vgg13, lr 1e-5",
+            "learning rate too low",
+            model="vgg13",
+            width=0.125,
+            alpha=0.0,
+            lr=1e-5,
+        ),
         builtin("plain, gain 3", "bad init", **_PLAIN, depth=10, gain=3.0, alpha=0.5, lr=1e-3),
         builtin("plain, gain 0.3", "bad init", **_PLAIN, depth=10, gain=0.3, alpha=0.5, lr=1e-3),
-        builtin("transformer, lr 0.1", "transformer without warm-up", model="transformer", depth=4,
-                units=32, **_ZIPF, alpha=0.5, lr=0.1),
-        own("post-norm transformer", Loop(lambda: PostNormTransformer(12), adam(3e-3)), seed=0,
-            rule="transformer without warm-up"),
-    ]  # fmt: skip
+        builtin(
+            "transformer, lr 0.1",
+            "transformer without warm-up",
+            model="transformer",
+            depth=4,
+            units=32,
+            **_ZIPF,
+            alpha=0.5,
+            lr=0.1,
+        ),
+        own(
+            "post-norm transformer",
+            Loop(lambda: PostNormTransformer(12), adam(3e-3)),
+            seed=0,
+            rule="transformer without warm-up",
+        ),
+    ]
 
 
 def healthy() -> list[Case]:
@@ -212,10 +270,15 @@ def healthy() -> list[Case]:
             own(f"LSTM {seed}", lstm, seed=seed),
             own(f"patch transformer {seed}", transformer, seed=seed),
             own(f"autoencoder {seed}", autoencoder, seed=seed),
-            builtin(f"shufflenet {seed}", model="torchvision.shufflenet_v2_x0_5", batch_size=16,
-                    steps=100, seed=seed,
-                    **({"alpha": 0.5, "lr": 2e-3} if first else {"alpha": 0.0, "lr": 0.03})),
-        ]  # fmt: skip
+            builtin(
+                f"shufflenet {seed}",
+                model="torchvision.shufflenet_v2_x0_5",
+                batch_size=16,
+                steps=100,
+                seed=seed,
+                **({"alpha": 0.5, "lr": 2e-3} if first else {"alpha": 0.0, "lr": 0.03}),
+            ),
+        ]
     return cases
 
 
@@ -248,33 +311,57 @@ def planted() -> list[Case]:
         return lambda: PostNormTransformer(depth)
 
     listed: list[tuple[str, str, Loop]] = [
-        ("vanishing gradients", "sigmoid MLP",
-         Loop(lambda: mlp(8, activation=nn.Sigmoid), sgd(0.1))),
-        ("vanishing gradients", "deep GELU MLP",
-         Loop(lambda: mlp(20, activation=nn.GELU), adam(1e-4))),
-        ("exploding gradients", "hard tanh, weights x 8",
-         Loop(lambda: gain(8.0, 24, nn.Hardtanh), sgd(1e-4))),
-        ("exploding gradients", "tanh, weights x 20",
-         Loop(lambda: gain(20.0, 16, nn.Tanh), adam(1e-4))),
+        (
+            "vanishing gradients",
+            "sigmoid MLP",
+            Loop(lambda: mlp(8, activation=nn.Sigmoid), sgd(0.1)),
+        ),
+        (
+            "vanishing gradients",
+            "deep GELU MLP",
+            Loop(lambda: mlp(20, activation=nn.GELU), adam(1e-4)),
+        ),
+        (
+            "exploding gradients",
+            "hard tanh, weights x 8",
+            Loop(lambda: gain(8.0, 24, nn.Hardtanh), sgd(1e-4)),
+        ),
+        (
+            "exploding gradients",
+            "tanh, weights x 20",
+            Loop(lambda: gain(20.0, 16, nn.Tanh), adam(1e-4)),
+        ),
         ("dead ReLU", "bias of -6", Loop(biased, sgd(0.05))),
         ("dead ReLU", "functional, bias of -6", Loop(lambda: SmallCnn(bias=-6.0), adam(1e-3))),
         ("learning rate too high", "small CNN, Adam lr 1", Loop(SmallCnn, adam(1.0))),
-        ("learning rate too high", "autoencoder, SGD lr 100",
-         Loop(Autoencoder, sgd(100.0), loss=rebuild_loss)),
+        (
+            "learning rate too high",
+            "autoencoder, SGD lr 100",
+            Loop(Autoencoder, sgd(100.0), loss=rebuild_loss),
+        ),
         ("learning rate too low", "LSTM, Adam lr 1e-8", Loop(TokenLstm, adam(1e-8), symbols)),
         ("learning rate too low", "small CNN, SGD lr 1e-6", Loop(SmallCnn, sgd(1e-6))),
         ("transformer without warm-up", "post-norm, depth 12", Loop(post_norm(12), adam(5e-3))),
         ("transformer without warm-up", "post-norm, depth 16", Loop(post_norm(16), adamw(5e-3))),
-        ("fp16 overflow", "product over 65504 after 60 steps",
-         Loop(lambda: Overflowing(60), adam(1e-3), is_fp16=True)),
-        ("fp16 overflow", "product over 65504 in some batches",
-         Loop(lambda: Overflowing(20, every=4), adam(1e-3), is_fp16=True)),
+        (
+            "fp16 overflow",
+            "product over 65504 after 60 steps",
+            Loop(lambda: Overflowing(60), adam(1e-3), is_fp16=True),
+        ),
+        (
+            "fp16 overflow",
+            "product over 65504 in some batches",
+            Loop(lambda: Overflowing(20, every=4), adam(1e-3), is_fp16=True),
+        ),
         ("frozen layer", "detached", Loop(lambda: mlp(4, detached=2), adam(1e-3))),
-        ("frozen layer", "left out of the optimizer",
-         Loop(lambda: mlp(4), adam(1e-3), left_out="4.weight")),
+        (
+            "frozen layer",
+            "left out of the optimizer",
+            Loop(lambda: mlp(4), adam(1e-3), left_out="4.weight"),
+        ),
         ("bad init", "normal, std 1", Loop(wide_init, adam(1e-3))),
         ("bad init", "loud head", Loop(loud_head, adam(1e-3))),
-    ]  # fmt: skip
+    ]
     return [
         own(name, loop, seed=7100 + k, rule=rule) for k, (rule, name, loop) in enumerate(listed)
     ]

@@ -164,9 +164,13 @@ def summarize(times: np.ndarray, floor: float) -> dict[str, float]:
     added = float(np.median(times[:, 1] - times[:, 0]))
     return {
         "bare_ms": 1e3 * float(np.median(times[:, 0])),
-        "ratio": float(np.median(ratio)), "low": float(low), "high": float(high),
-        "added_ms": 1e3 * added, "floors": added / floor, "blocks": len(ratio),
-    }  # fmt: skip
+        "ratio": float(np.median(ratio)),
+        "low": float(low),
+        "high": float(high),
+        "added_ms": 1e3 * added,
+        "floors": added / floor,
+        "blocks": len(ratio),
+    }
 
 
 def main() -> None:
@@ -196,9 +200,12 @@ def main() -> None:
                 flush=True,
             )
     about = {
-        "machine": platform.machine(), "threads": torch.get_num_threads(),
-        "torch": torch.__version__, "load": os.getloadavg()[0], "read_GB_per_s": speed / 1e9,
-    }  # fmt: skip
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "load": os.getloadavg()[0],
+        "read_GB_per_s": speed / 1e9,
+    }
     write(about, results)
 
 
@@ -209,15 +216,18 @@ def write(about: dict[str, object], results: dict[str, dict[str, float]]) -> Non
     known = dict(sorted((known | results).items()))
     out.write_text(json.dumps({"about": about, "results": known}, indent=1) + "\n")
     lines = [
-        "# What recording costs", "",
+        "# What recording costs",
+        "",
         "Step time over the bare step (fused Adam), every step recorded: median over pairs of "
         "blocks with a bootstrap 95 % interval. A floor reads gradient, parameter, both moments "
-        "and the updated parameter once and writes one copy.", "",
+        "and the updated parameter once and writes one copy.",
+        "",
         f"{about['machine']}, {about['threads']} threads, torch {about['torch']}, reading "
-        f"{about['read_GB_per_s']:.0f} GB/s.", "",
+        f"{about['read_GB_per_s']:.0f} GB/s.",
+        "",
         "| work: rival | ratio | interval | bare ms | added ms | floors | blocks |",
         "|---|---:|---|---:|---:|---:|---:|",
-    ]  # fmt: skip
+    ]
     lines += [
         f"| {name} | {r['ratio']:.2f} | {r['low']:.2f}–{r['high']:.2f} | {r['bare_ms']:.1f} "
         f"| {r['added_ms']:.1f} | {r['floors']:.1f} | {r['blocks']} |"

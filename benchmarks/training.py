@@ -198,20 +198,33 @@ def main() -> None:
     device = find_device(arguments.device).type
     is_cuda = device == "cuda"
     config = Config(
-        dataset="synthetic", samples_per_class=1000, model="vgg13", alpha=0.5, lr=1e-3, width=1.0,
-        batch_size=arguments.batch_size, steps=10**6, augment=True,
-        device=device, amp=arguments.amp or ("bf16" if is_cuda else "off"),
+        dataset="synthetic",
+        samples_per_class=1000,
+        model="vgg13",
+        alpha=0.5,
+        lr=1e-3,
+        width=1.0,
+        batch_size=arguments.batch_size,
+        steps=10**6,
+        augment=True,
+        device=device,
+        amp=arguments.amp or ("bf16" if is_cuda else "off"),
         compile=arguments.compile,
-    )  # fmt: skip
+    )
     n_steps = arguments.steps or (100 if is_cuda else 2)
     times = measure(config, n_steps=n_steps, n_blocks=arguments.blocks, n_workers=arguments.workers)
     result = summarize(times, config)
     name = torch.cuda.get_device_name() if is_cuda else platform.machine()
     about = {
-        "machine": name, "threads": torch.get_num_threads(), "workers": arguments.workers,
-        "torch": torch.__version__, "load": os.getloadavg()[0], "batch_size": config.batch_size,
-        "amp": config.amp, "compile": config.compile,
-    }  # fmt: skip
+        "machine": name,
+        "threads": torch.get_num_threads(),
+        "workers": arguments.workers,
+        "torch": torch.__version__,
+        "load": os.getloadavg()[0],
+        "batch_size": config.batch_size,
+        "amp": config.amp,
+        "compile": config.compile,
+    }
     for key, value in (about | result).items():
         print(f"{key:<24}{value:,.3f}" if isinstance(value, float) else f"{key:<24}{value}")
     out = Path(__file__).parent / "results" / f"training-{device}.json"

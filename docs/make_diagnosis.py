@@ -63,18 +63,33 @@ CASES = (
     Case("healthy", None, f"--model vgg13 --width 0.125 --alpha 0 --lr 0.3 {_SHORT}"),
     Case("vanishing", "vanishing gradients", f"{_TANH} --gain 0.5 --alpha 0 --lr 0.3 {_SHORT}"),
     Case("exploding", "exploding gradients", f"{_TANH} --gain 8 --alpha 0 --lr 1e-7 {_SHORT}"),
-    Case("dead-relu", "dead ReLU", f"--every 2 {_SCRIPT} dead-relu",
-         "output_zero_fraction --by layer"),
-    Case("lr-too-high", "learning rate too high",
-         f"--model vgg13 --width 0.125 --alpha 0 --lr 100 {_DENSE}"),
-    Case("lr-too-low", "learning rate too low",
-         f"{_PLAIN} --alpha 0.5 --lr 1e-7 {_DENSE}", "update_ratio"),
-    Case("no-warmup", "transformer without warm-up",
-         f"--record light --every 3 {_SCRIPT} no-warmup", "grad_norm --layers linear1"),
+    Case(
+        "dead-relu",
+        "dead ReLU",
+        f"--every 2 {_SCRIPT} dead-relu",
+        "output_zero_fraction --by layer",
+    ),
+    Case(
+        "lr-too-high",
+        "learning rate too high",
+        f"--model vgg13 --width 0.125 --alpha 0 --lr 100 {_DENSE}",
+    ),
+    Case(
+        "lr-too-low",
+        "learning rate too low",
+        f"{_PLAIN} --alpha 0.5 --lr 1e-7 {_DENSE}",
+        "update_ratio",
+    ),
+    Case(
+        "no-warmup",
+        "transformer without warm-up",
+        f"--record light --every 3 {_SCRIPT} no-warmup",
+        "grad_norm --layers linear1",
+    ),
     Case("fp16-overflow", "fp16 overflow", f"--every 2 {_SCRIPT} fp16-overflow", "grad_nonfinite"),
     Case("frozen-layer", "frozen layer", f"--every 2 {_SCRIPT} frozen-layer"),
     Case("bad-init", "bad init", f"--every 2 {_SCRIPT} bad-init", "output_rms"),
-)  # fmt: skip
+)
 
 
 def run(command: str) -> None:

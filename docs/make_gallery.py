@@ -27,8 +27,12 @@ N_COLORS, MAX_WIDTH = 200, 1000
 
 def commands(page: str) -> list[list[str]]:
     """Return the words of every command of the page, in order."""
-    lines = [line for language, _, text in BLOCK.findall(page) if language == "sh"
-             for line in text.replace("\\\n", " ").splitlines()]  # fmt: skip
+    lines = [
+        line
+        for language, _, text in BLOCK.findall(page)
+        if language == "sh"
+        for line in text.replace("\\\n", " ").splitlines()
+    ]
     return [shlex.split(line) for line in lines]
 
 

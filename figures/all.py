@@ -63,8 +63,10 @@ def _section(name: str, figure: ModuleType) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Rebuild the figures that are named, or all, and the page that shows them."""
     parser = argparse.ArgumentParser(
-        prog="python -m figures.all", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+        prog="python -m figures.all",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as fig_calibration")
     names = parser.parse_args(argv).names
     found = find_figures()

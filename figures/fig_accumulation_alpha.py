@@ -59,8 +59,14 @@ def draw_effects(effects: pd.DataFrame, *, ax: Axes) -> None:
         own = effects[effects["alpha"] == alpha].set_index("effect").loc[list(EFFECTS)]
         places = [place + 0.2 * (number - (len(alphas) - 1) / 2) for place in range(len(EFFECTS))]
         bars = [own["mean"] - own["low"], own["high"] - own["mean"]]
-        ax.errorbar(own["mean"], places, xerr=bars, fmt="o", color=f"C{number}",
-                    label=f"alpha {signed(alpha)}")  # fmt: skip
+        ax.errorbar(
+            own["mean"],
+            places,
+            xerr=bars,
+            fmt="o",
+            color=f"C{number}",
+            label=f"alpha {signed(alpha)}",
+        )
     ax.axvline(0, color="0.6", linewidth=0.5, zorder=0)
     ax.set_yticks(range(len(EFFECTS)), list(EFFECTS.values()))
     ax.invert_yaxis()

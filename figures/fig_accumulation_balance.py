@@ -51,8 +51,14 @@ def draw_layers(layers: pd.DataFrame, colors: dict[float, str], *, ax: Axes) -> 
         mean = own.groupby("layer")[["x", "y"]].mean()
         slope = 0.0 if decay == "decoupled" else -alpha
         filled = colors[alpha] if decay == "decoupled" else "none"
-        ax.plot(mean["x"], mean["y"], MARKS[decay], color=colors[alpha], mfc=filled,
-                label=f"{decay}, alpha {signed(alpha)}")  # fmt: skip
+        ax.plot(
+            mean["x"],
+            mean["y"],
+            MARKS[decay],
+            color=colors[alpha],
+            mfc=filled,
+            label=f"{decay}, alpha {signed(alpha)}",
+        )
         ends = np.array([mean["x"].min(), mean["x"].max()])
         line = mean["y"].mean() + slope * (ends - mean["x"].mean())
         ax.plot(ends, line, color=colors[alpha], linewidth=0.6)

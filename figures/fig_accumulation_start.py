@@ -86,9 +86,11 @@ def draw_controls(profiles: pd.DataFrame, known: pd.Series, *, ax: Axes) -> None
         centred = mean.index - mean.index.to_numpy().mean()
         ax.plot(mean.index, known[net] * centred, "--", color=color)
     ax.legend(
-        title="plain net (known slope)", title_fontsize=6.5, loc="center left",
+        title="plain net (known slope)",
+        title_fontsize=6.5,
+        loc="center left",
         bbox_to_anchor=(1.0, 0.5),
-    )  # fmt: skip
+    )
     ax.set_xlabel("depth (weight layers)")
     ax.set_ylabel("ln RMS output gradient\nminus its mean (nat)")
 

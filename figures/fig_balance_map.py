@@ -54,12 +54,20 @@ def draw_map(cells: pd.DataFrame, *, ax: Axes) -> None:
         for name in ("accuracy", "step", "is_diverged")
     )
     columns, rows = np.arange(accuracy.shape[1]), np.arange(accuracy.shape[0])
-    mesh = ax.pcolormesh(columns, rows, accuracy, shading="nearest", vmin=0, vmax=1,
-                         rasterized=True)  # fmt: skip
+    mesh = ax.pcolormesh(
+        columns, rows, accuracy, shading="nearest", vmin=0, vmax=1, rasterized=True
+    )
     decades = np.log10(step.to_numpy())
     levels = np.arange(np.floor(np.nanmin(decades)), np.nanmax(decades))
-    lines = ax.contour(columns, rows, np.ma.masked_invalid(decades), levels=levels,
-                       colors="white", linestyles="solid", linewidths=0.7)  # fmt: skip
+    lines = ax.contour(
+        columns,
+        rows,
+        np.ma.masked_invalid(decades),
+        levels=levels,
+        colors="white",
+        linestyles="solid",
+        linewidths=0.7,
+    )
     ax.clabel(lines, fmt=lambda power: f"$10^{{{power:.0f}}}$", fontsize=6)
     at = np.argwhere(lost.to_numpy() > 0)
     ax.scatter(at[:, 1], at[:, 0], marker="x", color="white", s=9, linewidths=0.6)

@@ -64,8 +64,15 @@ def draw_effects(effects: pd.DataFrame, *, ax: Axes) -> None:
     for number, alpha in enumerate(alphas):
         own = effects[effects["alpha"] == alpha].assign(place=lambda t: t["effect"].map(places))
         shift = 0.2 * (number - (len(alphas) - 1) / 2)
-        draw_means(own, "place", ax=ax, shift=shift, fmt="o", color=f"C{number + 2}",
-                   label=f"alpha {signed(alpha)}")  # fmt: skip
+        draw_means(
+            own,
+            "place",
+            ax=ax,
+            shift=shift,
+            fmt="o",
+            color=f"C{number + 2}",
+            label=f"alpha {signed(alpha)}",
+        )
     ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
     ax.set_xticks(range(len(names)), names)
     ax.set_xlim(-0.5, len(names) - 0.5)

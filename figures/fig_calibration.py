@@ -64,12 +64,20 @@ def _false_words(worlds: dict[str, dict[str, Any]], *, ax: Axes) -> None:
     """Mark the share of studies with any false verdict, with its upper bound."""
     for place, key in enumerate(WORLDS):
         share, bound = worlds[key]["studies_with_false_word"], worlds[key]["upper_99"]
-        ax.errorbar(share, place, xerr=[[0], [bound - share]], fmt="o", color="C0", capsize=2,
-                    markersize=3)  # fmt: skip
+        ax.errorbar(
+            share, place, xerr=[[0], [bound - share]], fmt="o", color="C0", capsize=2, markersize=3
+        )
     ax.axvline(ALLOWED, color="0.3", linestyle="--", linewidth=0.7, zorder=0)
     ax.set_yticks(range(len(WORLDS)), list(WORLDS.values()))
     ax.set_ylim(len(WORLDS) - 0.5, -0.5)
     ax.set_xlim(left=-0.001)
-    ax.annotate("allowed ", (ALLOWED, 1), xycoords=("data", "axes fraction"), ha="right",
-                va="top", color="0.3", fontsize="small")  # fmt: skip
+    ax.annotate(
+        "allowed ",
+        (ALLOWED, 1),
+        xycoords=("data", "axes fraction"),
+        ha="right",
+        va="top",
+        color="0.3",
+        fontsize="small",
+    )
     ax.set_xlabel("share of studies with any false verdict")

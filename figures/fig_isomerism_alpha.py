@@ -52,8 +52,15 @@ def draw_vertices(best: pd.DataFrame, *, ax: Axes) -> None:
     """Draw each vertex with its interval."""
     for place, row in enumerate(best.itertuples()):
         bars = [[row.alpha - row.low], [row.high - row.alpha]]
-        ax.errorbar(row.alpha, place, xerr=bars, fmt="o", color="C0", capsize=2,
-                    mfc="C0" if row.is_identified else "white")  # fmt: skip
+        ax.errorbar(
+            row.alpha,
+            place,
+            xerr=bars,
+            fmt="o",
+            color="C0",
+            capsize=2,
+            mfc="C0" if row.is_identified else "white",
+        )
     ax.set_yticks(range(len(best)), best["data"])
     ax.set_ylim(len(best) - 0.5, -0.5)
     ax.set_xlabel("best alpha")

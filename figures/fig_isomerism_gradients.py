@@ -49,8 +49,15 @@ def draw_classes(means: pd.DataFrame, *, ax: Axes) -> None:
     for (matched, head), own in means.groupby(["matched", "head"], sort=False):
         is_own = head == "own"
         name = f"equal {matched}" if is_own else f"equal {matched}, head of 40"
-        draw_means(own, "n_classes", ax=ax, color=COLOURS[matched], fmt="o-" if is_own else "o--",
-                   mfc=COLOURS[matched] if is_own else "white", label=name)  # fmt: skip
+        draw_means(
+            own,
+            "n_classes",
+            ax=ax,
+            color=COLOURS[matched],
+            fmt="o-" if is_own else "o--",
+            mfc=COLOURS[matched] if is_own else "white",
+            label=name,
+        )
     ax.set_xscale("log", base=2)
     ticks = sorted(means["n_classes"].unique())
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

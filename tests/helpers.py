@@ -34,8 +34,20 @@ def _network(n_layers: int) -> tuple[dict[str, list], dict[str, list]]:
     def add_param(layer, name, kind, shape, depth, stage, layer_type):
         numel = int(np.prod(shape))
         fan_in = numel // shape[0] if len(shape) > 1 else 1
-        row = (f"{layer}.{name}", layer, depth, depth / max(n_layers - 1, 1), layer_type, stage,
-               kind, numel, str(shape), fan_in, 0, 1)  # fmt: skip
+        row = (
+            f"{layer}.{name}",
+            layer,
+            depth,
+            depth / max(n_layers - 1, 1),
+            layer_type,
+            stage,
+            kind,
+            numel,
+            str(shape),
+            fan_in,
+            0,
+            1,
+        )
         for key, value in zip(("param", *schema.PARAM_COORDINATES), row, strict=True):
             params[key].append(value)
 
@@ -92,8 +104,12 @@ def synthetic_columns(
         rows = own.get(group, recorded)
         columns[group] = {"step": rows}
         for name, variable in schema.GROUPS[group].variables.items():
-            sizes = {"step": len(rows), "param": len(params["param"]),
-                     "layer": len(layers["layer"]), "param_group": 1}  # fmt: skip
+            sizes = {
+                "step": len(rows),
+                "param": len(params["param"]),
+                "layer": len(layers["layer"]),
+                "param_group": 1,
+            }
             shape = tuple(sizes[dim] for dim in variable.dims)
             axis = layers if "layer" in variable.dims else params
             depth = np.array(axis["depth"], dtype=float)
@@ -107,12 +123,20 @@ def synthetic_columns(
 
 def root_attributes(n_steps: int) -> dict:
     return {
-        "schema_version": schema.SCHEMA_VERSION, "status": "finished", "is_complete": 1,
-        "created_at": "2026-01-02T03:04:05Z", "creation_library": "gradscope", "seed": 0,
-        "model_name": "plain", "dataset_name": "made-up", "optimizer_name": "SMES",
-        "device": "cpu", "config_json": '{"alpha": -0.1, "epochs": 2}', "record_bytes": 1000,
+        "schema_version": schema.SCHEMA_VERSION,
+        "status": "finished",
+        "is_complete": 1,
+        "created_at": "2026-01-02T03:04:05Z",
+        "creation_library": "gradscope",
+        "seed": 0,
+        "model_name": "plain",
+        "dataset_name": "made-up",
+        "optimizer_name": "SMES",
+        "device": "cpu",
+        "config_json": '{"alpha": -0.1, "epochs": 2}',
+        "record_bytes": 1000,
         "record_seconds": 0.01 * n_steps,
-    }  # fmt: skip
+    }
 
 
 def synthetic_recording(
@@ -128,10 +152,13 @@ def synthetic_recording(
     for group, rows in columns.items():
         declared = schema.GROUPS[group].variables
         dataset = xr.Dataset(
-            {name: (declared[name].dims, values, declared[name].attrs)
-             for name, values in rows.items() if name != "step"},
+            {
+                name: (declared[name].dims, values, declared[name].attrs)
+                for name, values in rows.items()
+                if name != "step"
+            },
             coords={"step": ("step", rows["step"], schema.INDEXES["step"].attrs)},
-        )  # fmt: skip
+        )
         for axis, names in (("param", params), ("layer", layers)):
             if axis in dataset.dims:
                 dataset = dataset.assign_coords(

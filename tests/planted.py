@@ -31,21 +31,29 @@ def planted_runs(
     logs = noise * generator.normal(size=(2 * n_seeds, n_steps, n_layers))
     logs[n_seeds:, from_step - 1 :, layer] += np.log(factor)
     speed = np.where(alpha > 0, 2.0, 1.0)[:, None]
-    along = {"alpha": ("run", alpha), "seed": ("run", seed),
-             "run": [f"a{a:g}-s{s}" for a, s in zip(alpha, seed, strict=True)]}  # fmt: skip
+    along = {
+        "alpha": ("run", alpha),
+        "seed": ("run", seed),
+        "run": [f"a{a:g}-s{s}" for a, s in zip(alpha, seed, strict=True)],
+    }
     rows = {
         "param": [f"layers.{i}.weight" for i in range(n_layers)],
-        "kind": ("param", ["weight"] * n_layers), "depth": ("param", np.arange(n_layers)),
-    }  # fmt: skip
+        "kind": ("param", ["weight"] * n_layers),
+        "depth": ("param", np.arange(n_layers)),
+    }
     final = 0.8 + 0.1 * (alpha > 0) + 0.01 * seed
     accuracy = final[:, None] * np.array([0.1, 0.9, 1.0])
     loss = 3 * np.exp(-speed * ends / 10)
     training = {"loss": (("run", "step"), 3 * np.exp(-speed * steps / 10))}
     evaluation = {"val_accuracy": (("run", "step"), accuracy), "val_loss": (("run", "step"), loss)}
     grad_norm = xr.Variable(("run", "step", "param"), np.exp(logs), {"long_name": "gradient norm"})
-    return xr.DataTree.from_dict({
-        "/": xr.Dataset(coords=along, attrs={"status": "finished", "epochs": 2}),
-        "/training": xr.Dataset(training, coords={"step": steps, **along}),
-        "/evaluation": xr.Dataset(evaluation, coords={"step": ends, **along}),
-        "/gradients": xr.Dataset({"grad_norm": grad_norm}, coords={"step": steps, **along, **rows}),
-    })  # fmt: skip
+    return xr.DataTree.from_dict(
+        {
+            "/": xr.Dataset(coords=along, attrs={"status": "finished", "epochs": 2}),
+            "/training": xr.Dataset(training, coords={"step": steps, **along}),
+            "/evaluation": xr.Dataset(evaluation, coords={"step": ends, **along}),
+            "/gradients": xr.Dataset(
+                {"grad_norm": grad_norm}, coords={"step": steps, **along, **rows}
+            ),
+        }
+    )

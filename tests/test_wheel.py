@@ -28,9 +28,10 @@ def test_wheel_holds_gradscope_and_nothing_else(wheel):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"gradscope"}
     packed = {name for name in names if name.startswith("gradscope/")}
     source = {
-        str(p.relative_to(ROOT)) for p in (ROOT / "gradscope").rglob("*")
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "gradscope").rglob("*")
         if p.is_file() and "__pycache__" not in p.parts
-    }  # fmt: skip
+    }
     assert packed == source
 
 
@@ -49,9 +50,18 @@ def test_command_line_runs_from_the_installed_wheel(wheel, tmp_path):
     )
     assert str(tmp_path) in where
     command = [
-        tmp_path / "env" / "bin" / "gradscope", "record", "--epochs", "1", "--limit-train", "64",
-        "--width", "0.05", "--out", "run.h5", "--quiet",
-    ]  # fmt: skip
+        tmp_path / "env" / "bin" / "gradscope",
+        "record",
+        "--epochs",
+        "1",
+        "--limit-train",
+        "64",
+        "--width",
+        "0.05",
+        "--out",
+        "run.h5",
+        "--quiet",
+    ]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
     info = subprocess.check_output([command[0], "info", "run.h5"], text=True, cwd=tmp_path)
     assert "finished" in info and "vgg13" in info

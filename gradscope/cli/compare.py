@@ -33,43 +33,64 @@ SUMMARY = "compare runs"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "recordings", metavar="RECORDING", nargs="+",
+        "recordings",
+        metavar="RECORDING",
+        nargs="+",
         help=".h5 files, folders, or quoted patterns; the first one's side is the reference",
-    )  # fmt: skip
+    )
     groups = parser.add_mutually_exclusive_group()
     groups.add_argument(
         "--over", metavar="NAMES", help="group by these settings only, as --over alpha,lr"
     )
     groups.add_argument("--each", action="store_true", help="every argument is a side")
     parser.add_argument(
-        "--quantity", default="grad_norm", metavar="NAME",
+        "--quantity",
+        default="grad_norm",
+        metavar="NAME",
         help="a variable of the recordings (default: grad_norm)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--axis", default="step", choices=("step", "epoch", "loss"),
+        "--axis",
+        default="step",
+        choices=("step", "epoch", "loss"),
         help="compare at equal optimizer steps, epochs, or training losses reached (default: step)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--by", default="weight", metavar="WHAT",
+        "--by",
+        default="weight",
+        metavar="WHAT",
         help="rows: weight, param, layer, stage or layer_type (default: weight)",
-    )  # fmt: skip
+    )
     parser.add_argument("--layers", metavar="REGEX", help="only rows whose name matches")
     parser.add_argument("--steps", default=":", metavar="A:B", help="only steps A to B")
     parser.add_argument(
-        "--relative-depth", type=int, metavar="POINTS",
+        "--relative-depth",
+        type=int,
+        metavar="POINTS",
         help="align other architectures: that many points from input to output",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--confidence", type=float, default=0.95, metavar="SHARE",
+        "--confidence",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
         help="of intervals and of the seed band (default: 0.95)",
-    )  # fmt: skip
-    parser.add_argument("--style", default="paper", metavar="STYLE",
-                        help="paper, notebook or talk (default: paper)")  # fmt: skip
-    parser.add_argument("--width", default="page", metavar="WIDTH",
-                        help="column, page (183 mm) or a number of mm (default: page)")  # fmt: skip
+    )
+    parser.add_argument(
+        "--style", default="paper", metavar="STYLE", help="paper, notebook or talk (default: paper)"
+    )
+    parser.add_argument(
+        "--width",
+        default="page",
+        metavar="WIDTH",
+        help="column, page (183 mm) or a number of mm (default: page)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--data", action="store_true",
-                        help="also write the maps' numbers beside the figure, as .csv")  # fmt: skip
+    parser.add_argument(
+        "--data",
+        action="store_true",
+        help="also write the maps' numbers beside the figure, as .csv",
+    )
     parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")
 
 
@@ -84,15 +105,22 @@ def run(arguments: argparse.Namespace) -> int:
     from gradscope.plots.figure import View, save_picture
     from gradscope.plots.rows import select_rows
 
-    view = View(quantity=arguments.quantity, by=arguments.by, layers=arguments.layers, steps=steps,
-                width=arguments.width, style=arguments.style)  # fmt: skip
+    view = View(
+        quantity=arguments.quantity,
+        by=arguments.by,
+        layers=arguments.layers,
+        steps=steps,
+        width=arguments.width,
+        style=arguments.style,
+    )
     files = [_files(argument) for argument in arguments.recordings]
     tree = _open([file for own in files for file in own], arguments.relative_depth)
     try:
         sides = _sides(tree, arguments, files)
         data = select_rows(tree, view.quantity, by=view.by, layers=view.layers, steps=steps).load()
         comparison = compare_runs(
-            tree, data, sides, axis=arguments.axis, confidence=arguments.confidence)  # fmt: skip
+            tree, data, sides, axis=arguments.axis, confidence=arguments.confidence
+        )
         picture = draw_comparison(comparison, tree, view)
         save_picture(picture, view.style, path, data_path=data_path)
     finally:

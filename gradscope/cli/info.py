@@ -11,8 +11,18 @@ from typing import Any
 
 SUMMARY = "say what a recording holds"
 
-_HEAD = ("status", "model_name", "dataset_name", "optimizer_name", "seed", "device", "created_at",
-         "command", "first_nonfinite_step", "first_nonfinite_layer")  # fmt: skip
+_HEAD = (
+    "status",
+    "model_name",
+    "dataset_name",
+    "optimizer_name",
+    "seed",
+    "device",
+    "created_at",
+    "command",
+    "first_nonfinite_step",
+    "first_nonfinite_layer",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

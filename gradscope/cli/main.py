@@ -16,8 +16,17 @@ from gradscope import __version__
 from gradscope.errors import GradscopeError
 
 COMMANDS = (
-    "record", "sweep", "plot", "compare", "report", "info", "tail", "validate", "repair", "export",
-)  # fmt: skip
+    "record",
+    "sweep",
+    "plot",
+    "compare",
+    "report",
+    "info",
+    "tail",
+    "validate",
+    "repair",
+    "export",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

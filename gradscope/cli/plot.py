@@ -77,7 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the plotted numbers beside the figure, as .csv",
     )
-    parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")  # fmt: skip
+    parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -88,9 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
     from gradscope.plots.figure import View, draw_to_file
 
     view = View(
-        quantity=arguments.quantity, kind=arguments.kind, by=arguments.by,
-        layers=arguments.layers, steps=steps, step_scale=arguments.step_axis, alphas=alphas,
-        width=arguments.width, style=arguments.style)  # fmt: skip
+        quantity=arguments.quantity,
+        kind=arguments.kind,
+        by=arguments.by,
+        layers=arguments.layers,
+        steps=steps,
+        step_scale=arguments.step_axis,
+        alphas=alphas,
+        width=arguments.width,
+        style=arguments.style,
+    )
     data_path = path.with_suffix(".csv") if arguments.data else None
     tree = open_all(arguments.recordings)
     try:

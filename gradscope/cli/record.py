@@ -45,13 +45,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for config_field in dataclasses.fields(Config):
         _add_flag(experiment, config_field)
     parser.add_argument(
-        "-m", nargs=argparse.REMAINDER, dest="module", metavar="MODULE", default=[],
+        "-m",
+        nargs=argparse.REMAINDER,
+        dest="module",
+        metavar="MODULE",
+        default=[],
         help="record `python -m MODULE ARGS`",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "script", nargs=argparse.REMAINDER, metavar="SCRIPT",
+        "script",
+        nargs=argparse.REMAINDER,
+        metavar="SCRIPT",
         help="record `python SCRIPT ARGS`, unmodified",
-    )  # fmt: skip
+    )
 
 
 def _add_flag(group: argparse._ArgumentGroup, config_field: dataclasses.Field[Any]) -> None:

@@ -122,9 +122,19 @@ def foretell(todo: Sequence[Run]) -> str:
     n_bytes, seconds = 0, 0.0
     for planned in todo:
         config = planned.config.resolved()
-        kind = (config.model, config.width, config.depth, config.units, config.dataset,
-                config.batch_size, config.epochs, config.steps, config.samples_per_class,
-                config.limit_train, config.every)  # fmt: skip
+        kind = (
+            config.model,
+            config.width,
+            config.depth,
+            config.units,
+            config.dataset,
+            config.batch_size,
+            config.epochs,
+            config.steps,
+            config.samples_per_class,
+            config.limit_train,
+            config.every,
+        )
         if kind not in costs:
             with numerics(seed=config.seed, deterministic=config.deterministic):
                 costs[kind] = foretell_cost(build_experiment(config))

@@ -232,19 +232,29 @@ def _side_map(logs: xr.DataArray, first: Side, side: Side, *, level: float) -> S
     pairs, how = pair_runs(first, side)
     needed = 1 + math.ceil(math.log2(1 / level) - 1e-9)
     if len(pairs) < needed:
-        note = (f"no seed band: {len(pairs)} pairs of runs give no p below "
-                f"{2.0 ** (1 - len(pairs)):.3g}; {needed} would do")  # fmt: skip
-        return SideMap(side=side, effect=effect, p_value=None, first=None,
-                       n_pairs=len(pairs), note=note)  # fmt: skip
+        note = (
+            f"no seed band: {len(pairs)} pairs of runs give no p below "
+            f"{2.0 ** (1 - len(pairs)):.3g}; {needed} would do"
+        )
+        return SideMap(
+            side=side, effect=effect, p_value=None, first=None, n_pairs=len(pairs), note=note
+        )
     ones, others = (logs.isel(run=[pair[i] for pair in pairs]) for i in (0, 1))
     differences = others.copy(data=others.values - ones.values)
     if not np.isfinite(differences.values).all(axis=0).any():
         note = "no seed band: no cell of the map is known in every run"
-        return SideMap(side=side, effect=effect, p_value=None, first=None,
-                       n_pairs=len(pairs), note=note)  # fmt: skip
+        return SideMap(
+            side=side, effect=effect, p_value=None, first=None, n_pairs=len(pairs), note=note
+        )
     p_value = max_t(differences, "run")["p_value"]
-    return SideMap(side=side, effect=effect, p_value=p_value, n_pairs=len(pairs), note=how,
-                   first=_first_outside(effect, p_value, level=level))  # fmt: skip
+    return SideMap(
+        side=side,
+        effect=effect,
+        p_value=p_value,
+        n_pairs=len(pairs),
+        note=how,
+        first=_first_outside(effect, p_value, level=level),
+    )
 
 
 def _mean(logs: xr.DataArray, side: Side) -> xr.DataArray:

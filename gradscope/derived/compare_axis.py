@@ -86,8 +86,14 @@ def _epochs(tree: xr.DataTree, run: int, steps: np.ndarray) -> np.ndarray:
     if logged is not None and len(logged[0]) > 1:
         return np.interp(steps, *logged)
     name = tree.dataset["run"].values[run]
-    evaluated = next((found for metric in ("val_loss", "train_loss")
-                      if (found := _column(tree, run, metric)) is not None), None)  # fmt: skip
+    evaluated = next(
+        (
+            found
+            for metric in ("val_loss", "train_loss")
+            if (found := _column(tree, run, metric)) is not None
+        ),
+        None,
+    )
     is_built_in = bool(_setting(tree, "epochs", run) or _setting(tree, "steps", run))
     ends = evaluated[0][evaluated[0] > 0] if is_built_in and evaluated is not None else np.zeros(0)
     if _setting(tree, "steps", run):
@@ -180,5 +186,9 @@ def _taken(
     kept = {name: c for name, c in data.coords.items() if "step" not in c.dims and name != "step"}
     dims = ("run", dim, *data.dims[2:])
     return xr.DataArray(
-        values, dims=dims, coords={**kept, dim: (dim, grid, attrs)}, name=data.name,
-        attrs=data.attrs)  # fmt: skip
+        values,
+        dims=dims,
+        coords={**kept, dim: (dim, grid, attrs)},
+        name=data.name,
+        attrs=data.attrs,
+    )

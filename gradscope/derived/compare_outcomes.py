@@ -13,8 +13,7 @@ from gradscope import schema
 from gradscope.derived.conditions import ENVIRONMENT, Side, along_run, pair_runs, short
 from gradscope.stats.student_t import student_t_mean
 
-METRICS = ("test_accuracy", "val_accuracy", "train_accuracy", "test_loss", "val_loss",
-           "train_loss")  # fmt: skip
+METRICS = ("test_accuracy", "val_accuracy", "train_accuracy", "test_loss", "val_loss", "train_loss")
 TRAINING_LOSS = "loss"
 LAST_SHARE = 0.05
 
@@ -77,16 +76,24 @@ def outcomes(
         last = _last_values(tree, metric)
         if np.isfinite(last).any():
             own = [_outcome(tree, metric, last, side, confidence) for side in sides]
-            found += [own[0], *(_against(one, last, sides[0], side, confidence)
-                                for one, side in zip(own[1:], sides[1:], strict=True))]  # fmt: skip
+            found += [
+                own[0],
+                *(
+                    _against(one, last, sides[0], side, confidence)
+                    for one, side in zip(own[1:], sides[1:], strict=True)
+                ),
+            ]
     return tuple(found)
 
 
 def _metrics(tree: xr.DataTree) -> list[str]:
     """List what was evaluated, the usual ones first; the training loss where nothing was."""
     node = tree.children.get("evaluation")
-    names = [str(name) for name, v in node.data_vars.items() if v.dims == ("run", "step")] if (
-        node is not None) else []  # fmt: skip
+    names = (
+        [str(name) for name, v in node.data_vars.items() if v.dims == ("run", "step")]
+        if (node is not None)
+        else []
+    )
     own = [name for name in names if name not in METRICS and name != "epoch"]
     known = [name for name in METRICS if name in names] + own
     has_loss = "training" in tree.children and TRAINING_LOSS in tree["training"].data_vars
@@ -115,10 +122,16 @@ def _outcome(
         interval = student_t_mean(known, confidence=confidence)
         low, high = interval.low, interval.high
     return Outcome(
-        metric=metric, side=side.name, n=int(known.size), n_runs=len(side.runs),
+        metric=metric,
+        side=side.name,
+        n=int(known.size),
+        n_runs=len(side.runs),
         n_unfinished=_n_unfinished(tree, side),
-        mean=float(known.mean()) if known.size else math.nan, low=low, high=high,
-        values=tuple(values.tolist()))  # fmt: skip
+        mean=float(known.mean()) if known.size else math.nan,
+        low=low,
+        high=high,
+        values=tuple(values.tolist()),
+    )
 
 
 def _against(
@@ -131,8 +144,12 @@ def _against(
     if known.size < 2:
         return outcome
     interval = student_t_mean(known, confidence=confidence)
-    return replace(outcome, difference=interval.estimate, difference_low=interval.low,
-                   difference_high=interval.high)  # fmt: skip
+    return replace(
+        outcome,
+        difference=interval.estimate,
+        difference_low=interval.low,
+        difference_high=interval.high,
+    )
 
 
 def _n_unfinished(tree: xr.DataTree, side: Side) -> int:

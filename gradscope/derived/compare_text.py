@@ -26,8 +26,11 @@ def comparison_text(comparison: Comparison) -> str:
     ]
     blocks = [_columns(rows) for rows in parts]
     titles = ["", "what differs", f"at the end, mean [{comparison.confidence:.0%} over runs]"]
-    text = [f"{title}\n{block}" if title else block
-            for title, block in zip(titles, blocks, strict=True) if block]  # fmt: skip
+    text = [
+        f"{title}\n{block}" if title else block
+        for title, block in zip(titles, blocks, strict=True)
+        if block
+    ]
     text += [_map_text(comparison, one, letters[one.side.name]) for one in comparison.maps]
     return "\n\n".join(text)
 
@@ -37,8 +40,10 @@ def _columns(rows: list[list[str]]) -> str:
     if not rows:
         return ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-             for row in rows]  # fmt: skip
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     return "\n".join(f"  {line}" for line in lines)
 
 
@@ -70,8 +75,13 @@ def _outcomes(comparison: Comparison, letters: dict[str, str]) -> list[list[str]
     rows = [["", *letters.values(), *(f"{letter} − {first}" for letter in others)]]
     for metric in metrics:
         own = [outcome for outcome in comparison.outcomes if outcome.metric == metric]
-        rows.append([_metric_name(metric), *(_outcome(one) for one in own),
-                     *(_difference(one) for one in own[1:])])  # fmt: skip
+        rows.append(
+            [
+                _metric_name(metric),
+                *(_outcome(one) for one in own),
+                *(_difference(one) for one in own[1:]),
+            ]
+        )
     if any(outcome.n_unfinished for outcome in comparison.outcomes):
         sides = comparison.outcomes[: len(letters)]
         unfinished = [f"{one.n_unfinished} of {one.n_runs}" for one in sides]
@@ -101,8 +111,10 @@ def _interval(metric: str, mean: float, low: float, high: float, *, sign: str = 
     if math.isnan(mean):
         return "missing"
     factor, kind = (100, ".2f") if metric.endswith("_accuracy") else (1, ".4g")
-    text, ends = (f"{factor * mean:{sign}{kind}}",
-                  f" [{factor * low:{sign}{kind}}, {factor * high:{sign}{kind}}]")  # fmt: skip
+    text, ends = (
+        f"{factor * mean:{sign}{kind}}",
+        f" [{factor * low:{sign}{kind}}, {factor * high:{sign}{kind}}]",
+    )
     return text if math.isnan(low) else text + ends
 
 
@@ -134,20 +146,27 @@ def _map_text(comparison: Comparison, one: SideMap, letter: str) -> str:
     sign = "/" if comparison.is_ratio else "−"
     n_places, n_rows = one.effect.shape
     sizes = f"{n_places} places along {comparison.axis} × {n_rows} rows"
-    return "\n".join([f"{comparison.quantity}, {letter} {sign} A: {sizes}",
-                      *(f"  {line}" for line in _findings(comparison, one))])  # fmt: skip
+    return "\n".join(
+        [
+            f"{comparison.quantity}, {letter} {sign} A: {sizes}",
+            *(f"  {line}" for line in _findings(comparison, one)),
+        ]
+    )
 
 
 def _findings(comparison: Comparison, one: SideMap) -> Sequence[str]:
     values = one.effect.values[~one.effect.isnull().values]
     if not values.size:
         return ["no cell is known on both sides"]
-    low, middle, high = (effect_text(float(value), is_ratio=comparison.is_ratio)
-                         for value in (values.min(), sorted(values)[len(values) // 2],
-                                       values.max()))  # fmt: skip
+    low, middle, high = (
+        effect_text(float(value), is_ratio=comparison.is_ratio)
+        for value in (values.min(), sorted(values)[len(values) // 2], values.max())
+    )
     missing = 1 - values.size / one.effect.size
-    lines = [f"median {middle}, from {low} to {high}"
-             + (f"; {missing:.1%} missing or zero" if missing else "")]  # fmt: skip
+    lines = [
+        f"median {middle}, from {low} to {high}"
+        + (f"; {missing:.1%} missing or zero" if missing else "")
+    ]
     if one.p_value is None:
         return [*lines, one.note]
     error = f"{1 - comparison.confidence:.2g}"

@@ -10,14 +10,37 @@ import xarray as xr
 
 from gradscope.errors import UsageError
 
-ENVIRONMENT = ("device", "torch_version", "cuda_version", "numpy_version", "python_version",
-               "creation_library", "creation_library_version", "git_commit")  # fmt: skip
+ENVIRONMENT = (
+    "device",
+    "torch_version",
+    "cuda_version",
+    "numpy_version",
+    "python_version",
+    "creation_library",
+    "creation_library_version",
+    "git_commit",
+)
 """What a run was made with; shown where it differs, but no two experiments differ by it alone."""
 
-_ACCIDENTS = {"run", "created_at", "command", "record_bytes", "record_seconds", "out", "status",
-              "is_complete", "path", "config_json", "wall_time", "cadence", "every",
-              "recorded_groups", "optimizer_names", "first_nonfinite_step",
-              "first_nonfinite_layer"}  # fmt: skip
+_ACCIDENTS = {
+    "run",
+    "created_at",
+    "command",
+    "record_bytes",
+    "record_seconds",
+    "out",
+    "status",
+    "is_complete",
+    "path",
+    "config_json",
+    "wall_time",
+    "cadence",
+    "every",
+    "recorded_groups",
+    "optimizer_names",
+    "first_nonfinite_step",
+    "first_nonfinite_layer",
+}
 _FIRST = ("alpha", "lr", "optimizer_name", "model_name", "dataset_name")
 
 

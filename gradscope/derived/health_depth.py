@@ -135,10 +135,15 @@ BAD_INIT = Rule(
     advice="initialise with variance 2 / fan_in before ReLU, 1 / fan_in before tanh, or add norms",
     check=check_init,
     explains=(
-        "vanishing gradients", "exploding gradients", "learning rate too high", "stalled loss",
-        "learning rate too low", "gradient blow-up", "dead ReLU",
+        "vanishing gradients",
+        "exploding gradients",
+        "learning rate too high",
+        "stalled loss",
+        "learning rate too low",
+        "gradient blow-up",
+        "dead ReLU",
     ),
-)  # fmt: skip
+)
 VANISHING = Rule(
     name="vanishing gradients",
     formula="output_grad_rms * sqrt(output_numel) of the weight layers (else grad_norm of the "

@@ -47,8 +47,9 @@ def _nonfinite_loss(run: Run) -> list[Sign]:
 
 def _nonfinite_gradients(run: Run) -> list[Sign]:
     counts, names = (
-        run.values("gradients", "grad_nonfinite", "all"), run.coordinate("gradients", "param"),
-    )  # fmt: skip
+        run.values("gradients", "grad_nonfinite", "all"),
+        run.coordinate("gradients", "param"),
+    )
     if counts is None or names is None:
         return []
     steps = run.steps("gradients", "all")
@@ -124,13 +125,24 @@ OVERFLOW = Rule(
     name="fp16 overflow",
     formula="is_skipped in more than share of the steps behind the first calibration, at least "
     "count times, or a last loss_scale below scale; an error if lost of the last 20 steps",
-    thresholds={"share": SKIPPED_SHARE, "calibration": CALIBRATION_STEPS, "count": MIN_SKIPPED,
-                "scale": MIN_LOSS_SCALE, "lost": LOST_SHARE},
+    thresholds={
+        "share": SKIPPED_SHARE,
+        "calibration": CALIBRATION_STEPS,
+        "count": MIN_SKIPPED,
+        "scale": MIN_LOSS_SCALE,
+        "lost": LOST_SHARE,
+    },
     advice="use bfloat16, or keep the layer that overflows and the loss in float32",
     check=check_overflow,
-    explains=("non-finite values", "diverged loss", "stalled loss", "exploding gradients",
-              "frozen layer", "learning rate too low"),
-)  # fmt: skip
+    explains=(
+        "non-finite values",
+        "diverged loss",
+        "stalled loss",
+        "exploding gradients",
+        "frozen layer",
+        "learning rate too low",
+    ),
+)
 BLOW_UP_RULE = Rule(
     name="gradient blow-up",
     formula="a total_grad_norm at least factor times the highest of the first 10 steps",

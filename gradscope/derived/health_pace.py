@@ -141,9 +141,15 @@ NO_WARMUP = Rule(
     thresholds={"warm": WARM_START, "collapse": COLLAPSE, "little": LITTLE},
     advice="raise the learning rate from 0 over the first steps (a few hundred, or 1 to 5 %)",
     check=check_no_warmup,
-    explains=("learning rate too high", "dead ReLU", "stalled loss", "gradient blow-up",
-              "vanishing gradients", "exploding gradients"),
-)  # fmt: skip
+    explains=(
+        "learning rate too high",
+        "dead ReLU",
+        "stalled loss",
+        "gradient blow-up",
+        "vanishing gradients",
+        "exploding gradients",
+    ),
+)
 TOO_HIGH = Rule(
     name="learning rate too high",
     formula="update_ratio of the weights, median over weights and rows: at least fast_start in the "
@@ -152,9 +158,15 @@ TOO_HIGH = Rule(
     thresholds={"fast_start": FAST_START, "fast": FAST, "peak": PEAK, "little": LITTLE},
     advice="divide the learning rate by ten",
     check=check_too_high,
-    explains=("dead ReLU", "stalled loss", "gradient blow-up", "vanishing gradients",
-              "exploding gradients", "frozen layer"),
-)  # fmt: skip
+    explains=(
+        "dead ReLU",
+        "stalled loss",
+        "gradient blow-up",
+        "vanishing gradients",
+        "exploding gradients",
+        "frozen layer",
+    ),
+)
 TOO_LOW = Rule(
     name="learning rate too low",
     formula="update_ratio of the weights, median over weights and rows, below slow, and the loss "

@@ -134,9 +134,14 @@ DEAD_RELU = Rule(
     thresholds={"zeros": DEAD_FRACTION, "grad_zeros": NO_GRADIENT_FRACTION},
     advice="lower the learning rate or warm it up, start biases at 0, or use LeakyReLU or GELU",
     check=check_dead_relu,
-    explains=("vanishing gradients", "exploding gradients", "frozen layer", "stalled loss",
-              "learning rate too low"),
-)  # fmt: skip
+    explains=(
+        "vanishing gradients",
+        "exploding gradients",
+        "frozen layer",
+        "stalled loss",
+        "learning rate too low",
+    ),
+)
 FROZEN = Rule(
     name="frozen layer",
     formula="over at least rows in which something moves: grad_norm 0 or missing or update_norm 0, "

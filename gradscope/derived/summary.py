@@ -29,15 +29,19 @@ def summarise(tree: xr.DataTree) -> dict[str, Any]:
     """
     layers = _layers(tree)
     return {
-        "attributes": {str(key): _plain(value) for key, value in tree.attrs.items()
-                       if key not in _NO_SUMMARY},
+        "attributes": {
+            str(key): _plain(value) for key, value in tree.attrs.items() if key not in _NO_SUMMARY
+        },
         "configuration": configuration(tree),
-        "groups": {name: _group(node.to_dataset(inherit=False))
-                   for name, node in tree.children.items() if node.data_vars},
+        "groups": {
+            name: _group(node.to_dataset(inherit=False))
+            for name, node in tree.children.items()
+            if node.data_vars
+        },
         "layers": layers,
         "n_parameters": sum(layer["n_parameters"] for layer in layers),
         "last": _last(tree),
-    }  # fmt: skip
+    }
 
 
 def configuration(tree: xr.DataTree) -> dict[str, Any]:
@@ -68,8 +72,10 @@ def _layers(tree: xr.DataTree) -> list[dict[str, Any]]:
         return []
     found: dict[str, dict[str, Any]] = {}
     nothing = np.full(table.sizes["param"], None)
-    columns = [(table[name].values if name in table.coords else nothing).tolist()
-               for name in ("layer", "layer_type", "depth", "numel")]  # fmt: skip
+    columns = [
+        (table[name].values if name in table.coords else nothing).tolist()
+        for name in ("layer", "layer_type", "depth", "numel")
+    ]
     for name, kind, depth, numel in zip(*columns, strict=True):
         layer = found.setdefault(
             name, {"layer": name, "type": kind, "depth": depth, "n_parameters": 0}

@@ -136,8 +136,9 @@ def loss_table(tree: xr.DataTree, comparison: Comparison) -> pd.DataFrame:
     tables = []
     for letter, side in zip(LETTERS, comparison.sides, strict=False):
         for run in side.runs:
-            own = pd.DataFrame({"step": (edges[place] + edges[place + 1] - 1) / 2,
-                                "loss": loss[run]})  # fmt: skip
+            own = pd.DataFrame(
+                {"step": (edges[place] + edges[place + 1] - 1) / 2, "loss": loss[run]}
+            )
             own = own[np.isfinite(own["loss"])].groupby("step", as_index=False).mean()
             tables.append(own.assign(**{"run is": f"{letter}: {symbol_name(side.name)}"}))
     return pd.concat(tables, ignore_index=True)
@@ -148,8 +149,15 @@ def draw_metric_by_side(outcomes: list[Outcome], *, ax: Axes) -> None:
     for place, one in enumerate(outcomes):
         color = f"C{place}"
         known = [value for value in one.values if np.isfinite(value)]
-        ax.plot([place - 0.15] * len(known), known, "o", color=color, markersize=2, alpha=0.5,
-                markeredgewidth=0)  # fmt: skip
+        ax.plot(
+            [place - 0.15] * len(known),
+            known,
+            "o",
+            color=color,
+            markersize=2,
+            alpha=0.5,
+            markeredgewidth=0,
+        )
         if known:
             error = None if np.isnan(one.low) else [[one.mean - one.low], [one.high - one.mean]]
             ax.errorbar([place + 0.1], [one.mean], yerr=error, fmt="o", color=color, capsize=2)
@@ -162,8 +170,12 @@ def _draw_maps(comparison: Comparison, figure: SubFigure, view: View, *, rows_mm
     """Draw the maps side by side with one scale, and above each where it is outside the band."""
     n_maps = len(comparison.maps)
     axes = figure.subplots(
-        2, n_maps + 1, width_ratios=[1.0] * n_maps + [0.03 * n_maps], squeeze=False,
-        height_ratios=[STRIP_MM * view.magnification, rows_mm])  # fmt: skip
+        2,
+        n_maps + 1,
+        width_ratios=[1.0] * n_maps + [0.03 * n_maps],
+        squeeze=False,
+        height_ratios=[STRIP_MM * view.magnification, rows_mm],
+    )
     axes[0, -1].axis("off")
     values = np.concatenate([one.effect.values.ravel() for one in comparison.maps])
     scale = effect_scale(values, is_ratio=comparison.is_ratio)
@@ -173,8 +185,14 @@ def _draw_maps(comparison: Comparison, figure: SubFigure, view: View, *, rows_mm
         words = f"{LETTERS[number + 1]} {sign} A: {symbol_name(one.side.name)}"
         words += f" against {symbol_name(comparison.sides[0].name)}"
         strip.set_title(view.titled(words, n_panels=n_maps))
-        drawn = draw_heatmap(one.effect, ax=ax, scale=scale, step_scale=view.step_scale,
-                             has_key=False, missing=_missing_word(comparison))  # fmt: skip
+        drawn = draw_heatmap(
+            one.effect,
+            ax=ax,
+            scale=scale,
+            step_scale=view.step_scale,
+            has_key=False,
+            missing=_missing_word(comparison),
+        )
         _mark_first(one, ax)
         _draw_outside(comparison, one, strip, ax)
         if number:
@@ -194,9 +212,17 @@ def _missing_word(comparison: Comparison) -> str:
 def _mark_first(one: SideMap, ax: Axes) -> None:
     """Ring the first cell outside the seed band."""
     if one.first is not None:
-        ax.plot(one.first.at, one.first.row, "o", markersize=6, markerfacecolor="none",
-                markeredgecolor="black", clip_on=False, zorder=4,
-                path_effects=[withStroke(linewidth=2, foreground="white")])  # fmt: skip
+        ax.plot(
+            one.first.at,
+            one.first.row,
+            "o",
+            markersize=6,
+            markerfacecolor="none",
+            markeredgecolor="black",
+            clip_on=False,
+            zorder=4,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+        )
 
 
 def _draw_outside(comparison: Comparison, one: SideMap, strip: Axes, ax: Axes) -> None:
@@ -206,8 +232,16 @@ def _draw_outside(comparison: Comparison, one: SideMap, strip: Axes, ax: Axes) -
     strip.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
     if one.p_value is None:
         strip.axis("off")
-        strip.text(0, 0.4, one.note, transform=strip.transAxes, fontsize="small", color="0.35",
-                   va="center", wrap=True)  # fmt: skip
+        strip.text(
+            0,
+            0.4,
+            one.note,
+            transform=strip.transAxes,
+            fontsize="small",
+            color="0.35",
+            va="center",
+            wrap=True,
+        )
         return
     level = (1 - comparison.confidence) / len(comparison.maps)
     axis, row = along_dim(one.effect), str(one.effect.dims[1])
@@ -222,12 +256,17 @@ def _draw_outside(comparison: Comparison, one: SideMap, strip: Axes, ax: Axes) -
 
 
 def _describe(comparison: Comparison) -> str:
-    sides = "; ".join(f"{letter}, {side.name}, {len(side.runs)} runs"
-                      for letter, side in zip(LETTERS, comparison.sides, strict=False))  # fmt: skip
+    sides = "; ".join(
+        f"{letter}, {side.name}, {len(side.runs)} runs"
+        for letter, side in zip(LETTERS, comparison.sides, strict=False)
+    )
     first = "; ".join(
-        f"{one.side.name}: {one.note}" if one.first is None else
-        f"{one.side.name} first outside the seed band at {comparison.axis} {one.first.at:g}, "
-        f"{one.first.layer}" for one in comparison.maps)  # fmt: skip
+        f"{one.side.name}: {one.note}"
+        if one.first is None
+        else f"{one.side.name} first outside the seed band at {comparison.axis} {one.first.at:g}, "
+        f"{one.first.layer}"
+        for one in comparison.maps
+    )
     return (
         f"Comparison of {quantity_label(comparison.maps[0].effect)} between {sides}. Above, "
         f"training loss and final metrics; below, maps of what differs by layer and "

@@ -79,6 +79,10 @@ def _magnitudes(ax: Axes, low: int, high: int) -> None:
     every = max(1, int(np.ceil((high - low) / octaves / 6)))
     tens = [k for k in range(-60, 30) if low + 2 <= k * octaves <= high and k % every == 0]
     ax.yaxis.set_major_locator(FixedLocator([low - 1.5, *(k * octaves for k in tens)]))
-    ax.yaxis.set_major_formatter(FuncFormatter(
-        lambda value, _: "zero" if value < low - 1 else power_of_ten(10.0 ** round(value / octaves))
-    ))  # fmt: skip
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(
+            lambda value, _: (
+                "zero" if value < low - 1 else power_of_ten(10.0 ** round(value / octaves))
+            )
+        )
+    )

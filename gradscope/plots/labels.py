@@ -79,8 +79,10 @@ def row_labels(data: xr.DataArray) -> list[str]:
     types = data.coords.get("layer_type")
     if types is None or types.dims != (dim,) or dim not in ("param", "layer"):
         return names
-    return [_ellipsis(f"{name} ({kind})") if kind and name.replace(".", "").isdigit() else name
-            for name, kind in zip(names, types.values.astype(str), strict=True)]  # fmt: skip
+    return [
+        _ellipsis(f"{name} ({kind})") if kind and name.replace(".", "").isdigit() else name
+        for name, kind in zip(names, types.values.astype(str), strict=True)
+    ]
 
 
 def note_undrawn(ax: Axes, is_undrawn: np.ndarray) -> None:

@@ -60,8 +60,14 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
     axes = figure.subplots(1, len(np.unique(steps)), sharey=True, squeeze=False)[0]
     for ax, step in zip(axes, np.unique(steps), strict=True):
         part = table[table["step"] == step]
-        draw_bands(part, "depth", str(data.name), ax=ax, label=quantity_label(data),
-                   scale=scale_of(data.values, str(data.name)))  # fmt: skip
+        draw_bands(
+            part,
+            "depth",
+            str(data.name),
+            ax=ax,
+            label=quantity_label(data),
+            scale=scale_of(data.values, str(data.name)),
+        )
         ax.set_title(f"step {step:,}")
         ax.set_xlabel("row in network order")
     _one_legend(figure.axes)

@@ -135,8 +135,10 @@ def _united(tree: xr.DataTree, quantity: str, by: str) -> xr.DataArray:
     if quantity.endswith(SELF_SUFFICIENT) or quantity in FORMULAS:
         # Read no more of a long recording than this quantity needs.
         nodes = {name: node.to_dataset(inherit=False) for name, node in tree.children.items()}
-        kept = {name: data[[key for key in data.data_vars if key in needed]]
-                for name, data in nodes.items()}  # fmt: skip
+        kept = {
+            name: data[[key for key in data.data_vars if key in needed]]
+            for name, data in nodes.items()
+        }
         tree = xr.DataTree.from_dict({f"/{name}": data for name, data in kept.items()})
     united = aggregate(tree, by=by)[group].dataset
     if quantity not in united.data_vars:

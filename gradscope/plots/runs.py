@@ -20,8 +20,10 @@ def conditions(tree: xr.DataTree, *, with_seed: bool = False) -> list[str]:
         return (
             tree.dataset["run"].values.astype(str).tolist() if with_seed else ["all runs"] * n_runs
         )
-    return [", ".join(f"{_symbol(name)} = {_short(values[run])}" for name, values in found.items())
-            for run in range(n_runs)]  # fmt: skip
+    return [
+        ", ".join(f"{_symbol(name)} = {_short(values[run])}" for name, values in found.items())
+        for run in range(n_runs)
+    ]
 
 
 def _symbol(name: str) -> str:

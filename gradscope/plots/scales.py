@@ -20,8 +20,21 @@ from matplotlib.ticker import (
 TAIL = 0.001
 """Share of values at each end that may lie beyond the colours, when they would stretch them."""
 
-LADDERS = ((1e3, 1e6), (1e2, 1e4), (1e1, 1e2), (2, 5, 10), (2, 4), (1.5, 3), (1.5, 2), (1.2, 1.5),
-           (1.1, 1.2), (1.05, 1.1), (1.02, 1.05), (1.01, 1.02), (1.005, 1.01))  # fmt: skip
+LADDERS = (
+    (1e3, 1e6),
+    (1e2, 1e4),
+    (1e1, 1e2),
+    (2, 5, 10),
+    (2, 4),
+    (1.5, 3),
+    (1.5, 2),
+    (1.2, 1.5),
+    (1.1, 1.2),
+    (1.05, 1.1),
+    (1.02, 1.05),
+    (1.01, 1.02),
+    (1.005, 1.01),
+)
 """Factors to put ticks at, by how far a map of ratios reaches."""
 
 DIGITS = ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0), (1.0, 3.0), (1.0,))

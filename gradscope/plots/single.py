@@ -47,7 +47,8 @@ def _map_panels(
     above = LOSS_MM * view.magnification if loss is not None else 0.5
     figure = new_figure(view.width_mm, rows + above + FRAME_MM * view.magnification)
     axes = figure.subplots(
-        2, 2, width_ratios=[1, 0.028], height_ratios=[above, rows], squeeze=False)  # fmt: skip
+        2, 2, width_ratios=[1, 0.028], height_ratios=[above, rows], squeeze=False
+    )
     top = axes[0, 0]
     axes[0, 1].axis("off")
     top.set_title(view.titled(run_title(tree)))
@@ -125,8 +126,9 @@ def effective_lr(tree: xr.DataTree, view: View) -> Picture:
     ax.set_title(view.titled(f"{run_title(tree)} · step {step:,}"))
     draw_effective_lr(counts, lr=lr, alphas=view.alphas, ax=ax)
     words = ", ".join(f"{alpha:g}" for alpha in view.alphas)
-    return Picture(figure, as_table(counts),
-                   f"Distribution of lr / v^alpha at step {step} for alpha {words}.")  # fmt: skip
+    return Picture(
+        figure, as_table(counts), f"Distribution of lr / v^alpha at step {step} for alpha {words}."
+    )
 
 
 def _histogram(tree: xr.DataTree, name: str, view: View) -> xr.DataArray:
@@ -200,5 +202,11 @@ def _mark_first_nonfinite(tree: xr.DataTree, *axes: Axes) -> None:
         for ax in axes:
             ax.axvline(step, color="C1", linewidth=0.8)
         axes[0].annotate(
-            "first non-finite gradient ", (step, 1), xycoords=("data", "axes fraction"),
-            color="C1", ha="right", va="top", fontsize="small")  # fmt: skip
+            "first non-finite gradient ",
+            (step, 1),
+            xycoords=("data", "axes fraction"),
+            color="C1",
+            ha="right",
+            va="top",
+            fontsize="small",
+        )

@@ -22,9 +22,19 @@ STYLES = {"paper": 1.0, "notebook": 1.4, "talk": 2.0}
 
 FORMATS = ("png", "pdf", "svg")
 SHEET = Path(__file__).with_name("gradscope.mplstyle")
-_SCALED = ("font.size", "axes.titlesize", "axes.labelsize", "axes.linewidth", "xtick.labelsize",
-           "ytick.labelsize", "xtick.major.size", "ytick.major.size", "lines.linewidth",
-           "lines.markersize", "legend.fontsize")  # fmt: skip
+_SCALED = (
+    "font.size",
+    "axes.titlesize",
+    "axes.labelsize",
+    "axes.linewidth",
+    "xtick.labelsize",
+    "ytick.labelsize",
+    "xtick.major.size",
+    "ytick.major.size",
+    "lines.linewidth",
+    "lines.markersize",
+    "legend.fontsize",
+)
 
 
 @contextmanager

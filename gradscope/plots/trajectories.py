@@ -82,8 +82,12 @@ def _key(cax: Axes, data: xr.DataArray, colors: np.ndarray) -> None:
     """Name the colours: a bar with one field a layer, the input at the bottom."""
     n_rows = len(colors)
     cax.pcolormesh(
-        [0, 1], np.arange(n_rows + 1) - 0.5, np.arange(n_rows)[:, None],
-        cmap=ListedColormap(colors), rasterized=True)  # fmt: skip
+        [0, 1],
+        np.arange(n_rows + 1) - 0.5,
+        np.arange(n_rows)[:, None],
+        cmap=ListedColormap(colors),
+        rasterized=True,
+    )
     cax.set_xticks([])
     cax.spines[:].set_visible(False)
     cax.yaxis.tick_right()

@@ -76,8 +76,11 @@ def read_rows(tree: xr.DataTree, view: View, quantity: str | None = None) -> xr.
 
 def run_title(tree: xr.DataTree) -> str:
     """Say in one line which run this is; alpha belongs to SMES alone."""
-    words = [str(tree.attrs[key]) for key in ("model_name", "dataset_name", "optimizer_name")
-             if tree.attrs.get(key)]  # fmt: skip
+    words = [
+        str(tree.attrs[key])
+        for key in ("model_name", "dataset_name", "optimizer_name")
+        if tree.attrs.get(key)
+    ]
     training = tree.children.get("training")
     is_smes = tree.attrs.get("optimizer_name") == "SMES" and "run" not in tree.dims
     if training is not None and "alpha" in training.data_vars and is_smes:

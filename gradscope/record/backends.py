@@ -23,21 +23,34 @@ class Backend(Protocol):
         """Add one call of a layer to its row of `measures.OUTPUT_SUMS`."""
 
     def gradients(
-        self, out: Tensor, rows: Sequence[int], grads: Sequence[Tensor], params: Sequence[Tensor],
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        grads: Sequence[Tensor],
+        params: Sequence[Tensor],
         copies: Sequence[Tensor],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Measure gradients, and copy each parameter for the update (no copies: do not)."""
 
     def updates(
-        self, out: Tensor, rows: Sequence[int], before: Sequence[Tensor], after: Sequence[Tensor],
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        before: Sequence[Tensor],
+        after: Sequence[Tensor],
         grads: Sequence[Tensor],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Measure what the step did."""
 
     def moments(
-        self, out: Tensor, rows: Sequence[int], exp_avg_sqs: Sequence[Tensor],
-        exp_avgs: Sequence[Tensor | None], below: Tensor, above: Tensor,
-    ) -> None:  # fmt: skip
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        exp_avg_sqs: Sequence[Tensor],
+        exp_avgs: Sequence[Tensor | None],
+        below: Tensor,
+        above: Tensor,
+    ) -> None:
         """Measure the moments after the step."""
 
     def octaves(
@@ -54,9 +67,13 @@ class ReferenceBackend:
         measures.add_output(tensor, sums)
 
     def gradients(
-        self, out: Tensor, rows: Sequence[int], grads: Sequence[Tensor], params: Sequence[Tensor],
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        grads: Sequence[Tensor],
+        params: Sequence[Tensor],
         copies: Sequence[Tensor],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """See `Backend`."""
         for row, grad, param in zip(rows, grads, params, strict=True):
             out[row, GRADIENT] = measures.gradient_sums(grad, param)
@@ -64,17 +81,26 @@ class ReferenceBackend:
             torch._foreach_copy_(list(copies), list(params))
 
     def updates(
-        self, out: Tensor, rows: Sequence[int], before: Sequence[Tensor], after: Sequence[Tensor],
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        before: Sequence[Tensor],
+        after: Sequence[Tensor],
         grads: Sequence[Tensor],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """See `Backend`."""
         for row, old, new, grad in zip(rows, before, after, grads, strict=True):
             out[row, UPDATE] = measures.update_sums(old, new, grad)
 
     def moments(
-        self, out: Tensor, rows: Sequence[int], exp_avg_sqs: Sequence[Tensor],
-        exp_avgs: Sequence[Tensor | None], below: Tensor, above: Tensor,
-    ) -> None:  # fmt: skip
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        exp_avg_sqs: Sequence[Tensor],
+        exp_avgs: Sequence[Tensor | None],
+        below: Tensor,
+        above: Tensor,
+    ) -> None:
         """See `Backend`."""
         for i, (row, v, m) in enumerate(zip(rows, exp_avg_sqs, exp_avgs, strict=True)):
             out[row, MOMENT] = measures.moment_sums(v, m, below[i], above[i])

@@ -55,9 +55,13 @@ class CompiledBackend(ReferenceBackend):
         target[2] = peak
 
     def gradients(
-        self, out: Tensor, rows: Sequence[int], grads: Sequence[Tensor], params: Sequence[Tensor],
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        grads: Sequence[Tensor],
+        params: Sequence[Tensor],
         copies: Sequence[Tensor],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """See `Backend`."""
         streams = [grads, params, copies] if copies else [grads, params]
         slow = self._run(kernels_cpu.gradients, out, rows, streams, GRADIENT, width=3)
@@ -66,9 +70,13 @@ class CompiledBackend(ReferenceBackend):
             super().gradients(out, some(rows), some(grads), some(params), some(copies))
 
     def updates(
-        self, out: Tensor, rows: Sequence[int], before: Sequence[Tensor], after: Sequence[Tensor],
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        before: Sequence[Tensor],
+        after: Sequence[Tensor],
         grads: Sequence[Tensor],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """See `Backend`."""
         slow = self._run(kernels_cpu.updates, out, rows, [before, after, grads], UPDATE, width=3)
         if slow:
@@ -76,9 +84,14 @@ class CompiledBackend(ReferenceBackend):
             super().updates(out, some(rows), some(before), some(after), some(grads))
 
     def moments(
-        self, out: Tensor, rows: Sequence[int], exp_avg_sqs: Sequence[Tensor],
-        exp_avgs: Sequence[Tensor | None], below: Tensor, above: Tensor,
-    ) -> None:  # fmt: skip
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        exp_avg_sqs: Sequence[Tensor],
+        exp_avgs: Sequence[Tensor | None],
+        below: Tensor,
+        above: Tensor,
+    ) -> None:
         """See `Backend`."""
         edges = _round_inward(below.numpy(), above.numpy())
         slow = self._run(
@@ -105,11 +118,18 @@ class CompiledBackend(ReferenceBackend):
             super().octaves(out, some(rows), some(tensors), bins)
 
     def _run(
-        self, kernel: Any, out: Tensor, rows: Sequence[int],
-        streams: Sequence[Sequence[Tensor | None]], columns: slice, *, width: int,
-        edges: tuple[np.ndarray, ...] = (), low_high: tuple[int, int] = (0, 0),
+        self,
+        kernel: Any,
+        out: Tensor,
+        rows: Sequence[int],
+        streams: Sequence[Sequence[Tensor | None]],
+        columns: slice,
+        *,
+        width: int,
+        edges: tuple[np.ndarray, ...] = (),
+        low_high: tuple[int, int] = (0, 0),
         names: tuple[str, ...] = PARAM_SUMS,
-    ) -> list[int]:  # fmt: skip
+    ) -> list[int]:
         """Run a kernel over what fits; return the positions of what does not."""
         fits = [_fit_together(first, others) for first, *others in zip(*streams, strict=True)]
         fast, slow = (
@@ -130,9 +150,14 @@ class CompiledBackend(ReferenceBackend):
         return slow
 
     def _sum(
-        self, kernel: Any, table: np.ndarray, numel: np.ndarray, n_sums: int,
-        low: int = 0, high: int = 0,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        kernel: Any,
+        table: np.ndarray,
+        numel: np.ndarray,
+        n_sums: int,
+        low: int = 0,
+        high: int = 0,
+    ) -> np.ndarray:
         """Call a kernel on all threads; return its sums, (part, tensor, sum).
 
         The parts depend on the number of entries alone, so that results do not on that of threads.

@@ -96,8 +96,9 @@ class Taps:
             "signals are missing: the model was compiled before the recorder was attached, so its "
             "layers cannot be seen; everything else is recorded. Attach the recorder before the "
             "first call of the compiled model, or call torch.compiler.reset() after attaching it",
-            RuntimeWarning, stacklevel=3,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def trace_before(self, module: nn.Module, args: tuple) -> None:
         """Put the beginning of a pass into the graph that is being traced."""

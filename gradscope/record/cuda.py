@@ -80,58 +80,93 @@ class CudaBackend(ReferenceBackend):
         partial, ticket = self._workspace()
         with self._on_device():
             outputs_cuda.output_kernel[(min(max(n_programs, 1), outputs_cuda.MAX_PROGRAMS),)](
-                tensor, n, sums, partial, ticket,
-                TILE=kernels.TILE, MAX_PROGRAMS=outputs_cuda.MAX_PROGRAMS,
-                WIDTH=outputs_cuda.WIDTH, **_OPTIONS,
-            )  # fmt: skip
+                tensor,
+                n,
+                sums,
+                partial,
+                ticket,
+                TILE=kernels.TILE,
+                MAX_PROGRAMS=outputs_cuda.MAX_PROGRAMS,
+                WIDTH=outputs_cuda.WIDTH,
+                **_OPTIONS,
+            )
 
     def gradients(
-        self, out: Tensor, rows: Sequence[int], grads: Sequence[Tensor], params: Sequence[Tensor],
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        grads: Sequence[Tensor],
+        params: Sequence[Tensor],
         copies: Sequence[Tensor],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """See `Backend`."""
         streams = [grads, params, copies] if copies else [grads, params]
         plan = self._tables.plan("gradients", rows, streams)
         for group in plan.groups:
             partial = self._partial(group.cut)
             self._launch(
-                kernels.gradient_kernel, group, partial, GRAD=_kind(group, 0),
-                PARAM=_kind(group, 1), COPY=_kind(group, -1), HAS_COPY=bool(copies),
-            )  # fmt: skip
+                kernels.gradient_kernel,
+                group,
+                partial,
+                GRAD=_kind(group, 0),
+                PARAM=_kind(group, 1),
+                COPY=_kind(group, -1),
+                HAS_COPY=bool(copies),
+            )
             self._finish(partial, group, out, GRADIENT)
         if plan.misfits:
             some = _Picked(plan.misfits)
             super().gradients(out, some(rows), some(grads), some(params), some(copies))
 
     def updates(
-        self, out: Tensor, rows: Sequence[int], before: Sequence[Tensor], after: Sequence[Tensor],
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        before: Sequence[Tensor],
+        after: Sequence[Tensor],
         grads: Sequence[Tensor],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """See `Backend`."""
         plan = self._tables.plan("updates", rows, [before, after, grads])
         for group in plan.groups:
             partial = self._partial(group.cut)
             self._launch(
-                kernels.update_kernel, group, partial, BEFORE=_kind(group, 0),
-                AFTER=_kind(group, 1), GRAD=_kind(group, 2),
-            )  # fmt: skip
+                kernels.update_kernel,
+                group,
+                partial,
+                BEFORE=_kind(group, 0),
+                AFTER=_kind(group, 1),
+                GRAD=_kind(group, 2),
+            )
             self._finish(partial, group, out, UPDATE)
         if plan.misfits:
             some = _Picked(plan.misfits)
             super().updates(out, some(rows), some(before), some(after), some(grads))
 
     def moments(
-        self, out: Tensor, rows: Sequence[int], exp_avg_sqs: Sequence[Tensor],
-        exp_avgs: Sequence[Tensor | None], below: Tensor, above: Tensor,
-    ) -> None:  # fmt: skip
+        self,
+        out: Tensor,
+        rows: Sequence[int],
+        exp_avg_sqs: Sequence[Tensor],
+        exp_avgs: Sequence[Tensor | None],
+        below: Tensor,
+        above: Tensor,
+    ) -> None:
         """See `Backend`."""
         plan = self._tables.plan("moments", rows, [exp_avg_sqs, exp_avgs])
         for group in plan.groups:
             partial = self._partial(group.cut)
             self._launch(
-                kernels.moment_kernel, group, partial, group.items, below, above,
-                V=_kind(group, 0), M=_kind(group, 1), HAS_M=group.dtypes[1] is not None,
-            )  # fmt: skip
+                kernels.moment_kernel,
+                group,
+                partial,
+                group.items,
+                below,
+                above,
+                V=_kind(group, 0),
+                M=_kind(group, 1),
+                HAS_M=group.dtypes[1] is not None,
+            )
             self._finish(partial, group, out, MOMENT)
         if plan.misfits:
             some = _Picked(plan.misfits)
@@ -148,9 +183,14 @@ class CudaBackend(ReferenceBackend):
         for group in plan.groups:
             partial = self._partial(group.cut, width, torch.int32)
             self._launch(
-                kernels.octave_kernel, group, partial, KIND=_kind(group, 0), LOW=bins[0],
-                N_BINS=n_bins, WIDTH=width,
-            )  # fmt: skip
+                kernels.octave_kernel,
+                group,
+                partial,
+                KIND=_kind(group, 0),
+                LOW=bins[0],
+                N_BINS=n_bins,
+                WIDTH=width,
+            )
             self._finish(partial, group, out, slice(0, n_bins + 4), names=())
         if plan.misfits:
             some = _Picked(plan.misfits)
@@ -163,24 +203,46 @@ class CudaBackend(ReferenceBackend):
         constants = {"WIDTH": kernels.WIDTH, **constants}
         with self._on_device():
             kernel[(partial.shape[0],)](
-                group.addresses, group.cut.sizes, group.cut.chunks, group.addresses.shape[1],
-                partial.shape[0], partial, *extra, **constants, IS_ALIGNED=group.is_aligned,
-                CHUNK=kernels.CHUNK, TILE=kernels.TILE, **_OPTIONS,
-            )  # fmt: skip
+                group.addresses,
+                group.cut.sizes,
+                group.cut.chunks,
+                group.addresses.shape[1],
+                partial.shape[0],
+                partial,
+                *extra,
+                **constants,
+                IS_ALIGNED=group.is_aligned,
+                CHUNK=kernels.CHUNK,
+                TILE=kernels.TILE,
+                **_OPTIONS,
+            )
 
     def _finish(
-        self, partial: Tensor, group: Group, out: Tensor, columns: slice,
-        *, names: Sequence[str] = PARAM_SUMS,
-    ) -> None:  # fmt: skip
+        self,
+        partial: Tensor,
+        group: Group,
+        out: Tensor,
+        columns: slice,
+        *,
+        names: Sequence[str] = PARAM_SUMS,
+    ) -> None:
         """Combine the chunks of each tensor into its row."""
         maxima = sum(1 << i for i, name in enumerate(names[columns]) if name in MAXIMA)
         width = partial.shape[1]
         with self._on_device():
             kernels.finish_kernel[(group.rows.numel(),)](
-                partial, group.cut.first, group.rows, out, out.stride(0), COLUMN=columns.start,
-                N=columns.stop - columns.start, MAXIMA=maxima, ROWS=kernels.FINISHED // width,
-                WIDTH=width, **_OPTIONS,
-            )  # fmt: skip
+                partial,
+                group.cut.first,
+                group.rows,
+                out,
+                out.stride(0),
+                COLUMN=columns.start,
+                N=columns.stop - columns.start,
+                MAXIMA=maxima,
+                ROWS=kernels.FINISHED // width,
+                WIDTH=width,
+                **_OPTIONS,
+            )
 
     def _partial(
         self, cut: Cut, width: int = kernels.WIDTH, dtype: torch.dtype = torch.float64

@@ -121,8 +121,9 @@ class Ranks:
         warnings.warn(
             f"gradscope on rank {self.rank} goes on alone: {reason}. Training is not touched; "
             "from here on the recording holds rank 0's own batches and shards",
-            RuntimeWarning, stacklevel=3,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def close(self) -> None:
         """Let go of the group."""

@@ -113,8 +113,10 @@ def finish_signals(raw: np.ndarray, scale: np.ndarray) -> Rows:
     """
     c = _columns(raw, LAYER_SUMS)
     scale = scale[:, None]
-    out, grad = ({k: c[f"{what}_{k}"] for k in ("sum", "square_sum", "abs_max", "n_zero", "numel")}
-                 for what in ("output", "output_grad"))  # fmt: skip
+    out, grad = (
+        {k: c[f"{what}_{k}"] for k in ("sum", "square_sum", "abs_max", "n_zero", "numel")}
+        for what in ("output", "output_grad")
+    )
     n_out = out["numel"] - c["output_n_nonfinite"]
     n_grad = grad["numel"] - c["output_grad_n_nonfinite"]
     return {

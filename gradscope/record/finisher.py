@@ -13,9 +13,13 @@ from gradscope.record.measures import GRADIENT_SUMS, PARAM_SUMS
 from gradscope.record.params import ParamTable
 
 _GRAD_SCALE_POWER = {
-    "grad_sum": 1, "grad_abs_sum": 1, "grad_square_sum": 2, "grad_fourth_sum": 4,
-    "grad_abs_max": 1, "grad_param_dot": 1,
-}  # fmt: skip
+    "grad_sum": 1,
+    "grad_abs_sum": 1,
+    "grad_square_sum": 2,
+    "grad_fourth_sum": 4,
+    "grad_abs_max": 1,
+    "grad_param_dot": 1,
+}
 _AFTER_STEP = slice(len(GRADIENT_SUMS), len(PARAM_SUMS))
 _NONFINITE = GRADIENT_SUMS.index("grad_n_nonfinite")
 

@@ -28,8 +28,17 @@ from numba.extending import intrinsic
 BLOCK = 512
 """Entries summed in float32 before they are added in float64."""
 JOB = (
-    "next", "n_parts", "n_entries", "n_tensors", "table", "numel", "out", "n_sums", "low", "high",
-)  # fmt: skip
+    "next",
+    "n_parts",
+    "n_entries",
+    "n_tensors",
+    "table",
+    "numel",
+    "out",
+    "n_sums",
+    "low",
+    "high",
+)
 """Words (int64) of what a function is called with, pointers among them: see `_part`."""
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 _INFINITY = np.int32(0x7F800000)

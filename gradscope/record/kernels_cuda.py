@@ -54,19 +54,35 @@ def _gradient_tile(sums, g, p, at, inside, copies, HAS_COPY: tl.constexpr, IS_FU
     t, _ = finite(theta)
     q = x * x
     return (
-        total + fold(x), absolute + fold(tl.abs(x)), square + fold(q), fourth + fold(q * q),
-        dot + fold(x * t), p_square + fold(t * t), tl.maximum(peak, fold_max(tl.abs(x))),
+        total + fold(x),
+        absolute + fold(tl.abs(x)),
+        square + fold(q),
+        fourth + fold(q * q),
+        dot + fold(x * t),
+        p_square + fold(t * t),
+        tl.maximum(peak, fold_max(tl.abs(x))),
         n_zero + fold((is_finite & (x == 0) & inside).to(tl.int32)),
         n_bad + fold((~is_finite).to(tl.int32)),
-    )  # fmt: skip
+    )
 
 
 @triton.jit(do_not_specialize=["n_tensors", "n_chunks"])
 def gradient_kernel(
-    addresses, sizes, chunks, n_tensors, n_chunks, partial,
-    GRAD: tl.constexpr, PARAM: tl.constexpr, COPY: tl.constexpr, HAS_COPY: tl.constexpr,
-    IS_ALIGNED: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    addresses,
+    sizes,
+    chunks,
+    n_tensors,
+    n_chunks,
+    partial,
+    GRAD: tl.constexpr,
+    PARAM: tl.constexpr,
+    COPY: tl.constexpr,
+    HAS_COPY: tl.constexpr,
+    IS_ALIGNED: tl.constexpr,
+    CHUNK: tl.constexpr,
+    TILE: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     """Sum gradients (`measures.GRADIENT_SUMS`) and copy the parameters.
 
     ``addresses`` int64 (3, n_tensors): gradient, parameter, copy. ``sizes`` int64 (n_tensors,).
@@ -114,10 +130,20 @@ def _update_tile(sums, before, after, g, at, inside, IS_FULL: tl.constexpr):
 
 @triton.jit(do_not_specialize=["n_tensors", "n_chunks"])
 def update_kernel(
-    addresses, sizes, chunks, n_tensors, n_chunks, partial,
-    BEFORE: tl.constexpr, AFTER: tl.constexpr, GRAD: tl.constexpr, IS_ALIGNED: tl.constexpr,
-    CHUNK: tl.constexpr, TILE: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    addresses,
+    sizes,
+    chunks,
+    n_tensors,
+    n_chunks,
+    partial,
+    BEFORE: tl.constexpr,
+    AFTER: tl.constexpr,
+    GRAD: tl.constexpr,
+    IS_ALIGNED: tl.constexpr,
+    CHUNK: tl.constexpr,
+    TILE: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     """Sum updates (`measures.UPDATE_SUMS`); ``addresses``: before, after, gradient."""
     tensor, start, n = chunk(sizes, chunks, n_chunks, CHUNK)
     before = pointer(addresses + tensor, BEFORE, IS_ALIGNED) + start
@@ -149,18 +175,36 @@ def _moment_tile(sums, v, m, at, inside, below, above, HAS_M: tl.constexpr, IS_F
         y, _ = finite(load(m + at, inside, IS_FULL))
         m_square += fold(y * y)
     return (
-        total + fold(x), tl.maximum(peak, fold_max(x)), logs + fold(log),
-        log_squares + fold(log * log), n_zero + fold((is_finite & (x == 0) & inside).to(tl.int32)),
-        n_bad + fold((~is_finite).to(tl.int32)), n_small + fold(is_small.to(tl.int32)), m_square,
-    )  # fmt: skip
+        total + fold(x),
+        tl.maximum(peak, fold_max(x)),
+        logs + fold(log),
+        log_squares + fold(log * log),
+        n_zero + fold((is_finite & (x == 0) & inside).to(tl.int32)),
+        n_bad + fold((~is_finite).to(tl.int32)),
+        n_small + fold(is_small.to(tl.int32)),
+        m_square,
+    )
 
 
 @triton.jit(do_not_specialize=["n_tensors", "n_chunks"])
 def moment_kernel(
-    addresses, sizes, chunks, n_tensors, n_chunks, partial, items, below, above,
-    V: tl.constexpr, M: tl.constexpr, HAS_M: tl.constexpr, IS_ALIGNED: tl.constexpr,
-    CHUNK: tl.constexpr, TILE: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    addresses,
+    sizes,
+    chunks,
+    n_tensors,
+    n_chunks,
+    partial,
+    items,
+    below,
+    above,
+    V: tl.constexpr,
+    M: tl.constexpr,
+    HAS_M: tl.constexpr,
+    IS_ALIGNED: tl.constexpr,
+    CHUNK: tl.constexpr,
+    TILE: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     """Sum moments (`measures.MOMENT_SUMS`); ``addresses``: second and, with HAS_M, first moment.
 
     ``items`` int64 (n_tensors,) says where in ``below`` and ``above`` (float64) the thresholds of
@@ -200,10 +244,20 @@ def moment_kernel(
 
 @triton.jit(do_not_specialize=["n_tensors", "n_chunks"])
 def octave_kernel(
-    addresses, sizes, chunks, n_tensors, n_chunks, partial,
-    KIND: tl.constexpr, IS_ALIGNED: tl.constexpr, LOW: tl.constexpr, N_BINS: tl.constexpr,
-    CHUNK: tl.constexpr, TILE: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    addresses,
+    sizes,
+    chunks,
+    n_tensors,
+    n_chunks,
+    partial,
+    KIND: tl.constexpr,
+    IS_ALIGNED: tl.constexpr,
+    LOW: tl.constexpr,
+    N_BINS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    TILE: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     """Count entries by octave (`measures.octave_counts`) into ``partial`` int32 (n_chunks, WIDTH).
 
     The last column, beyond all counts, takes what is outside of the tensor.
@@ -236,10 +290,17 @@ def _bin(raw, LOW: tl.constexpr, N_BINS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["row_stride"])
 def finish_kernel(
-    partial, first, rows, out, row_stride,
-    COLUMN: tl.constexpr, N: tl.constexpr, MAXIMA: tl.constexpr,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    partial,
+    first,
+    rows,
+    out,
+    row_stride,
+    COLUMN: tl.constexpr,
+    N: tl.constexpr,
+    MAXIMA: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     """Combine a tensor's chunks, ``first[t]`` to ``first[t + 1]``, into columns of its row.
 
     ``out`` float64; ``rows`` int64 (n_tensors,); bit c of MAXIMA: column c combines by maximum.

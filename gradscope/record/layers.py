@@ -19,9 +19,15 @@ _WRAPPERS = re.compile(
     r"(^|\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.|$)"
 )
 _WEIGHT_LAYERS = (
-    nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag,
-    nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase,
-)  # fmt: skip
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    nn.Bilinear,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
+)
 _BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
 _NORMS = (*_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)

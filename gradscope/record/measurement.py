@@ -41,18 +41,27 @@ class Measurement:
     """
 
     def __init__(
-        self, layers: LayerTable, optimizers: Mapping[str, torch.optim.Optimizer], *,
-        settings: Settings, writer: RecordingWriter, backend: Backend, training: TrainingRows,
-        flight: FlightRecorder | None, device: torch.device, ranks: Ranks,
+        self,
+        layers: LayerTable,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        *,
+        settings: Settings,
+        writer: RecordingWriter,
+        backend: Backend,
+        training: TrainingRows,
+        flight: FlightRecorder | None,
+        device: torch.device,
+        ranks: Ranks,
         before: Measurement | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._settings = settings
         self._device = device
         groups = settings.groups
         self.table = ParamTable(layers, optimizers, settings.is_selected)
         self._write_axes(writer)
-        self.stepper = Stepper(self.table, backend, groups, keeps_own=settings.keeps_own,
-                               sketch_seed=ranks.rank)  # fmt: skip
+        self.stepper = Stepper(
+            self.table, backend, groups, keeps_own=settings.keeps_own, sketch_seed=ranks.rank
+        )
         self.n_recorded: int = before.n_recorded if before else 0
         if before:
             self.stepper.own = before.stepper.own
@@ -64,11 +73,16 @@ class Measurement:
         )
         shapes = self._shapes()
         self.stream: RowStream = RowStream(
-            writer, Finisher(self.table, groups, grad_divisor=ranks.size), training, flight,
-            shapes=shapes, cadence=settings.cadence, device=device,
+            writer,
+            Finisher(self.table, groups, grad_divisor=ranks.size),
+            training,
+            flight,
+            shapes=shapes,
+            cadence=settings.cadence,
+            device=device,
             pool=Pool(ranks, self.table, shapes),
             first_nonfinite=before.stream.first_nonfinite if before else None,
-        )  # fmt: skip
+        )
 
     def _shapes(self) -> Shapes:
         n, groups = len(self.table.params), self._settings.groups
@@ -92,8 +106,10 @@ class Measurement:
         if "signals" in groups:
             writer.set_axis("layer", self.table.layer_axis())
         if "histograms" in groups:
-            for name, (first, last) in (("grad_bin", schema.GRAD_BIN_RANGE),
-                                        ("moment_bin", schema.MOMENT_BIN_RANGE)):  # fmt: skip
+            for name, (first, last) in (
+                ("grad_bin", schema.GRAD_BIN_RANGE),
+                ("moment_bin", schema.MOMENT_BIN_RANGE),
+            ):
                 writer.set_axis(name, {name: range(first, last + 1)})
         if "sketches" in groups:
             writer.set_axis("sketch", {"sketch": range(schema.N_SKETCHES)})

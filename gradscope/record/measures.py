@@ -13,14 +13,27 @@ from torch import Tensor
 from gradscope import schema
 
 GRADIENT_SUMS = (
-    "grad_sum", "grad_abs_sum", "grad_square_sum", "grad_fourth_sum", "grad_abs_max", "grad_n_zero",
-    "grad_n_nonfinite", "grad_param_dot", "param_square_sum",
-)  # fmt: skip
+    "grad_sum",
+    "grad_abs_sum",
+    "grad_square_sum",
+    "grad_fourth_sum",
+    "grad_abs_max",
+    "grad_n_zero",
+    "grad_n_nonfinite",
+    "grad_param_dot",
+    "param_square_sum",
+)
 UPDATE_SUMS = ("update_square_sum", "update_grad_dot", "update_param_dot")
 MOMENT_SUMS = (
-    "moment_sum", "moment_max", "moment_log_sum", "moment_log_square_sum", "moment_n_zero",
-    "moment_n_nonfinite", "moment_n_epsilon", "exp_avg_square_sum",
-)  # fmt: skip
+    "moment_sum",
+    "moment_max",
+    "moment_log_sum",
+    "moment_log_square_sum",
+    "moment_n_zero",
+    "moment_n_nonfinite",
+    "moment_n_epsilon",
+    "exp_avg_square_sum",
+)
 PARAM_SUMS = (*GRADIENT_SUMS, *UPDATE_SUMS, *MOMENT_SUMS, "state_step")
 OUTPUT_SUMS = ("sum", "square_sum", "abs_max", "n_zero", "n_nonfinite", "numel")
 LAYER_SUMS = tuple(f"{what}_{name}" for what in ("output", "output_grad") for name in OUTPUT_SUMS)
@@ -63,11 +76,19 @@ def gradient_sums(grad: Tensor, param: Tensor) -> Tensor:
     g, finite = _finite(grad)
     theta, _ = _finite(param)
     magnitude, square = g.abs(), g * g
-    return torch.stack([
-        g.sum(), magnitude.sum(), square.sum(), (square * square).sum(),
-        _max(magnitude), (finite & (g == 0)).sum(), (~finite).sum(),
-        (g * theta).sum(), (theta * theta).sum(),
-    ])  # fmt: skip
+    return torch.stack(
+        [
+            g.sum(),
+            magnitude.sum(),
+            square.sum(),
+            (square * square).sum(),
+            _max(magnitude),
+            (finite & (g == 0)).sum(),
+            (~finite).sum(),
+            (g * theta).sum(),
+            (theta * theta).sum(),
+        ]
+    )
 
 
 def update_sums(before: Tensor, after: Tensor, grad: Tensor) -> Tensor:
@@ -97,19 +118,34 @@ def moment_sums(
     if exp_avg is not None:
         m, _ = _finite(exp_avg)
         m_square = (m * m).sum()
-    return torch.stack([
-        v.sum(), _max(v), log.sum(), (log * log).sum(),
-        (finite & (v == 0)).sum(), (~finite).sum(), small.sum(), m_square,
-    ])  # fmt: skip
+    return torch.stack(
+        [
+            v.sum(),
+            _max(v),
+            log.sum(),
+            (log * log).sum(),
+            (finite & (v == 0)).sum(),
+            (~finite).sum(),
+            small.sum(),
+            m_square,
+        ]
+    )
 
 
 def output_sums(tensor: Tensor) -> Tensor:
     """Sum a layer's output or its gradient, in the order of `OUTPUT_SUMS`; float64, (6,)."""
     y, finite = _finite(tensor)
     numel = torch.tensor(float(y.numel()), device=y.device, dtype=y.dtype)
-    return torch.stack([
-        y.sum(), (y * y).sum(), _max(y.abs()), (finite & (y == 0)).sum(), (~finite).sum(), numel,
-    ])  # fmt: skip
+    return torch.stack(
+        [
+            y.sum(),
+            (y * y).sum(),
+            _max(y.abs()),
+            (finite & (y == 0)).sum(),
+            (~finite).sum(),
+            numel,
+        ]
+    )
 
 
 def octave_counts(tensor: Tensor, bins: tuple[int, int]) -> Tensor:
@@ -134,9 +170,11 @@ def octave_counts(tensor: Tensor, bins: tuple[int, int]) -> Tensor:
     inside = (octave >= first) & (octave <= last)
     counts = torch.bincount(octave[inside] - first, minlength=last - first + 1)
     outside = [
-        finite.numel() - nonzero.numel(), (octave < first).sum(), (octave > last).sum(),
+        finite.numel() - nonzero.numel(),
+        (octave < first).sum(),
+        (octave > last).sum(),
         values.numel() - finite.numel(),
-    ]  # fmt: skip
+    ]
     tail = torch.stack([torch.as_tensor(n, device=tensor.device) for n in outside])
     return torch.cat([counts, tail]).double()
 

@@ -18,9 +18,23 @@ HYPERPARAMETERS = ("lr", "alpha", "beta1", "beta2", "eps", "weight_decay")
 _SECOND = ("exp_avg_sq", "square_avg", "sum", "v", "exp_avg_sqs", "second_moment")
 _FIRST = ("exp_avg", "momentum_buffer", "m", "momentum", "grad_avg")
 _ADAPTIVE = {
-    "Adam", "AdamW", "NAdam", "RAdam", "AMSGrad", "Adagrad", "RMSprop", "Adadelta", "Adafactor",
-    "SparseAdam", "FusedAdam", "FusedAdamW", "DeepSpeedCPUAdam", "AdamW8bit", "LAMB", "Lamb",
-}  # fmt: skip
+    "Adam",
+    "AdamW",
+    "NAdam",
+    "RAdam",
+    "AMSGrad",
+    "Adagrad",
+    "RMSprop",
+    "Adadelta",
+    "Adafactor",
+    "SparseAdam",
+    "FusedAdam",
+    "FusedAdamW",
+    "DeepSpeedCPUAdam",
+    "AdamW8bit",
+    "LAMB",
+    "Lamb",
+}
 _PLAIN = {"SGD", "ASGD"}
 
 

@@ -22,17 +22,25 @@ def _output_tile(sums, y, at, inside, IS_FULL: tl.constexpr):
     total, square, peak, n_zero, n_bad = sums
     x, is_finite = finite(load(y + at, inside, IS_FULL))
     return (
-        total + fold(x), square + fold(x * x), tl.maximum(peak, fold_max(tl.abs(x))),
+        total + fold(x),
+        square + fold(x * x),
+        tl.maximum(peak, fold_max(tl.abs(x))),
         n_zero + fold((is_finite & (x == 0) & inside).to(tl.int32)),
         n_bad + fold((~is_finite).to(tl.int32)),
-    )  # fmt: skip
+    )
 
 
 @triton.jit(do_not_specialize=["n"], do_not_specialize_on_alignment=["sums"])
 def output_kernel(
-    y, n, sums, partial, ticket,
-    TILE: tl.constexpr, MAX_PROGRAMS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    y,
+    n,
+    sums,
+    partial,
+    ticket,
+    TILE: tl.constexpr,
+    MAX_PROGRAMS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     """Add the sums of one tensor (`measures.OUTPUT_SUMS`) to a row, in one launch.
 
     Each program leaves its sums in ``partial`` float64 (MAX_PROGRAMS, WIDTH); the one that draws

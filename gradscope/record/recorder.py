@@ -127,10 +127,14 @@ class Recorder:
     ) -> None:
         models, optimizers = as_models(model), as_optimizers(optimizer)
         settings = make_settings(
-            every=every, record=record, include=include, exclude=exclude,
-            second_moment=second_moment, histogram_every=histogram_every,
+            every=every,
+            record=record,
+            include=include,
+            exclude=exclude,
+            second_moment=second_moment,
+            histogram_every=histogram_every,
             flight_recorder=flight_recorder,
-        )  # fmt: skip
+        )
         self._detach_others(optimizers)
         name = "-".join(class_name(m) for m in models.values())
         attrs = describe_environment(device_of(models)) | {
@@ -144,9 +148,10 @@ class Recorder:
         if callable(every):
             settings = dataclasses.replace(settings, cadence=ranks.decide(settings.cadence))
         self._writer = open_writer(
-            ranks, Path(path) if path is not None else _default_path(name),
+            ranks,
+            Path(path) if path is not None else _default_path(name),
             lambda path: RecordingWriter(path, attrs=attrs, if_exists=if_exists),
-        )  # fmt: skip
+        )
         self.path = self._writer.path
         self._is_closed = False
         self._watcher = Watcher(

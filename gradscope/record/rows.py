@@ -67,10 +67,18 @@ class RowStream:
     """
 
     def __init__(
-        self, writer: RecordingWriter, finisher: Finisher, training: TrainingRows,
-        flight: FlightRecorder | None, *, shapes: Shapes, cadence: Cadence, device: torch.device,
-        pool: Pool, first_nonfinite: tuple[int, str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        writer: RecordingWriter,
+        finisher: Finisher,
+        training: TrainingRows,
+        flight: FlightRecorder | None,
+        *,
+        shapes: Shapes,
+        cadence: Cadence,
+        device: torch.device,
+        pool: Pool,
+        first_nonfinite: tuple[int, str] | None = None,
+    ) -> None:
         self._writer = writer
         self._finisher = finisher
         self._training = training

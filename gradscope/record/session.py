@@ -177,9 +177,10 @@ class Session:
         """Optimizers that live, train something and are not recorded, by us or by the program."""
         alive = {id(o): o for ref in self._waiting if (o := ref()) is not None}
         return [
-            o for o in alive.values()
+            o
+            for o in alive.values()
             if o not in recorder_module._attached and o not in self._over and o.param_groups
-        ]  # fmt: skip
+        ]
 
     def _attach(
         self, called: nn.Module | None, stepped: Optimizer | None = None
@@ -208,8 +209,10 @@ class Session:
             dict(zip(names_of(optimizers, held), optimizers, strict=True)),
             self._plan.path_of(self._n_attached),
             grad_scaler=scalers[-1] if scalers else None,
-            every=self._plan.every, record=self._plan.record, if_exists=self._plan.if_exists,
-        )  # fmt: skip
+            every=self._plan.every,
+            record=self._plan.record,
+            if_exists=self._plan.if_exists,
+        )
         names = (
             " and ".join(type(unwrapped(m)).__name__ for m in models) or "tensors",
             " and ".join(type(o).__name__ for o in optimizers),

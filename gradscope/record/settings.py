@@ -11,11 +11,27 @@ from gradscope.record.params import Selector, make_selector
 
 PRESETS = {
     "light": ("training", "evaluation", "gradients"),
-    "standard": ("training", "evaluation", "gradients", "second_moments", "updates", "signals",
-                 "histograms"),
-    "full": ("training", "evaluation", "gradients", "second_moments", "updates", "signals",
-             "histograms", "sketches", "noise"),
-}  # fmt: skip
+    "standard": (
+        "training",
+        "evaluation",
+        "gradients",
+        "second_moments",
+        "updates",
+        "signals",
+        "histograms",
+    ),
+    "full": (
+        "training",
+        "evaluation",
+        "gradients",
+        "second_moments",
+        "updates",
+        "signals",
+        "histograms",
+        "sketches",
+        "noise",
+    ),
+}
 ALWAYS = {"training", "evaluation"}
 HISTOGRAM_EVERY = {"full": 1}
 FLIGHT_STEPS = {"full": 50}
@@ -35,9 +51,15 @@ class Settings:
 
 
 def make_settings(
-    *, every: str | int | Cadence, record: str | Collection[str], include: Selector,
-    exclude: Selector, second_moment: str, histogram_every: int | None, flight_recorder: int | None,
-) -> Settings:  # fmt: skip
+    *,
+    every: str | int | Cadence,
+    record: str | Collection[str],
+    include: Selector,
+    exclude: Selector,
+    second_moment: str,
+    histogram_every: int | None,
+    flight_recorder: int | None,
+) -> Settings:
     """Check the arguments of a `Recorder`.
 
     Raises

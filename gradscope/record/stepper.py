@@ -45,9 +45,14 @@ class Stepper:
     """
 
     def __init__(
-        self, table: ParamTable, backend: Backend, groups: Collection[str], *, keeps_own: bool,
+        self,
+        table: ParamTable,
+        backend: Backend,
+        groups: Collection[str],
+        *,
+        keeps_own: bool,
         sketch_seed: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.table = table
         self.sketcher = Sketcher(sketch_seed)
         self._backend = backend

@@ -144,9 +144,13 @@ class Tables:
         )
 
     def _group(
-        self, dtypes: tuple[torch.dtype | None, ...], is_aligned: bool, items: list[int],
-        rows: Sequence[int], streams: Streams,
-    ) -> Group:  # fmt: skip
+        self,
+        dtypes: tuple[torch.dtype | None, ...],
+        is_aligned: bool,
+        items: list[int],
+        rows: Sequence[int],
+        streams: Streams,
+    ) -> Group:
         addresses = [
             [0 if t is None else t.data_ptr() for t in (stream[i] for i in items)]
             for stream in streams
@@ -221,6 +225,8 @@ def _identity(stream: Sequence[Tensor | None]) -> tuple[Any, ...]:
         return (missing, *_identity([t for t in stream if t is not None]))
     tensors: Sequence[Any] = stream
     return (
-        tuple(map(Tensor.data_ptr, tensors)), tuple(map(Tensor.numel, tensors)),
-        tuple(map(Tensor.stride, tensors)), tuple(map(_DTYPE_OF, tensors)),
-    )  # fmt: skip
+        tuple(map(Tensor.data_ptr, tensors)),
+        tuple(map(Tensor.numel, tensors)),
+        tuple(map(Tensor.stride, tensors)),
+        tuple(map(_DTYPE_OF, tensors)),
+    )

@@ -46,9 +46,15 @@ class Watcher:
     """
 
     def __init__(
-        self, models: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer],
-        writer: RecordingWriter, settings: Settings, *, grad_scaler: Any, ranks: Ranks,
-    ) -> None:  # fmt: skip
+        self,
+        models: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        writer: RecordingWriter,
+        settings: Settings,
+        *,
+        grad_scaler: Any,
+        ranks: Ranks,
+    ) -> None:
         self.step = 0
         self.seconds = 0.0
         self.is_paused = False
@@ -74,9 +80,12 @@ class Watcher:
 
     def _attach(self, grad_scaler: Any) -> None:
         self._signals = Signals(
-            self._layers, self._backend.add_output, self._on_forward,
-            device=self._device, is_measuring="signals" in self._settings.groups,
-        )  # fmt: skip
+            self._layers,
+            self._backend.add_output,
+            self._on_forward,
+            device=self._device,
+            is_measuring="signals" in self._settings.groups,
+        )
         self._clip = ClipWatch(self._is_ours)
         self._scaler = ScalerWatch(grad_scaler, self._before_scaler, self._after_scaler)
         before = torch.compiler.disable(self._before_step)  # inside a compiled step: run as is
@@ -280,10 +289,17 @@ class Watcher:
         rows = dict(self._signals.index)
         self._layers.arrange()
         measurement = Measurement(
-            self._layers, self._optimizers, settings=self._settings, writer=self._writer,
-            backend=self._backend, training=self._training, flight=self._flight,
-            device=self._device, ranks=self._ranks, before=self._measurement,
-        )  # fmt: skip
+            self._layers,
+            self._optimizers,
+            settings=self._settings,
+            writer=self._writer,
+            backend=self._backend,
+            training=self._training,
+            flight=self._flight,
+            device=self._device,
+            ranks=self._ranks,
+            before=self._measurement,
+        )
         if self._measurement is not None:
             self._ranks.begin_window(self.step, measurement.stream.pool.capacity)
         self._signals.reindex([layer.module for layer in measurement.table.layers])

@@ -177,8 +177,12 @@ def encode_run(run: RunData, scales: dict[str, Scale], n_columns: int) -> dict[s
         steps = data["step"].values
         is_log_axis = is_log_spaced(steps)
         placed = step_columns(
-            np.asarray(data.values, dtype=float), steps, is_log_axis=is_log_axis,
-            is_log_value=scales[name].kind == "log", max_columns=n_columns)  # fmt: skip
+            np.asarray(data.values, dtype=float),
+            steps,
+            is_log_axis=is_log_axis,
+            is_log_value=scales[name].kind == "log",
+            max_columns=n_columns,
+        )
         own = _columns(placed, steps) | {"is_log": is_log_axis}
         at = shared.setdefault(own["edges"], len(columns))
         columns += [own] if at == len(columns) else []

@@ -66,8 +66,11 @@ def decode(grid: Grid) -> np.ndarray:
     sizes = np.exp(grid.low[:, None] + np.where(codes >= FIRST, level, 0) * grid.step[:, None])
     values = np.where(codes % 2 == FIRST % 2, sizes, -sizes)
     for code, value in (
-        (MISSING, np.nan), (ZERO, 0.0), (POSITIVE_INFINITY, np.inf), (NEGATIVE_INFINITY, -np.inf),
-    ):  # fmt: skip
+        (MISSING, np.nan),
+        (ZERO, 0.0),
+        (POSITIVE_INFINITY, np.inf),
+        (NEGATIVE_INFINITY, -np.inf),
+    ):
         values[codes == code] = value
     return values
 

@@ -92,19 +92,25 @@ def render_report(
 ) -> str:
     """Return the page of opened recordings as text; the same recordings give the same text."""
     names = name_runs(list(files))
-    runs = [describe_run(tree, name) | {"path": file}
-            for tree, name, file in zip(trees, names, files, strict=True)]  # fmt: skip
+    runs = [
+        describe_run(tree, name) | {"path": file}
+        for tree, name, file in zip(trees, names, files, strict=True)
+    ]
     data = page_data(trees, names, quantities, by)
-    return _environment().get_template("page.html.jinja").render(
-        runs=runs,
-        comparison=compare(trees, runs) if len(runs) > 1 else None,
-        has_rows=bool(data["quantities"]),
-        data=pack(to_json(data)),
-        library=pack(get_plotlyjs()),
-        script="\n".join(map(_asset, SCRIPTS)),
-        style=_asset("page.css"),
-        version=gradscope.__version__,
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            runs=runs,
+            comparison=compare(trees, runs) if len(runs) > 1 else None,
+            has_rows=bool(data["quantities"]),
+            data=pack(to_json(data)),
+            library=pack(get_plotlyjs()),
+            script="\n".join(map(_asset, SCRIPTS)),
+            style=_asset("page.css"),
+            version=gradscope.__version__,
+        )
+    )
 
 
 def page_data(
@@ -118,8 +124,10 @@ def page_data(
         raise UsageError(unknown("grouping", by, BY))
     wanted = choose_quantities(trees, quantities)
     is_asked = quantities is not None and list(quantities) != ["all"]
-    runs = [read_run(tree, name, wanted, by, is_asked=is_asked)
-            for tree, name in zip(trees, names, strict=True)]  # fmt: skip
+    runs = [
+        read_run(tree, name, wanted, by, is_asked=is_asked)
+        for tree, name in zip(trees, names, strict=True)
+    ]
     scales = joint_scales(runs, wanted)
     n_columns = max_columns(runs, scales)
     first = {name: next(run.rows[name] for run in runs if name in run.rows) for name in scales}

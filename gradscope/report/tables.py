@@ -16,8 +16,19 @@ from gradscope.derived.health_finding import Finding
 from gradscope.derived.summary import summarise
 from gradscope.store.hyperparameters import describe_runs
 
-_FACTS = ("status", "model_name", "dataset_name", "optimizer_name", "seed", "device", "created_at",
-          "command", "first_nonfinite_step", "first_nonfinite_layer", "record_seconds")  # fmt: skip
+_FACTS = (
+    "status",
+    "model_name",
+    "dataset_name",
+    "optimizer_name",
+    "seed",
+    "device",
+    "created_at",
+    "command",
+    "first_nonfinite_step",
+    "first_nonfinite_layer",
+    "record_seconds",
+)
 _HYPERPARAMETERS = ("lr", "alpha", "beta1", "beta2", "eps", "weight_decay")
 _NO_DIFFERENCE = ("status",)
 
@@ -35,13 +46,15 @@ def describe_run(tree: xr.DataTree, name: str) -> dict[str, Any]:
         "is_partial": attributes.get("is_complete") != 1,
         "n_steps": last_step(summary),
         "facts": facts(summary),
-        "configuration": [(key, json.dumps(value, ensure_ascii=False))
-                          for key, value in summary["configuration"].items()],
+        "configuration": [
+            (key, json.dumps(value, ensure_ascii=False))
+            for key, value in summary["configuration"].items()
+        ],
         "hyperparameters": last_values(summary, _HYPERPARAMETERS),
         "recorded": [recorded(*item) for item in summary["groups"].items() if item[1]["n_rows"]],
         "metrics": metrics(summary),
         "findings": [describe_finding(finding) for finding in check_health(tree)],
-    }  # fmt: skip
+    }
 
 
 def run_title(attributes: dict[str, Any]) -> str:
@@ -58,8 +71,11 @@ def last_step(summary: dict[str, Any]) -> int:
 def facts(summary: dict[str, Any]) -> Rows:
     """List what is known of a run, sizes included."""
     known = summary["attributes"]
-    rows = [(key.replace("_", " "), text(known[key]))
-            for key in _FACTS if known.get(key, -1) not in (-1, "", None)]  # fmt: skip
+    rows = [
+        (key.replace("_", " "), text(known[key]))
+        for key in _FACTS
+        if known.get(key, -1) not in (-1, "", None)
+    ]
     rows.append(("last step", f"{last_step(summary):,}"))
     if summary["n_parameters"]:
         rows.append(("parameters", f"{summary['n_parameters']:,}"))
@@ -76,8 +92,11 @@ def recorded(name: str, group: dict[str, Any]) -> tuple[str, str]:
 def last_values(summary: dict[str, Any], names: Sequence[str]) -> Rows:
     """List the newest values of some scalars."""
     last = summary["last"]
-    return [(name, f"{text(last[name]['value'])} (step {last[name]['step']:,})")
-            for name in names if name in last and known(last[name]["value"])]  # fmt: skip
+    return [
+        (name, f"{text(last[name]['value'])} (step {last[name]['step']:,})")
+        for name in names
+        if name in last and known(last[name]["value"])
+    ]
 
 
 def metrics(summary: dict[str, Any]) -> dict[str, str]:
@@ -116,8 +135,11 @@ def compare(trees: Sequence[xr.DataTree], runs: Sequence[dict[str, Any]]) -> dic
     _, differing = describe_runs(
         files, [{str(key): value for key, value in tree.attrs.items()} for tree in trees]
     )
-    settings = {key: column.values for key, column in differing.items()
-                if column.ndim == 1 and key not in _NO_DIFFERENCE}  # fmt: skip
+    settings = {
+        key: column.values
+        for key, column in differing.items()
+        if column.ndim == 1 and key not in _NO_DIFFERENCE
+    }
     names = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
     return {
         "settings": list(settings),

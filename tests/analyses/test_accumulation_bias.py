@@ -22,8 +22,13 @@ SPECS = Path(__file__).parents[2] / "analyses/specs"
 SEEDS = range(10)
 KNOWN = {"ReLU, He": 0.0, "ReLU, batch norm": -0.191}
 # At alpha = 0 both kinds of decay predict a slope of 0, so one is run.
-ARMS = [("coupled", -0.2), ("coupled", 0.25), ("decoupled", -0.2), ("decoupled", 0.0),
-        ("decoupled", 0.25)]  # fmt: skip
+ARMS = [
+    ("coupled", -0.2),
+    ("coupled", 0.25),
+    ("decoupled", -0.2),
+    ("decoupled", 0.0),
+    ("decoupled", 0.25),
+]
 
 
 def made_up(
@@ -36,26 +41,61 @@ def made_up(
         return value + rng.normal(0, 0.01)
 
     slopes = [
-        {"spec": "accumulation-init", "net": net, "seed": seed, "phase": "start",
-         "quantity": quantity, "slope": noisy(slope), "known": np.nan}
-        for net in ("vgg13", "vgg16", "vgg19") for seed in SEEDS for quantity in QUANTITIES
-    ]  # fmt: skip
+        {
+            "spec": "accumulation-init",
+            "net": net,
+            "seed": seed,
+            "phase": "start",
+            "quantity": quantity,
+            "slope": noisy(slope),
+            "known": np.nan,
+        }
+        for net in ("vgg13", "vgg16", "vgg19")
+        for seed in SEEDS
+        for quantity in QUANTITIES
+    ]
     slopes += [
-        {"spec": "accumulation-plain", "net": net, "seed": seed, "phase": "start",
-         "quantity": "output_grad_rms", "slope": noisy(known + missed), "known": known}
-        for net, known in KNOWN.items() for seed in SEEDS
-    ]  # fmt: skip
+        {
+            "spec": "accumulation-plain",
+            "net": net,
+            "seed": seed,
+            "phase": "start",
+            "quantity": "output_grad_rms",
+            "slope": noisy(known + missed),
+            "known": known,
+        }
+        for net, known in KNOWN.items()
+        for seed in SEEDS
+    ]
     slopes += [
-        {"spec": "accumulation-grafting", "net": "vgg13", "seed": seed, "phase": phase,
-         "quantity": "output_grad_rms", "slope": noisy(slope * left), "known": np.nan}
-        for phase, left in (("start", 1.0), ("1 %", 0.9), ("10 %", 0.2)) for seed in SEEDS
-    ]  # fmt: skip
+        {
+            "spec": "accumulation-grafting",
+            "net": "vgg13",
+            "seed": seed,
+            "phase": phase,
+            "quantity": "output_grad_rms",
+            "slope": noisy(slope * left),
+            "known": np.nan,
+        }
+        for phase, left in (("start", 1.0), ("1 %", 0.9), ("10 %", 0.2))
+        for seed in SEEDS
+    ]
     balance = [
-        {"decay": decay, "alpha": alpha, "seed": seed, "status": "finished", "age": age,
-         "age_needed": 3.0, "drift": drift, "drift_allowed": 0.25, "spread": 0.5,
-         "deviation": noisy(deviation)}
-        for decay, alpha in ARMS for seed in SEEDS
-    ]  # fmt: skip
+        {
+            "decay": decay,
+            "alpha": alpha,
+            "seed": seed,
+            "status": "finished",
+            "age": age,
+            "age_needed": 3.0,
+            "drift": drift,
+            "drift_allowed": 0.25,
+            "spread": 0.5,
+            "deviation": noisy(deviation),
+        }
+        for decay, alpha in ARMS
+        for seed in SEEDS
+    ]
     checks = [
         {"check": check, "case": "a case", "seed": 0, "value": error, "tolerance": tolerance}
         for check, tolerance in (("exact", 1e-5), ("law", 0.05), ("orthogonality", 1e-3))
@@ -63,12 +103,20 @@ def made_up(
     # ln loss: alpha's layer shares lower it by 0.5, its directions by 0.1, both by 0.6.
     effects = {"zero": 0.0, "full": -0.6, "layer": -0.5, "direction": -0.1}
     grafting = [
-        {"net": "vgg13", "arm": arm, "alpha": 0.0 if arm == "zero" else 0.25, "seed": seed,
-         "status": "finished", "train_loss": np.exp(noisy(effect)),
-         "roughness": noisy(0.2 if arm == "full" else 0.1), "coherence": noisy(0.1),
-         "late_slope": noisy(-0.2 if arm == "full" else 0.0)}
-        for arm, effect in effects.items() for seed in SEEDS
-    ]  # fmt: skip
+        {
+            "net": "vgg13",
+            "arm": arm,
+            "alpha": 0.0 if arm == "zero" else 0.25,
+            "seed": seed,
+            "status": "finished",
+            "train_loss": np.exp(noisy(effect)),
+            "roughness": noisy(0.2 if arm == "full" else 0.1),
+            "coherence": noisy(0.1),
+            "late_slope": noisy(-0.2 if arm == "full" else 0.0),
+        }
+        for arm, effect in effects.items()
+        for seed in SEEDS
+    ]
     tables = {"slopes": slopes, "equilibrium": balance, "instrument": checks, "grafting": grafting}
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 
@@ -139,8 +187,13 @@ def test_persistence_is_measured_in_the_direction_of_the_start():
 def test_the_two_by_two_is_taken_apart():
     found = explored(made_up(), "H1e")
     estimates = [found[name] for name in found]
-    expected = {"all of it": -0.6, "shares": -0.5, "directions": -0.1, "interaction": 0.0,
-                "y_layer": -0.2}  # fmt: skip
+    expected = {
+        "all of it": -0.6,
+        "shares": -0.5,
+        "directions": -0.1,
+        "interaction": 0.0,
+        "y_layer": -0.2,
+    }
     assert estimates == pytest.approx(list(expected.values()), abs=0.03)
     for name, statement in zip(expected, found, strict=True):
         assert name in statement

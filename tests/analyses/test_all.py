@@ -29,8 +29,11 @@ def run_and_kill(folder):
     """Start the study in processes of its own and kill them all once two runs have ended."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.analyses.tiny_study", str(folder)],
-        cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 300
     while len(recordings(folder)) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

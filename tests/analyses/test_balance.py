@@ -25,8 +25,13 @@ GRAFTS = (("none", "zero"), ("global", "alpha"), ("profile", "zero"), ("tensor",
 def made_up(twin=0.0, gain=0.0, profile=0.0, slope=0.5, baseline=0.95) -> dict[str, pd.DataFrame]:
     """Tables of ten seeds in which the effects are planted, with little noise."""
     rng = np.random.default_rng(0)
-    base = {"dataset": "cifar10", "lr": 0.1, "weight_decay": 5e-4, "chance": 0.1,
-            "is_diverged": False}  # fmt: skip
+    base = {
+        "dataset": "cifar10",
+        "lr": 0.1,
+        "weight_decay": 5e-4,
+        "chance": 0.1,
+        "is_diverged": False,
+    }
 
     def noisy(value, spread=0.0005):
         return value + rng.normal(0, spread)
@@ -34,38 +39,89 @@ def made_up(twin=0.0, gain=0.0, profile=0.0, slope=0.5, baseline=0.95) -> dict[s
     # The cell "both of alpha" is the run without a graft.
     of_graft = {"none": twin + profile, "global": 0.0, "profile": twin, "tensor": profile}
     grafted = [
-        {**base, "alpha": alpha, "seed": seed, "graft": graft, "graft_from": source,
-         "accuracy": noisy(baseline + of_graft[graft])}
-        for alpha in (-0.3, 0.1) for graft, source in GRAFTS for seed in SEEDS
-    ]  # fmt: skip
+        {
+            **base,
+            "alpha": alpha,
+            "seed": seed,
+            "graft": graft,
+            "graft_from": source,
+            "accuracy": noisy(baseline + of_graft[graft]),
+        }
+        for alpha in (-0.3, 0.1)
+        for graft, source in GRAFTS
+        for seed in SEEDS
+    ]
     tuned = [
-        {**base, "alpha": alpha, "seed": seed, "graft": "none", "graft_from": "zero",
-         "accuracy": noisy(baseline + (gain if alpha == -0.3 else 0.0))}
-        for alpha in ALPHAS for seed in SEEDS
-    ]  # fmt: skip
+        {
+            **base,
+            "alpha": alpha,
+            "seed": seed,
+            "graft": "none",
+            "graft_from": "zero",
+            "accuracy": noisy(baseline + (gain if alpha == -0.3 else 0.0)),
+        }
+        for alpha in ALPHAS
+        for seed in SEEDS
+    ]
     trials = [
-        {**base, "alpha": alpha, "weight_decay": 5e-4 * 2.0**j, "lr": 0.1 * 2.0**i,
-         "accuracy": 0.9 - 0.001 * (i * i + j * j)}
-        for alpha in ALPHAS for i in (0, -1, 1) for j in (0, -1, 1)
-    ]  # fmt: skip
+        {
+            **base,
+            "alpha": alpha,
+            "weight_decay": 5e-4 * 2.0**j,
+            "lr": 0.1 * 2.0**i,
+            "accuracy": 0.9 - 0.001 * (i * i + j * j),
+        }
+        for alpha in ALPHAS
+        for i in (0, -1, 1)
+        for j in (0, -1, 1)
+    ]
     shares = [
-        {"activation": net, "decay": "coupled", "alpha": alpha, "seed": seed, "is_diverged": False,
-         "descent": noisy(0.3 + sign * slope * alpha), "turning": noisy(0.3), "age": 4.0,
-         "gradient_slope": sign * 0.2, "is_old": True}
-        for net, sign in (("relu", -1), ("tanh", 1)) for alpha in (-0.2, 0.0, 0.2) for seed in SEEDS
-    ]  # fmt: skip
+        {
+            "activation": net,
+            "decay": "coupled",
+            "alpha": alpha,
+            "seed": seed,
+            "is_diverged": False,
+            "descent": noisy(0.3 + sign * slope * alpha),
+            "turning": noisy(0.3),
+            "age": 4.0,
+            "gradient_slope": sign * 0.2,
+            "is_old": True,
+        }
+        for net, sign in (("relu", -1), ("tanh", 1))
+        for alpha in (-0.2, 0.0, 0.2)
+        for seed in SEEDS
+    ]
     speed = [
-        {"alpha": alpha, "seed": seed, "level": 0.2, "steps": np.exp(noisy(4 - 2 * alpha, 0.05)),
-         "is_reached": alpha != -0.3, "is_diverged": False}
-        for alpha in ALPHAS for seed in SEEDS
-    ]  # fmt: skip
+        {
+            "alpha": alpha,
+            "seed": seed,
+            "level": 0.2,
+            "steps": np.exp(noisy(4 - 2 * alpha, 0.05)),
+            "is_reached": alpha != -0.3,
+            "is_diverged": False,
+        }
+        for alpha in ALPHAS
+        for seed in SEEDS
+    ]
     gaps = [
-        {"alpha": alpha, "seed": seed, "level": 0.2,
-         "gap": np.nan if (alpha, seed) == (0.5, 3) else noisy(0.1 + 0.2 * alpha, 0.01)}
-        for alpha in ALPHAS for seed in SEEDS
-    ]  # fmt: skip
-    tables = {"grafted": grafted, "tuned": tuned, "trials": trials, "shares": shares,
-              "speed": speed, "gaps": gaps}  # fmt: skip
+        {
+            "alpha": alpha,
+            "seed": seed,
+            "level": 0.2,
+            "gap": np.nan if (alpha, seed) == (0.5, 3) else noisy(0.1 + 0.2 * alpha, 0.01),
+        }
+        for alpha in ALPHAS
+        for seed in SEEDS
+    ]
+    tables = {
+        "grafted": grafted,
+        "tuned": tuned,
+        "trials": trials,
+        "shares": shares,
+        "speed": speed,
+        "gaps": gaps,
+    }
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 
 
@@ -112,12 +168,18 @@ def test_an_arm_that_was_not_tuned_to_its_top_decides_nothing():
 
 def test_shares_are_read_with_the_sign_of_the_gradient_slope():
     for net in ("relu", "tanh"):
-        (descent,) = found(made_up(slope=0.5), "H2a", f"descent over alpha, times the sign of the "
-                           f"measured gradient slope, plain {net}")  # fmt: skip
+        (descent,) = found(
+            made_up(slope=0.5),
+            "H2a",
+            f"descent over alpha, times the sign of the measured gradient slope, plain {net}",
+        )
         assert descent.low < 0.5 < descent.high
         assert descent.p < 0.01
-    (turning,) = found(made_up(), "H2a", "turning over alpha, times the sign of the measured "
-                       "gradient slope, plain relu")  # fmt: skip
+    (turning,) = found(
+        made_up(),
+        "H2a",
+        "turning over alpha, times the sign of the measured gradient slope, plain relu",
+    )
     assert turning.low < 0 < turning.high
 
 
@@ -134,8 +196,10 @@ def test_speed_and_gap_are_slopes_over_alpha_with_what_is_missing_said():
 
 def test_the_decomposition_tells_profile_from_direction():
     tables = made_up(profile=-0.02)
-    effects = {e.statement.split("through the ")[1].split(",")[0]: e.estimate
-               for e in found(tables, "2x2", "alpha -0.3")}  # fmt: skip
+    effects = {
+        e.statement.split("through the ")[1].split(",")[0]: e.estimate
+        for e in found(tables, "2x2", "alpha -0.3")
+    }
     assert effects["profile"] == pytest.approx(-0.02, abs=0.002)
     assert effects["direction"] == pytest.approx(0, abs=0.002)
     assert effects["interaction"] == pytest.approx(0, abs=0.002)
@@ -159,8 +223,10 @@ def test_only_seeds_that_have_every_alpha_count():
 
 
 def test_one_seed_and_nothing_at_all_are_borne():
-    one = {name: table.query("seed == 0") if "seed" in table else table
-           for name, table in made_up().items()}  # fmt: skip
+    one = {
+        name: table.query("seed == 0") if "seed" in table else table
+        for name, table in made_up().items()
+    }
     assert {e.n for e in answer(one, "cpu").explored} == {1}
     assert answer({}, "cpu").evidence == {}
 

@@ -28,30 +28,60 @@ def made_up(best=(0.0, 0.1, 0.2), slope=0.05, noise_effect=0.3, never=()) -> dic
     """Tables of ten seeds in which the effects are planted, with little noise."""
     rng = np.random.default_rng(0)
     tuned = [
-        {"seed": seed, "alpha": alpha, "n_classes": classes, "is_random": False,
-         "data": f"{classes} classes", "is_diverged": False,
-         "accuracy": 0.9 - (alpha - top) ** 2 + rng.normal(0, 0.002)}
-        for classes, top in zip((2, 10, 40), best, strict=True) for alpha in ALPHAS
+        {
+            "seed": seed,
+            "alpha": alpha,
+            "n_classes": classes,
+            "is_random": False,
+            "data": f"{classes} classes",
+            "is_diverged": False,
+            "accuracy": 0.9 - (alpha - top) ** 2 + rng.normal(0, 0.002),
+        }
+        for classes, top in zip((2, 10, 40), best, strict=True)
+        for alpha in ALPHAS
         for seed in SEEDS
-    ]  # fmt: skip
+    ]
     gradients = [
-        {"seed": seed, "is_diverged": False, "matched": matched, "head": head, "n_classes": classes,
-         **({} if (matched, classes) in never else
-            dict.fromkeys(("output_grad_slope", "grad_slope", "head_sparsity"),
-                          -0.2 + slope * np.log2(classes) + rng.normal(0, 0.01))
-            | {"sparsity": 1.1 + rng.normal(0, 0.01)})}
-        for matched in ("step", "loss") for head in ("own", "constant") for classes in (2, 8, 32)
+        {
+            "seed": seed,
+            "is_diverged": False,
+            "matched": matched,
+            "head": head,
+            "n_classes": classes,
+            **(
+                {}
+                if (matched, classes) in never
+                else dict.fromkeys(
+                    ("output_grad_slope", "grad_slope", "head_sparsity"),
+                    -0.2 + slope * np.log2(classes) + rng.normal(0, 0.01),
+                )
+                | {"sparsity": 1.1 + rng.normal(0, 0.01)}
+            ),
+        }
+        for matched in ("step", "loss")
+        for head in ("own", "constant")
+        for classes in (2, 8, 32)
         for seed in SEEDS
-    ]  # fmt: skip
+    ]
     signs = [s for s in itertools.product((0, 1), repeat=5) if sum(s) % 2]
     factors = [
-        {"seed": seed, "is_diverged": False, "matched": "step", "n_classes": (4, 20)[c],
-         "samples": (20, 80)[n], "label_noise": (0.0, 0.2)[e], "imbalance": (1.0, 10.0)[i],
-         "augment": a, "sparsity": 1.1 + rng.normal(0, 0.01),
-         **dict.fromkeys(("output_grad_slope", "grad_slope"),
-                         noise_effect * e + rng.normal(0, 0.01))}
-        for c, n, e, i, a in signs for seed in SEEDS
-    ]  # fmt: skip
+        {
+            "seed": seed,
+            "is_diverged": False,
+            "matched": "step",
+            "n_classes": (4, 20)[c],
+            "samples": (20, 80)[n],
+            "label_noise": (0.0, 0.2)[e],
+            "imbalance": (1.0, 10.0)[i],
+            "augment": a,
+            "sparsity": 1.1 + rng.normal(0, 0.01),
+            **dict.fromkeys(
+                ("output_grad_slope", "grad_slope"), noise_effect * e + rng.normal(0, 0.01)
+            ),
+        }
+        for c, n, e, i, a in signs
+        for seed in SEEDS
+    ]
     tables = {"tuned": tuned, "classes": gradients, "factors": factors}
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 

@@ -21,8 +21,9 @@ BETA2 = 0.99
 def walk(alpha: float, beta1: float, *, is_decoupled: bool, lr: float, decay: float, n_steps=600):
     """Random gradients orthogonal to the weights, as batch norm makes them; returns a recording."""
     generator = torch.Generator().manual_seed(1)
-    rows: dict[str, list] = {name: [] for name in
-                             ("ratio", "grad_rms", "log_mean", "log_var", "norm")}  # fmt: skip
+    rows: dict[str, list] = {
+        name: [] for name in ("ratio", "grad_rms", "log_mean", "log_var", "norm")
+    }
     theta = [torch.randn(n, generator=generator, dtype=torch.float64) / n**0.5 for n in SIZES]
     m, v = ([torch.zeros_like(w) for w in theta] for _ in range(2))
     for step in range(1, n_steps + 1):
@@ -32,9 +33,17 @@ def walk(alpha: float, beta1: float, *, is_decoupled: bool, lr: float, decay: fl
             noise -= w * (noise @ w) / (w @ w)
             g = noise * scale / (len(w) ** 0.5 * w.norm())
             new, m[i], v[i] = smes_update(
-                w, g, exp_avg=m[i], exp_avg_sq=v[i], step=step, lr=lr, betas=(beta1, BETA2),
-                alpha=alpha, weight_decay=decay, decoupled_weight_decay=is_decoupled,
-            )  # fmt: skip
+                w,
+                g,
+                exp_avg=m[i],
+                exp_avg_sq=v[i],
+                step=step,
+                lr=lr,
+                betas=(beta1, BETA2),
+                alpha=alpha,
+                weight_decay=decay,
+                decoupled_weight_decay=is_decoupled,
+            )
             row["ratio"].append(float((new - w).norm() / w.norm()))
             row["norm"].append(float(w.norm()))
             row["grad_rms"].append(float(g.square().mean().sqrt()))
@@ -70,13 +79,18 @@ def recording(rows, n_steps, *, alpha, beta1, lr, decay) -> xr.DataTree:
     state_step = np.tile(np.arange(1, n_steps + 1)[:, None], (1, len(SIZES)))
     options = {"lr": lr, "alpha": alpha, "beta1": beta1, "beta2": BETA2, "weight_decay": decay}
     training = {n: (("step", "param_group"), np.full((n_steps, 1), x)) for n, x in options.items()}
-    return xr.DataTree.from_dict({
-        "/training": xr.Dataset(training, coords={"step": along["step"]}),
-        "/gradients": group(grad_rms=rows["grad_rms"]),
-        "/updates": group(update_ratio=rows["ratio"], param_norm=rows["norm"]),
-        "/second_moments": group(state_step=state_step, log_exp_avg_sq_mean=rows["log_mean"],
-                                 log_exp_avg_sq_var=rows["log_var"]),
-    })  # fmt: skip
+    return xr.DataTree.from_dict(
+        {
+            "/training": xr.Dataset(training, coords={"step": along["step"]}),
+            "/gradients": group(grad_rms=rows["grad_rms"]),
+            "/updates": group(update_ratio=rows["ratio"], param_norm=rows["norm"]),
+            "/second_moments": group(
+                state_step=state_step,
+                log_exp_avg_sq_mean=rows["log_mean"],
+                log_exp_avg_sq_var=rows["log_var"],
+            ),
+        }
+    )
 
 
 @pytest.mark.parametrize(("alpha", "beta1"), [(-0.2, 0.9), (0.0, 0.0), (0.25, 0.0), (0.25, 0.9)])

@@ -19,8 +19,11 @@ LEVELS = dict.fromkeys("ABCDE", (1.0, 3.0))
 
 def design(n_seeds=2) -> pd.DataFrame:
     signs = [s for s in itertools.product((-1, 1), repeat=5) if np.prod(s) == 1]
-    rows = [{"seed": seed, **dict(zip("ABCDE", [2.0 + s for s in row], strict=True))}
-            for seed in range(n_seeds) for row in signs]  # fmt: skip
+    rows = [
+        {"seed": seed, **dict(zip("ABCDE", [2.0 + s for s in row], strict=True))}
+        for seed in range(n_seeds)
+        for row in signs
+    ]
     return pd.DataFrame(rows)
 
 

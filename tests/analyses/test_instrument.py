@@ -41,10 +41,15 @@ def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp("law") / "run.h5"
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Flatten(), nn.Linear(256, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 3),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 5),
+    )
     optimizer = SMES(model.parameters(), lr=0.01, alpha=0.25)
     with Recorder(model, optimizer, path):
         for _ in range(40):

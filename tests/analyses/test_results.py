@@ -37,9 +37,12 @@ def test_an_answer_is_drawn_from_the_tables_and_kept_beside_them(tmp_path):
         values = tables["t"][["seed", "steps"]].fillna(0.5).to_numpy(dtype=float)
         given = Evidence(values=values, components=("a", "b"), scale=scale, arms=("fixed",))
         return Answer(
-            question="q", scale=scale, evidence={"P2": given},
-            tables={"means": tables["t"][["value"]].agg(["mean"])}, notes=("censored: 5",),
-        )  # fmt: skip
+            question="q",
+            scale=scale,
+            evidence={"P2": given},
+            tables={"means": tables["t"][["value"]].agg(["mean"])},
+            notes=("censored: 5",),
+        )
 
     write_measured({"t": TABLE}, tmp_path)
     answer_from(question(answer), "cpu", tmp_path)

@@ -19,8 +19,15 @@ def cells(accuracy_of) -> pd.DataFrame:
     for alpha in ALPHAS:
         for log_lr in np.arange(-4, 2.25, 0.25):
             log_step = log_lr + DECADES_PER_ALPHA * alpha
-            rows.append({"alpha": alpha, "lr": 10**log_lr, "step": 10**log_step, "chance": 0.1,
-                         "accuracy": accuracy_of(log_lr, log_step, alpha)})  # fmt: skip
+            rows.append(
+                {
+                    "alpha": alpha,
+                    "lr": 10**log_lr,
+                    "step": 10**log_step,
+                    "chance": 0.1,
+                    "accuracy": accuracy_of(log_lr, log_step, alpha),
+                }
+            )
     return pd.DataFrame(rows)
 
 

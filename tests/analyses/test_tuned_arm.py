@@ -10,9 +10,16 @@ from analyses.tuned_arm import curvature, is_at_edge, tuning_breaks
 
 
 def trials(octaves, *, best=0.0, steepness=0.002, alpha=0.1, weight_decay=0.0) -> pd.DataFrame:
-    rows = [{"alpha": alpha, "lr": 0.3 * 2.0**o, "weight_decay": weight_decay,
-             "accuracy": 0.9 - steepness * (o - best) ** 2, "is_diverged": False}
-            for o in octaves]  # fmt: skip
+    rows = [
+        {
+            "alpha": alpha,
+            "lr": 0.3 * 2.0**o,
+            "weight_decay": weight_decay,
+            "accuracy": 0.9 - steepness * (o - best) ** 2,
+            "is_diverged": False,
+        }
+        for o in octaves
+    ]
     return pd.DataFrame(rows)
 
 

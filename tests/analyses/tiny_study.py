@@ -39,8 +39,15 @@ def measure(runs):
     for run in runs.of("tiny"):
         with run.open("training") as tree:
             loss = tree["training/loss"].values
-        rows.append({"alpha": run.config["alpha"], "lr": run.config["lr"], "seed": run.seed,
-                     "fall": float(loss[0] - loss[-1]), "status": run.status})  # fmt: skip
+        rows.append(
+            {
+                "alpha": run.config["alpha"],
+                "lr": run.config["lr"],
+                "seed": run.seed,
+                "fall": float(loss[0] - loss[-1]),
+                "status": run.status,
+            }
+        )
     return {"falls": pd.DataFrame(rows)}
 
 
@@ -54,9 +61,13 @@ def answer(tables, scale):
     explored = (Explored.of("H0", "loss falls faster", found, "nat"),) if found else ()
     means = falls.mean().rename("mean").reset_index()
     return Answer(
-        question="tiny", scale=scale, evidence={"P1": evidence}, explored=explored,
-        tables={"means": means}, notes=(f"{len(difference)} seeds",),
-    )  # fmt: skip
+        question="tiny",
+        scale=scale,
+        evidence={"P1": evidence},
+        explored=explored,
+        tables={"means": means},
+        notes=(f"{len(difference)} seeds",),
+    )
 
 
 QUESTION = Question(name="tiny", specs=("tiny",), measure=measure, answer=answer)
@@ -69,8 +80,17 @@ def write_specs(folder: Path, text: str = SPEC) -> Path:
 
 
 def arguments(folder: Path, *more: str) -> list[str]:
-    return ["--scale", "smoke", "--runs", str(folder / "runs"), "--workers", "1",
-            "--results", str(folder / "results"), *more]  # fmt: skip
+    return [
+        "--scale",
+        "smoke",
+        "--runs",
+        str(folder / "runs"),
+        "--workers",
+        "1",
+        "--results",
+        str(folder / "results"),
+        *more,
+    ]
 
 
 def main(folder: Path, *more: str) -> int:

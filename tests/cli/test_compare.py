@@ -15,8 +15,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for alpha in (0.0, 0.5):
         for seed in (0, 1):
-            write_recording(folder / f"a{alpha:g}-s{seed}.h5", 12, 3, seed=seed,
-                            config_json=config(alpha, seed))  # fmt: skip
+            write_recording(
+                folder / f"a{alpha:g}-s{seed}.h5", 12, 3, seed=seed, config_json=config(alpha, seed)
+            )
     write_recording(folder / "deep.h5", 12, 5, seed=0, config_json=config(0.0, 0))
     return folder
 

@@ -34,10 +34,17 @@ def test_text_names_configuration_status_sizes_layers_and_last_values(recording,
     assert main(["info", str(recording)]) == 0
     out = capsys.readouterr().out
     for expected in (
-        "status          finished", "model name      plain", "alpha   -0.1", "30 rows",
-        "steps 1 to 30", "parameters in 9 layers",
-        "classifier   Linear       depth 4  650", "loss", "step 30", " MB",
-    ):  # fmt: skip
+        "status          finished",
+        "model name      plain",
+        "alpha   -0.1",
+        "30 rows",
+        "steps 1 to 30",
+        "parameters in 9 layers",
+        "classifier   Linear       depth 4  650",
+        "loss",
+        "step 30",
+        " MB",
+    ):
         assert expected in out, expected
 
 

@@ -219,9 +219,12 @@ def long_run(tmp_path):
     options = [*TINY[:-2], "--steps", "100000", "--out", "run.h5"]
     with subprocess.Popen(
         [sys.executable, "-c", program, "record", *options],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         try:
             assert any(line.startswith("epoch") for line in process.stderr)
             yield process

@@ -101,9 +101,12 @@ def cluster(tmp_path):
     text = SPEC.replace("seeds = 2", "seeds = 10").replace("steps = 3", "steps = 10")
     write(tmp_path, text)
     parent = subprocess.Popen(
-        [sys.executable, __file__], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        [sys.executable, __file__],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     pids = json.loads(parent.stdout.readline())
     try:
         yield pids

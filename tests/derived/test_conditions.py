@@ -23,8 +23,11 @@ def test_sides_are_named_by_what_tells_them_apart():
     tree = runs(lr=[0.1, 0.1, 0.01, 0.01], alpha=[0, 0.5, 0, 0.5], note=["a", "b", "c", "d"])
     names = [side.name for side in sides_by_setting(tree)]
     assert names == [
-        "alpha = 0, lr = 0.1", "alpha = 0.5, lr = 0.1",
-        "alpha = 0, lr = 0.01", "alpha = 0.5, lr = 0.01"]  # fmt: skip
+        "alpha = 0, lr = 0.1",
+        "alpha = 0.5, lr = 0.1",
+        "alpha = 0, lr = 0.01",
+        "alpha = 0.5, lr = 0.01",
+    ]
 
 
 def test_over_pools_what_else_differs():

@@ -17,8 +17,10 @@ from gradscope.cli import main as cli
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|sh)(?: file=(\S+))?\n(.*?)^```", re.M | re.S)
-NEEDS = {"frameworks": ("lightning", "transformers", "accelerate"),
-         "elsewhere": ("tensorboard", "wandb")}  # fmt: skip
+NEEDS = {
+    "frameworks": ("lightning", "transformers", "accelerate"),
+    "elsewhere": ("tensorboard", "wandb"),
+}
 
 
 @pytest.mark.slow

@@ -33,8 +33,11 @@ def test_every_kind_and_compare_is_shown():
 
 def test_shown_pictures_are_those_that_commands_write():
     shown = set(re.findall(r"\(images/gallery/(\S+)\)", PAGE))
-    written = {path.name for words in script.commands(PAGE)
-               if (path := script.output(words)) is not None and path.suffix == ".png"}  # fmt: skip
+    written = {
+        path.name
+        for words in script.commands(PAGE)
+        if (path := script.output(words)) is not None and path.suffix == ".png"
+    }
     assert shown == written == {path.name for path in script.PICTURES.iterdir()}
 
 

@@ -27,15 +27,25 @@ TINY = {"dataset": "synthetic", "n_classes": 2, "samples_per_class": 20, "batch_
 CONFIGS = {
     # Batch norm's running statistics, augmentation, evaluation within and between checkpoints.
     "vgg": Config(
-        **TINY, model="vgg13", width=0.05, steps=14, augment=True, lr_schedule="cosine",
+        **TINY,
+        model="vgg13",
+        width=0.05,
+        steps=14,
+        augment=True,
+        lr_schedule="cosine",
         clip_grad_norm=1.0,
     ),
     # The loss scaler's state; dropout, which draws from torch's own random state.
     "dropout": Config(
-        **TINY, model="torchvision.squeezenet1_1", steps=9, amp="fp16", every=2, augment=True,
+        **TINY,
+        model="torchvision.squeezenet1_1",
+        steps=9,
+        amp="fp16",
+        every=2,
+        augment=True,
     ),
     "plain": Config(**TINY, model="plain", units=8, depth=2, steps=40),
-}  # fmt: skip
+}
 EVERY, KILLED_AT = 3, 8
 
 

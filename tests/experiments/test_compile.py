@@ -10,8 +10,16 @@ from gradscope.experiments.config import Config
 from gradscope.experiments.loop import train
 from gradscope.store.reader import open_recording
 
-TINY = {"model": "plain", "units": 8, "depth": 2, "dataset": "synthetic", "n_classes": 4,
-        "samples_per_class": 40, "batch_size": 8, "steps": 5}  # fmt: skip
+TINY = {
+    "model": "plain",
+    "units": 8,
+    "depth": 2,
+    "dataset": "synthetic",
+    "n_classes": 4,
+    "samples_per_class": 40,
+    "batch_size": 8,
+    "steps": 5,
+}
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,15 @@ from gradscope.experiments.engine import connect, run_all
 from gradscope.experiments.sweep import Run
 
 TINY = Config(
-    model="plain", units=8, depth=2, dataset="synthetic", n_classes=2, samples_per_class=20,
-    batch_size=8, steps=3,
-)  # fmt: skip
+    model="plain",
+    units=8,
+    depth=2,
+    dataset="synthetic",
+    n_classes=2,
+    samples_per_class=20,
+    batch_size=8,
+    steps=3,
+)
 
 
 @pytest.mark.slow

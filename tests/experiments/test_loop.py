@@ -186,9 +186,19 @@ def entropy_rate(transition):
 def test_a_transformer_learns_a_markov_chain_to_its_entropy_rate():
     floor = entropy_rate(transitions(10, 1.0, np.random.default_rng(0)))
     config = Config(
-        model="transformer", dataset="zipf", n_classes=10, n_tokens=30_000, context=16, units=32,
-        depth=1, batch_size=64, steps=150, alpha=0.5, lr=0.01, weight_decay=0,
-    )  # fmt: skip
+        model="transformer",
+        dataset="zipf",
+        n_classes=10,
+        n_tokens=30_000,
+        context=16,
+        units=32,
+        depth=1,
+        batch_size=64,
+        steps=150,
+        alpha=0.5,
+        lr=0.01,
+        weight_decay=0,
+    )
     loss = train(config, None).metrics["test_loss"]
     assert floor - 0.03 < loss < floor + 0.06
     assert loss < np.log(10) - 0.3

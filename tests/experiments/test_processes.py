@@ -24,8 +24,17 @@ from gradscope.experiments.processes import ALONE, Processes, joined
 from gradscope.store.reader import open_recording
 
 ROOT = Path(__file__).parents[2]
-TINY = {"dataset": "synthetic", "n_classes": 2, "samples_per_class": 40, "batch_size": 8,
-        "model": "plain", "units": 8, "depth": 2, "steps": 6, "lr": 0.01}  # fmt: skip
+TINY = {
+    "dataset": "synthetic",
+    "n_classes": 2,
+    "samples_per_class": 40,
+    "batch_size": 8,
+    "model": "plain",
+    "units": 8,
+    "depth": 2,
+    "steps": 6,
+    "lr": 0.01,
+}
 CONFIGS = {
     # Without batch norm, whose statistics are those of a process's own examples.
     "plain": Config(**TINY, batch_norm=False, augment=True),
@@ -66,9 +75,21 @@ def runs(tmp_path_factory):
         pytest.skip(f"sockets on 127.0.0.1 are refused: {error}")
     folder = tmp_path_factory.mktemp("two")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-               "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0",
-               "--local-addr", "127.0.0.1", __file__, folder]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "127.0.0.1:0",
+        "--local-addr",
+        "127.0.0.1",
+        __file__,
+        folder,
+    ]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert result.returncode == 0, result.stderr[-3000:]
     alone = tmp_path_factory.mktemp("alone")
@@ -91,8 +112,13 @@ def test_the_recording_is_that_of_one_process(runs):
     assert two.attrs["status"] == "finished"
     assert two.attrs["world_size"] == 2
     assert (two["training/batch_size"].values == 8).all()
-    for name in ("training/loss", "gradients/grad_norm", "updates/update_norm",
-                 "signals/output_grad_rms", "evaluation/val_loss"):  # fmt: skip
+    for name in (
+        "training/loss",
+        "gradients/grad_norm",
+        "updates/update_norm",
+        "signals/output_grad_rms",
+        "evaluation/val_loss",
+    ):
         assert two[name].dims == one[name].dims
         np.testing.assert_allclose(two[name].values, one[name].values, rtol=1e-3, atol=1e-6)
 

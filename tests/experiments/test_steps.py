@@ -17,9 +17,20 @@ from gradscope.experiments.steps import WARM_UP_STEPS, GraphedStep, take_step
 from gradscope.record import graphs
 
 TINY = Config(
-    dataset="synthetic", n_classes=2, samples_per_class=40, batch_size=8, model="plain", units=8,
-    depth=2, steps=9, lr=0.01, lr_schedule="cosine", augment=True, clip_grad_norm=1.0, device="cpu",
-)  # fmt: skip
+    dataset="synthetic",
+    n_classes=2,
+    samples_per_class=40,
+    batch_size=8,
+    model="plain",
+    units=8,
+    depth=2,
+    steps=9,
+    lr=0.01,
+    lr_schedule="cosine",
+    augment=True,
+    clip_grad_norm=1.0,
+    device="cpu",
+)
 TIMES = ("wall_time", "record_time")
 
 

@@ -43,10 +43,16 @@ def fit(tmp_path, module, callbacks, **options):
     g = torch.Generator().manual_seed(1)
     data = TensorDataset(torch.randn(24, 6, generator=g), torch.randint(0, 3, (24,), generator=g))
     trainer = lightning.Trainer(
-        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
-        callbacks=callbacks, **options,
-    )  # fmt: skip
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=callbacks,
+        **options,
+    )
     loader = DataLoader(data, batch_size=4)
     trainer.fit(module, loader, loader)
 

@@ -22,9 +22,10 @@ def test_tensorboard_gets_each_point_once(tmp_path):
         assert sink.send(whole) == 0
     events = EventAccumulator(str(tmp_path)).Reload()
     assert set(events.Tags()["scalars"]) == {
-        "gradscope/loss", "gradscope/grad_norm/features.0.weight",
+        "gradscope/loss",
+        "gradscope/grad_norm/features.0.weight",
         "gradscope/grad_norm/features.3.weight",
-    }  # fmt: skip
+    }
     points = events.Scalars("gradscope/grad_norm/features.3.weight")
     assert [p.step for p in points] == [1, 2, 3, 4, 5, 6]
     expected = whole["gradients/grad_norm"].sel(param="features.3.weight").values

@@ -28,18 +28,36 @@ class Tokens(torch.utils.data.Dataset):
 def trainer(tmp_path, callbacks, **options):
     transformers.set_seed(3)
     config = transformers.GPT2Config(
-        vocab_size=13, n_positions=8, n_embd=8, n_layer=2, n_head=2,
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-    )  # fmt: skip
+        vocab_size=13,
+        n_positions=8,
+        n_embd=8,
+        n_layer=2,
+        n_head=2,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+    )
     arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path / "out"), per_device_train_batch_size=4, max_steps=4,
-        logging_steps=1, report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True,
-        dataloader_pin_memory=False, seed=3, learning_rate=1e-3, **options,
-    )  # fmt: skip
+        output_dir=str(tmp_path / "out"),
+        per_device_train_batch_size=4,
+        max_steps=4,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        seed=3,
+        learning_rate=1e-3,
+        **options,
+    )
     return transformers.Trainer(
-        model=transformers.GPT2LMHeadModel(config), args=arguments, train_dataset=Tokens(),
-        eval_dataset=Tokens(), callbacks=callbacks,
-    )  # fmt: skip
+        model=transformers.GPT2LMHeadModel(config),
+        args=arguments,
+        train_dataset=Tokens(),
+        eval_dataset=Tokens(),
+        callbacks=callbacks,
+    )
 
 
 @pytest.fixture

@@ -58,9 +58,15 @@ def skipped():
     p, g, m, v = (torch.ones(3) for _ in range(4))
     step = torch.tensor(3.0)
     group = {
-        "lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "alpha": 0.1, "weight_decay": 0.0,
-        "decoupled_weight_decay": False, "bias_correction": True, "maximize": False,
-    }  # fmt: skip
+        "lr": 0.1,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "alpha": 0.1,
+        "weight_decay": 0.0,
+        "decoupled_weight_decay": False,
+        "bias_correction": True,
+        "maximize": False,
+    }
     update_triton(group, [p], [g], [m], [v], [step], torch.ones(()), torch.ones(()))
     assert p.tolist() == m.tolist() == v.tolist() == [1.0] * 3
     assert step.item() == 3.0

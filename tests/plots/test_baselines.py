@@ -29,8 +29,11 @@ FALLING = np.exp(-0.5 * DEPTH[None, ::-1]) / np.sqrt(STEPS[:, None])
 
 
 def rows(values, name):
-    coords = {"step": STEPS, "param": [f"layers.{i}.weight" for i in DEPTH],
-              "stage": ("param", DEPTH // 3)}  # fmt: skip
+    coords = {
+        "step": STEPS,
+        "param": [f"layers.{i}.weight" for i in DEPTH],
+        "stage": ("param", DEPTH // 3),
+    }
     return xr.DataArray(values, dims=("step", "param"), coords=coords, name=name)
 
 

@@ -121,9 +121,13 @@ def test_labels_of_the_loss_and_of_the_colours_never_overlap(tree, factor, width
     figure.draw_without_rendering()
     for ax in (figure.axes[0], figure.axes[3]):
         low, high = ax.get_ylim()
-        boxes = [label.get_window_extent() for tick in ax.yaxis.get_major_ticks()
-                 if low <= tick.get_loc() <= high
-                 for label in (tick.label1, tick.label2) if label.get_visible()]  # fmt: skip
+        boxes = [
+            label.get_window_extent()
+            for tick in ax.yaxis.get_major_ticks()
+            if low <= tick.get_loc() <= high
+            for label in (tick.label1, tick.label2)
+            if label.get_visible()
+        ]
         boxes = sorted((box for box in boxes if box.width > 0), key=lambda box: box.y0)
         assert len(boxes) >= 2
         assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))

@@ -19,10 +19,15 @@ def paths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     runs = [(alpha, lr, seed) for alpha in ALPHAS for lr in LRS for seed in SEEDS]
     return [
-        write_recording(folder / f"{number:02}.h5", 20, 4, seed=number,
-                        config_json=json.dumps({"alpha": alpha, "lr": lr, "seed": seed}))
+        write_recording(
+            folder / f"{number:02}.h5",
+            20,
+            4,
+            seed=number,
+            config_json=json.dumps({"alpha": alpha, "lr": lr, "seed": seed}),
+        )
         for number, (alpha, lr, seed) in enumerate(runs)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,10 @@ def test_profile_lines_are_geometric_means_over_seeds(tree):
 def test_curves_are_means_over_seeds(tree):
     picture = draw_picture(tree, View(kind="curves", width="page"))
     assert [ax.get_ylabel() for ax in picture.figure.axes] == [
-        "train loss (nat)", "val loss (nat)", "val accuracy"]  # fmt: skip
+        "train loss (nat)",
+        "val loss (nat)",
+        "val accuracy",
+    ]
     expected = tree["evaluation/val_accuracy"].isel(run=slice(0, 3)).mean("run").values
     np.testing.assert_allclose(picture.figure.axes[2].lines[0].get_ydata(), expected)
     assert len(picture.figure.axes[2].get_legend().get_texts()) == 4

@@ -69,8 +69,10 @@ def test_by_layer_unites_what_follows_exactly(tree):
     parts = source.isel(param=source["stage"] == 0)
     np.testing.assert_allclose(data.sel(stage=0), parts.max("param"), rtol=1e-6)
     ratio = select_rows(tree, "update_ratio", by="layer").sel(layer="features.3")
-    norms = [select_rows(tree, name, by="layer").sel(layer="features.3")
-             for name in ("update_norm", "param_norm")]  # fmt: skip
+    norms = [
+        select_rows(tree, name, by="layer").sel(layer="features.3")
+        for name in ("update_norm", "param_norm")
+    ]
     np.testing.assert_allclose(ratio, norms[0] / norms[1], rtol=1e-6)
 
 

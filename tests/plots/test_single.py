@@ -23,7 +23,9 @@ def tree():
         mean = 100 * np.ones((len(steps), source.sizes["param"], 1)) * shape
         variables[f"{name}_histogram"] = (("step", "param", dim), rng.poisson(mean))
         variables[f"{name}_histogram_zero"] = (
-            ("step", "param"), rng.poisson(5, size=mean.shape[:2]))  # fmt: skip
+            ("step", "param"),
+            rng.poisson(5, size=mean.shape[:2]),
+        )
     params = {key: value for key, value in source.coords.items() if "step" not in value.dims}
     histograms = xr.Dataset(variables).assign_coords(
         params | {"step": steps, "grad_bin": np.arange(-80, 16), "moment_bin": np.arange(-149, 32)}
@@ -70,7 +72,11 @@ def test_spike_shows_the_rows_around_its_event(tree):
 def test_overview_has_every_quantity_that_was_recorded(tree):
     picture = draw_picture(tree, View(kind="overview"))
     assert set(picture.data["quantity"]) == {
-        "grad_norm", "output_grad_rms", "update_ratio", "exp_avg_sq_mean"}  # fmt: skip
+        "grad_norm",
+        "output_grad_rms",
+        "update_ratio",
+        "exp_avg_sq_mean",
+    }
     assert picture.figure.get_size_inches()[0] * 25.4 == pytest.approx(183)
 
 

@@ -72,11 +72,12 @@ def assert_same(fast, exact, tensors):
     square = {name: np.sqrt(column[f"{name}_square_sum"]) for name in ("grad", "param", "update")}
     numel = np.array([0, *(g.numel() for g in tensors[0][::-1])])
     size = {
-        "grad_sum": column["grad_abs_sum"], "grad_param_dot": square["grad"] * square["param"],
+        "grad_sum": column["grad_abs_sum"],
+        "grad_param_dot": square["grad"] * square["param"],
         "update_grad_dot": square["update"] * square["grad"],
         "update_param_dot": square["update"] * square["param"],
         "moment_log_sum": np.sqrt(column["moment_log_square_sum"] * numel),
-    }  # fmt: skip
+    }
     for i, name in enumerate(PARAM_SUMS[:-1]):
         tolerance = 0.0 if "_n_" in name or name in EXACT else 3e-7 if "log" in name else 1e-12
         bound = np.nan_to_num(tolerance * np.abs(size.get(name, column[name])))
@@ -122,8 +123,17 @@ def test_a_chunk_of_many_adds_up():
     rows = torch.tensor([2, 0], device=DEVICE)
     out = torch.full((3, 12), -1.0, dtype=torch.float64, device=DEVICE)
     finish_kernel[(2,)](
-        partial, first, rows, out, 12, COLUMN=3, N=9, MAXIMA=1 << 4, ROWS=16, WIDTH=16,
-    )  # fmt: skip
+        partial,
+        first,
+        rows,
+        out,
+        12,
+        COLUMN=3,
+        N=9,
+        MAXIMA=1 << 4,
+        ROWS=16,
+        WIDTH=16,
+    )
     many = partial[:40, :9].sum(dim=0)
     many[4] = partial[:40, 4].max()
     torch.testing.assert_close(out[2, 3:], many, rtol=1e-14, atol=0)
@@ -135,9 +145,14 @@ def test_layouts_and_dtypes_that_do_not_fit_fall_back():
     shape = (4, 6, 5, 5)
     channels_last = make(shape).to(memory_format=torch.channels_last)
     grads = [
-        make(shape), channels_last, make(shape).double(), make((8, 12))[:, ::2],
-        make((1,)).expand(9), channels_last, make((9,))[1:],
-    ]  # fmt: skip
+        make(shape),
+        channels_last,
+        make(shape).double(),
+        make((8, 12))[:, ::2],
+        make((1,)).expand(9),
+        channels_last,
+        make((9,))[1:],
+    ]
     params = [torch.randn_like(g) for g in grads]
     params[5] = params[5].contiguous()  # strides other than the gradient's
     copies = [torch.empty_like(p) for p in params]
@@ -236,9 +251,13 @@ def same_output(y, n_calls=2):
 
 @pytest.mark.parametrize(
     ("special", "dtype"),
-    [(s, d) for d in (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-     for s in SPECIALS if d is torch.float32 or s in HARD],
-)  # fmt: skip
+    [
+        (s, d)
+        for d in (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+        for s in SPECIALS
+        if d is torch.float32 or s in HARD
+    ],
+)
 def test_outputs(special, dtype):
     for n in (0, 1, 1000, 4096, 9001):
         same_output(SPECIALS[special](make((n,))).to(dtype))
@@ -246,8 +265,13 @@ def test_outputs(special, dtype):
 
 def test_outputs_of_any_layout():
     y = make((4, 6, 5, 5))
-    for view in (y.to(memory_format=torch.channels_last), y.transpose(1, 2), y[:, ::2],
-                 make((1,)).expand(9, 3), y.flatten()[1:]):  # fmt: skip
+    for view in (
+        y.to(memory_format=torch.channels_last),
+        y.transpose(1, 2),
+        y[:, ::2],
+        make((1,)).expand(9, 3),
+        y.flatten()[1:],
+    ):
         same_output(view)
 
 

@@ -219,8 +219,12 @@ def worker(rank, size, port, folder, names):
 
 def preload():
     """Import and load what every rank needs, once, before it is forked."""
-    for name in ("torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor",
-                 "gradscope.record.compiled"):  # fmt: skip
+    for name in (
+        "torch._dynamo",
+        "torch.distributed.fsdp",
+        "torch.distributed.tensor",
+        "gradscope.record.compiled",
+    ):
         importlib.import_module(name)
 
 
@@ -257,8 +261,12 @@ def launch(size, folder, *names):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, __file__, str(size), str(folder), *names],
-        capture_output=True, text=True, timeout=120, env=environment, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

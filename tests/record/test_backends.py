@@ -50,10 +50,11 @@ def filled(backend, grads, params, after, v, m, below, above):
 def assert_same(fast, exact, grads):
     """Sums of one sign to float32 rounding, sums with cancellation relative to what was summed."""
     bounds = {
-        "grad_sum": "grad_abs_sum", "grad_param_dot": ("grad_square_sum", "param_square_sum"),
+        "grad_sum": "grad_abs_sum",
+        "grad_param_dot": ("grad_square_sum", "param_square_sum"),
         "update_grad_dot": ("update_square_sum", "grad_square_sum"),
         "update_param_dot": ("update_square_sum", "param_square_sum"),
-    }  # fmt: skip
+    }
     column = {name: exact[:, i] for i, name in enumerate(PARAM_SUMS)}
     for i, name in enumerate(PARAM_SUMS[:-1]):
         size = np.abs(column[name])
@@ -96,9 +97,13 @@ def test_compiled_equals_reference(case, special):
 def test_layouts_and_dtypes_that_do_not_fit_fall_back():
     shape = (4, 6, 5, 5)
     grads = [
-        make(shape), make(shape).to(memory_format=torch.channels_last), make(shape).double(),
-        make(shape).bfloat16(), make((8, 12))[:, ::2], make((1,)).expand(9),
-    ]  # fmt: skip
+        make(shape),
+        make(shape).to(memory_format=torch.channels_last),
+        make(shape).double(),
+        make(shape).bfloat16(),
+        make((8, 12))[:, ::2],
+        make((1,)).expand(9),
+    ]
     params = [torch.randn_like(g.contiguous() if i != 1 else g) for i, g in enumerate(grads)]
     copies = [torch.empty_like(p) for p in params]
     fast, exact = torch.zeros(6, len(PARAM_SUMS)).double(), torch.zeros(6, len(PARAM_SUMS)).double()

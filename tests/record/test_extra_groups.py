@@ -244,8 +244,9 @@ def test_resume_goes_on_from_the_checkpoint(tmp_path):
     train(model, optimizer, recorder, x, y, 5)
     checkpoint = {
         "model": {k: v.clone() for k, v in model.state_dict().items()},
-        "optimizer": optimizer.state_dict(), "recorder": recorder.state_dict(),
-    }  # fmt: skip
+        "optimizer": optimizer.state_dict(),
+        "recorder": recorder.state_dict(),
+    }
     torch.save(checkpoint, tmp_path / "checkpoint.pt")
     train(model, optimizer, recorder, x, y, 2)  # lost: after the checkpoint
     recorder.close("interrupted")
@@ -264,9 +265,16 @@ def test_resume_goes_on_from_the_checkpoint(tmp_path):
         train(model, optimizer, recorder, x, y, 4)
     whole = gradscope.open_recording(tmp_path / "whole.h5").load()
     parts = gradscope.open_recording(tmp_path / "parts.h5").load()
-    for name in ("training/loss", "training/lr", "gradients/grad_norm", "updates/update_norm",
-                 "second_moments/exp_avg_sq_mean", "second_moments/state_step",
-                 "histograms/exp_avg_sq_histogram", "signals/output_grad_rms"):  # fmt: skip
+    for name in (
+        "training/loss",
+        "training/lr",
+        "gradients/grad_norm",
+        "updates/update_norm",
+        "second_moments/exp_avg_sq_mean",
+        "second_moments/state_step",
+        "histograms/exp_avg_sq_histogram",
+        "signals/output_grad_rms",
+    ):
         assert parts[name]["step"].values.tolist() == whole[name]["step"].values.tolist(), name
         np.testing.assert_array_equal(parts[name].values, whole[name].values, err_msg=name)
     assert parts.attrs["status"] == "finished"
@@ -293,6 +301,14 @@ def test_full_records_everything(tmp_path):
             optimizer.step()
             recorder.log(loss=1.0)
     tree = gradscope.open_recording(tmp_path / "run.h5")
-    assert set(tree.children) >= {"training", "gradients", "second_moments", "updates", "signals",
-                                  "histograms", "sketches", "noise"}  # fmt: skip
+    assert set(tree.children) >= {
+        "training",
+        "gradients",
+        "second_moments",
+        "updates",
+        "signals",
+        "histograms",
+        "sketches",
+        "noise",
+    }
     assert tree["histograms"].sizes["step"] == 3

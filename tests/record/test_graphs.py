@@ -106,6 +106,11 @@ def test_graph_replays_equal_eager_steps(tmp_path):
                     one_step(model, optimizer, x)
         trees.append(gradscope.open_recording(path).load())
     eager, graphed = trees
-    for name in ("gradients/grad_norm", "updates/update_norm", "second_moments/exp_avg_sq_mean",
-                 "signals/output_rms", "signals/output_grad_rms"):  # fmt: skip
+    for name in (
+        "gradients/grad_norm",
+        "updates/update_norm",
+        "second_moments/exp_avg_sq_mean",
+        "signals/output_rms",
+        "signals/output_grad_rms",
+    ):
         np.testing.assert_allclose(graphed[name].values, eager[name].values, rtol=1e-4)

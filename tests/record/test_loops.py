@@ -523,9 +523,16 @@ def test_parts_of_a_model_may_be_called_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "make", [torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.NAdam, torch.optim.RAdam,
-             torch.optim.AdamW, torch.optim.Adadelta],
-)  # fmt: skip
+    "make",
+    [
+        torch.optim.RMSprop,
+        torch.optim.Adagrad,
+        torch.optim.NAdam,
+        torch.optim.RAdam,
+        torch.optim.AdamW,
+        torch.optim.Adadelta,
+    ],
+)
 def test_second_moments_of_torch_optimizers(tmp_path, make):
     model = mlp()
     optimizer = make(model.parameters(), lr=0.01)

@@ -72,9 +72,11 @@ def test_recording_changes_no_weight(tmp_path):
     }.items():
         subprocess.run(
             [*command, str(SCRIPTS / "images.py"), "0.1", name],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=True,
             capture_output=True,
-        )  # fmt: skip
+        )
     watched, bare = (torch.load(tmp_path / name) for name in ("watched.pt", "bare.pt"))
     for name, value in bare["net"].items():
         assert torch.equal(value, watched["net"][name]), name
@@ -165,8 +167,13 @@ def test_trainer_and_accelerate(record, script, n_examples):
 def test_parts_that_are_called_alone_and_a_trained_criterion(record):
     *_, [tree] = record("parts.py")
     names = tree["gradients"]["param"].values.tolist()
-    assert names == ["encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias",
-                     "criterion.log_scale"]  # fmt: skip
+    assert names == [
+        "encoder.weight",
+        "encoder.bias",
+        "decoder.weight",
+        "decoder.bias",
+        "criterion.log_scale",
+    ]
     assert np.isfinite(tree["gradients/grad_norm"].values).all()
 
 
@@ -241,16 +248,26 @@ def in_a_process(folder, *words, text=""):
     program = "import sys\nfrom gradscope.cli import main\nmain.COMMANDS = ('record',)\n"
     program += "sys.exit(main.main(sys.argv[1:]))"
     return subprocess.run(
-        [sys.executable, "-c", program, "record", *words], cwd=folder, input=text, text=True,
-        capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", program, "record", *words],
+        cwd=folder,
+        input=text,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
 
 
 def alone(folder, *words, text=""):
     return subprocess.run(
-        [sys.executable, *words], cwd=folder, input=text, text=True, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120,
-    )  # fmt: skip
+        [sys.executable, *words],
+        cwd=folder,
+        input=text,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize("end", ["fine", "raise", "text", "code", "hook", "interrupt"])
@@ -309,11 +326,15 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path):
     )
     program = [sys.executable, "-m", "gradscope", "record", "--out", "run.h5", "long.py"]
     with subprocess.Popen(
-        program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        program,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         # Tests started in the background ignore Ctrl-C, and so would their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:  # fmt: skip
+    ) as process:
         try:
             assert process.stdout.readline() == "going\n"
             process.send_signal(signal.SIGINT)

@@ -16,9 +16,15 @@ BETA1, BETA2, EPS = 0.8, 0.99, 1e-3
 def make_model():
     torch.manual_seed(3)
     return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.MaxPool2d(2),
-        nn.Conv2d(6, 8, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 16, 5),
-    ).double()  # fmt: skip
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(8 * 16, 5),
+    ).double()
 
 
 def batches():
@@ -194,10 +200,15 @@ def test_coordinates(recording):
     assert [coordinate("stage", p) for p in ("0.weight", "4.weight", "7.weight")] == [0, 1, 2]
     kinds = {p: coordinate("kind", p) for p in by_name}
     assert kinds == {
-        "0.weight": "weight", "0.bias": "dead_bias", "1.weight": "norm_weight",
-        "1.bias": "norm_bias", "4.weight": "weight", "4.bias": "bias", "7.weight": "weight",
+        "0.weight": "weight",
+        "0.bias": "dead_bias",
+        "1.weight": "norm_weight",
+        "1.bias": "norm_bias",
+        "4.weight": "weight",
+        "4.bias": "bias",
+        "7.weight": "weight",
         "7.bias": "bias",
-    }  # fmt: skip
+    }
     assert coordinate("fan_in", "4.weight") == 6 * 9
     assert coordinate("shape", "4.weight") == "8x6x3x3"
 

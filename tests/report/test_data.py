@@ -141,8 +141,7 @@ def test_colours_are_those_of_all_runs_and_what_has_no_number_has_none():
 
 def test_each_run_also_has_the_colours_of_its_own():
     healthy, diverged = rows_of(np.geomspace(0.1, 1, 10)[:, None]), rows_of(np.full((10, 1), 1e9))
-    runs = [RunData(name, {"grad_norm": rows})
-            for name, rows in (("a", healthy), ("b", diverged))]  # fmt: skip
+    runs = [RunData(name, {"grad_norm": rows}) for name, rows in (("a", healthy), ("b", diverged))]
     scales = joint_scales(runs, ["grad_norm"])
     own = encode_run(runs[0], scales, 100)["grids"]["grad_norm"]["scale"]
     assert scales["grad_norm"].high == 1e9

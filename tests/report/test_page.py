@@ -154,8 +154,10 @@ def test_a_run_without_a_step_says_so(tmp_path):
 
 
 def test_runs_of_different_networks_are_compared(tmp_path):
-    paths = [write_recording(tmp_path / f"{name}.h5", n, layers, seed=seed, model_name=name)
-             for name, n, layers, seed in (("small", 20, 3, 1), ("large", 50, 9, 2))]  # fmt: skip
+    paths = [
+        write_recording(tmp_path / f"{name}.h5", n, layers, seed=seed, model_name=name)
+        for name, n, layers, seed in (("small", 20, 3, 1), ("large", 50, 9, 2))
+    ]
     page = read(paths, tmp_path / "page.html")
     assert page.text_of("option")[:2] == ["small", "large"]
     assert [len(run["grids"]["grad_norm"]["names"]) for run in page.data["runs"]] == [3, 9]

@@ -37,8 +37,10 @@ def test_an_empty_recording_can_be_described():
 def test_what_differs_and_how_runs_ended(tmp_path):
     files = [write_recording(tmp_path / f"{seed}.h5", 10, 3, seed=seed) for seed in (1, 2)]
     trees = [open_recording(file) for file in files]
-    runs = [describe_run(tree, file.stem) | {"path": file}
-            for tree, file in zip(trees, files, strict=True)]  # fmt: skip
+    runs = [
+        describe_run(tree, file.stem) | {"path": file}
+        for tree, file in zip(trees, files, strict=True)
+    ]
     table = compare(trees, runs)
     assert table["settings"] == ["seed"] and table["setting_rows"] == [["1"], ["2"]]
     losses = [row[table["metrics"].index("loss")] for row in table["metric_rows"]]
@@ -58,10 +60,16 @@ def test_a_finding_names_a_few_layers_and_counts_the_rest():
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (None, "–"), (float("nan"), "–"), ("", "–"), (0.1 + 0.2, "0.3"), (np.int64(7), "7"),
-        (np.float64("nan"), "–"), ([0.1, None], "0.1, –"), (Path("a"), "a"),
+        (None, "–"),
+        (float("nan"), "–"),
+        ("", "–"),
+        (0.1 + 0.2, "0.3"),
+        (np.int64(7), "7"),
+        (np.float64("nan"), "–"),
+        ([0.1, None], "0.1, –"),
+        (Path("a"), "a"),
         (1234567.0, "1.23457e+06"),
     ],
-)  # fmt: skip
+)
 def test_values_as_text(value, words):
     assert text(value) == words

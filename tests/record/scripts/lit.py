@@ -31,7 +31,11 @@ class Lit(LightningModule):
 torch.manual_seed(0)
 data = TensorDataset(torch.randn(12, 6), torch.randint(0, 3, (12,)))
 Trainer(
-    max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-    enable_progress_bar=False, enable_model_summary=False,
+    max_epochs=1,
+    accelerator="cpu",
+    logger=False,
+    enable_checkpointing=False,
+    enable_progress_bar=False,
+    enable_model_summary=False,
     accumulate_grad_batches=int(sys.argv[1]),
-).fit(Lit(), DataLoader(data, batch_size=2))  # fmt: skip
+).fit(Lit(), DataLoader(data, batch_size=2))

@@ -5,11 +5,18 @@ import sys
 from pathlib import Path
 
 seen = {
-    "torch": "torch" in sys.modules, "argv": sys.argv, "path": sys.path[0], "file": __file__,
-    "name": __name__, "spec": __spec__ is None, "package": __package__, "cwd": str(Path.cwd()),
-    "main": sys.modules["__main__"].__dict__ is globals(), "stdin": sys.stdin.read(),
+    "torch": "torch" in sys.modules,
+    "argv": sys.argv,
+    "path": sys.path[0],
+    "file": __file__,
+    "name": __name__,
+    "spec": __spec__ is None,
+    "package": __package__,
+    "cwd": str(Path.cwd()),
+    "main": sys.modules["__main__"].__dict__ is globals(),
+    "stdin": sys.stdin.read(),
     "doc": __doc__[:6],
-}  # fmt: skip
+}
 print(json.dumps(seen))
 sys.stdout.flush()
 
