@@ -18,23 +18,25 @@ from pathlib import Path
 
 import torch
 
-from analyses.claim import SCALES
-from analyses.command import RESULTS, guarded
-from analyses.question import Question
-from analyses.running import Budget, Queue, foretold_seconds, kind_of, run_queue
-from analyses.study import SPECS, conclude, measure_all, plan_sweeps
-from analyses.verdict import check_design
-from gradscope.cli.sweep import format_seconds
+from analyses.claims.claim import SCALES
+from analyses.claims.verdict import check_design
+from analyses.study.command import RESULTS, guarded
+from analyses.study.question import Question
+from analyses.study.scheduler import Budget, Queue, foretold_seconds, kind_of, run_queue
+from analyses.study.study import SPECS, conclude, measure_all, plan_sweeps
+from gradscope.cli.train.sweep import format_seconds
 from gradscope.errors import UsageError
 
-QUESTIONS = ("accumulation_bias", "balance", "dataset_isomerism")
+QUESTIONS = ("accumulation", "balance", "isomerism")
 FIRST = "balance-map"
 """Accuracy over alpha and learning rate: what it shows bears on everything after it."""
 
 
 def load_questions(names: Sequence[str] = QUESTIONS) -> list[Question]:
     """Import the modules of the questions."""
-    return [importlib.import_module(f"analyses.{name}").QUESTION for name in names]
+    return [
+        importlib.import_module(f"analyses.questions.{name}.question").QUESTION for name in names
+    ]
 
 
 def spec_order(questions: Sequence[Question]) -> list[str]:

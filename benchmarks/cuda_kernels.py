@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from gradscope.experiments.models.vgg import CHANNELS, VGG
-from gradscope.record.backends import ReferenceBackend, choose_backend
-from gradscope.record.layers import first_tensor
-from gradscope.record.measures import GRAD_OCTAVES, PARAM_SUMS
+from gradscope.record.measure.choose import ReferenceBackend, choose_backend
+from gradscope.record.measure.reference.sums import GRAD_OCTAVES, PARAM_SUMS
+from gradscope.record.model.layers import first_tensor
 from gradscope.schema import GRAD_BIN_RANGE
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.health_runs import Case, development, healthy, is_healthy, mild, planted
-from gradscope.derived.health import check_health
-from gradscope.derived.health_loss import loss_curve
-from gradscope.derived.health_run import Run
-from gradscope.store.reader import open_recording
+from gradscope.derived.health.check import check_health
+from gradscope.derived.health.loss import loss_curve
+from gradscope.derived.health.run_data import Run
+from gradscope.store.read.recording import open_recording
 
 RESULTS = Path(__file__).parent / "results"
 FACTS = {"non-finite values", "diverged loss"}

@@ -31,10 +31,10 @@ from benchmarks.health_models import (
     mlp,
 )
 from gradscope import Recorder
-from gradscope.derived.health_loss import LossCurve
+from gradscope.derived.health.loss import LossCurve
 from gradscope.experiments.config import Config
 from gradscope.experiments.datasets import tokens
-from gradscope.experiments.loop import train
+from gradscope.experiments.training.loop import train
 
 N_STEPS = 120
 BATCH = 64

@@ -24,10 +24,10 @@ import numpy as np
 import xarray as xr
 
 from gradscope import schema
-from gradscope.store import worker
-from gradscope.store.reader import open_recording
-from gradscope.store.runs import open_runs
-from gradscope.store.writer import RecordingWriter
+from gradscope.store.read.recording import open_recording
+from gradscope.store.read.runs import open_runs
+from gradscope.store.write import thread
+from gradscope.store.write.writer import RecordingWriter
 
 RNG = np.random.default_rng(0)
 RESULTS = Path(__file__).parent / "results"
@@ -92,7 +92,7 @@ def statistics(group: str, n_rows: int, n_params: int) -> dict[str, np.ndarray]:
     return rows
 
 
-class TimedWorker(worker.Worker):
+class TimedWorker(thread.Worker):
     """A writer thread that measures its own CPU time, and leaves out the final merge."""
 
     seconds = 0.0
@@ -113,7 +113,7 @@ def measure_writer_thread(folder: Path, seconds: float, *, paced: bool) -> None:
     segments adds in the long run.
     """
     path = folder / ("paced.h5" if paced else "fast.h5")
-    with mock.patch("gradscope.store.writer.Worker", TimedWorker):
+    with mock.patch("gradscope.store.write.writer.Worker", TimedWorker):
         writer = RecordingWriter(path, flush_seconds=5.0 if paced else 3600.0)
     writer.set_axis("param", axis(50))
     names = {

@@ -34,10 +34,10 @@ from torchvision import transforms
 
 import gradscope
 from gradscope.experiments.config import Config
-from gradscope.experiments.environment import find_device, numerics
 from gradscope.experiments.models.registry import build_model
-from gradscope.experiments.setup import Experiment, build_experiment
-from gradscope.experiments.steps import take_step
+from gradscope.experiments.training.environment import find_device, numerics
+from gradscope.experiments.training.setup import Experiment, build_experiment
+from gradscope.experiments.training.steps import take_step
 
 Step = Callable[[], object]
 

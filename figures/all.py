@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from figures.results import DATA
+from figures.parts.results import DATA
 from gradscope.errors import unknown
-from gradscope.plots.style import figure_style, save_figure
+from gradscope.plots.axes.style import figure_style, save_figure
 
 HERE = Path(__file__).parent
 RENDERED = HERE / "rendered"

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.results import DATA
-from gradscope.plots.scales import signed
-from gradscope.plots.style import WIDTHS_MM, new_figure
+from figures.parts.results import DATA
+from gradscope.plots.axes.scales import signed
+from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 
 FOLDER = "results/accumulation_bias/cpu"
 INPUTS = tuple(

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
-from figures.marks import letter
-from figures.results import DATA
-from gradscope.plots.scales import signed
-from gradscope.plots.style import WIDTHS_MM, new_figure
+from figures.parts.marks import letter
+from figures.parts.results import DATA
+from gradscope.plots.axes.scales import signed
+from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 
 INPUTS = ("results/balance/cpu/map.csv",)
 CAPTION = (

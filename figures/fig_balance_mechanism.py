@@ -6,10 +6,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.marks import draw_means, letter
-from figures.results import DATA
-from gradscope.plots.scales import signed
-from gradscope.plots.style import WIDTHS_MM, new_figure
+from figures.parts.marks import draw_means, letter
+from figures.parts.results import DATA
+from gradscope.plots.axes.scales import signed
+from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 
 FOLDER = "results/balance/cpu"
 INPUTS = tuple(f"{FOLDER}/{name}.csv" for name in ("share_means", "speed_means", "gap_means"))

@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.results import read_result
-from gradscope.plots.style import WIDTHS_MM, new_figure
+from figures.parts.results import read_result
+from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 
 INPUTS = ("results/calibration.json",)
 CAPTION = (

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.marks import draw_means, letter
-from figures.results import DATA
-from gradscope.plots.style import WIDTHS_MM, new_figure
+from figures.parts.marks import draw_means, letter
+from figures.parts.results import DATA
+from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 
 FOLDER = "results/dataset_isomerism/cpu"
 INPUTS = (f"{FOLDER}/tuned_means.csv", f"{FOLDER}/best_alpha.csv")

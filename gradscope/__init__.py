@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradscope.optim.smes import SMES
     from gradscope.record.recorder import Recorder
-    from gradscope.store.reader import latest, open_recording
-    from gradscope.store.runs import open_runs
+    from gradscope.store.read.recording import latest, open_recording
+    from gradscope.store.read.runs import open_runs
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Recorder": "gradscope.record.recorder",
     "SMES": "gradscope.optim.smes",
-    "latest": "gradscope.store.reader",
-    "open_recording": "gradscope.store.reader",
-    "open_runs": "gradscope.store.runs",
+    "latest": "gradscope.store.read.recording",
+    "open_recording": "gradscope.store.read.recording",
+    "open_runs": "gradscope.store.read.runs",
 }
 
 __all__ = ["SMES", "Recorder", "__version__", "latest", "open_recording", "open_runs"]

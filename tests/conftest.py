@@ -10,7 +10,7 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads of several processes would only wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-COMPILE = "import gradscope.record.kernels_cpu"
+COMPILE = "import gradscope.record.measure.cpu.kernels"
 
 
 def pytest_configure(config):

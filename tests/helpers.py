@@ -181,7 +181,7 @@ def write_recording(
     **attributes,
 ) -> Path:
     """Write the same rows through the real writer."""
-    from gradscope.store.writer import RecordingWriter
+    from gradscope.store.write.writer import RecordingWriter
 
     columns, params, layers = synthetic_columns(n_steps, n_layers, steps=steps, seed=seed)
     attrs = root_attributes(n_steps) | {"seed": seed} | attributes

@@ -15,18 +15,19 @@ from collections.abc import Sequence
 from gradscope import __version__
 from gradscope.errors import GradscopeError
 
-COMMANDS = (
-    "record",
-    "sweep",
-    "plot",
-    "compare",
-    "report",
-    "info",
-    "tail",
-    "validate",
-    "repair",
-    "export",
-)
+COMMANDS = {
+    "record": "train",
+    "sweep": "train",
+    "plot": "show",
+    "compare": "show",
+    "report": "show",
+    "info": "files",
+    "tail": "files",
+    "validate": "files",
+    "repair": "files",
+    "export": "files",
+}
+"""Each subcommand and the room its module stands in."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,8 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gradscope {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = importlib.import_module(f"gradscope.cli.{name}")
+    for name, room in COMMANDS.items():
+        module = importlib.import_module(f"gradscope.cli.{room}.{name}")
         subparser = subparsers.add_parser(
             name,
             help=module.SUMMARY,

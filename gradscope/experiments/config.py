@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gradscope.errors import UsageError, unknown
-from gradscope.experiments.options import check, option
+from gradscope.experiments.training.options import check, option
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"width": 0.25, "batch_size": 32, "epochs": 8, "augment": False},

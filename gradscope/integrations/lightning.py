@@ -12,7 +12,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gradscope.record.losses import LossWatch
+from gradscope.record.autolog.backward_loss import LossWatch
 from gradscope.record.recorder import Recorder
 
 VALIDATION = re.compile(r"^valid(ation)?_")

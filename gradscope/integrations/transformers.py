@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gradscope.record.losses import LossWatch
+from gradscope.record.autolog.backward_loss import LossWatch
 from gradscope.record.recorder import Recorder
 
 

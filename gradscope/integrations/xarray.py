@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from gradscope.derived.aggregate import aggregate
-from gradscope.derived.compare import Comparison, compare_runs
-from gradscope.derived.conditions import sides_by_setting
-from gradscope.derived.shadow import shadow_alpha
+from gradscope.derived.compare.groups import sides_by_setting
+from gradscope.derived.compare.maps import Comparison, compare_runs
+from gradscope.derived.shadow_alpha import shadow_alpha
 from gradscope.derived.summary import summarise
 from gradscope.errors import UsageError, unknown
 
@@ -61,7 +61,7 @@ class RecordingAccessor:
         return aggregate(self._tree, by)
 
     def shadow_alpha(self, alphas: Sequence[float]) -> xr.Dataset:
-        """Tell what other exponents would do; see `gradscope.derived.shadow.shadow_alpha`."""
+        """Tell what other exponents would do; see `gradscope.derived.shadow_alpha.shadow_alpha`."""
         return shadow_alpha(self._tree, alphas)
 
     def summary(self) -> dict[str, Any]:
@@ -86,9 +86,9 @@ class RecordingAccessor:
             Settings to group by, such as ``"alpha"``; runs of one group count as replicates,
             whatever else differs. By default runs that differ in their seed only are one group.
         quantity, by, layers
-            What to compare, of which rows; as in `gradscope.plots.rows.select_rows`.
+            What to compare, of which rows; as in `gradscope.derived.select.select_rows`.
         axis, confidence
-            As in `gradscope.derived.compare.compare_runs`.
+            As in `gradscope.derived.compare.maps.compare_runs`.
 
         Returns
         -------
@@ -100,7 +100,7 @@ class RecordingAccessor:
         UsageError
             If the tree holds one group only, or the runs cannot be compared so.
         """
-        from gradscope.plots.rows import select_rows
+        from gradscope.derived.select import select_rows
 
         names = (over,) if isinstance(over, str) else tuple(over)
         sides = sides_by_setting(self._tree, names)
@@ -115,20 +115,20 @@ class RecordingAccessor:
         UsageError
             If there are more groups than fit in a figure.
         """
-        from gradscope.plots.compare import draw_comparison
-        from gradscope.plots.figure import View
+        from gradscope.plots.layouts.comparison import draw_comparison
+        from gradscope.plots.layouts.figure import View
 
         view = View(**{"quantity": comparison.quantity, "width": "page", **options})
         return draw_comparison(comparison, self._tree, view).figure
 
     def plot(self, kind: str = "heatmap", quantity: str = "grad_norm", **options: Any) -> Figure:
-        """Draw a figure; ``options`` as in `gradscope.plots.view.View`.
+        """Draw a figure; ``options`` as in `gradscope.plots.layouts.view.View`.
 
         Raises
         ------
         UsageError
             If the kind is unknown, or the recording has nothing of what is asked for.
         """
-        from gradscope.plots.figure import View, plot_recording
+        from gradscope.plots.layouts.figure import View, plot_recording
 
         return plot_recording(self._tree, View(quantity=quantity, kind=kind, **options))

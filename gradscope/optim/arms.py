@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradscope.optim.power import power
-from gradscope.optim.sharded import local, total
+from gradscope.optim.kernels.power import power
+from gradscope.optim.kernels.sharded import local, total
 from gradscope.optim.update import corrections, descend, smes_moments
 
 Group = dict[str, Any]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradscope.optim.power import power
-from gradscope.optim.sharded import local, total
+from gradscope.optim.kernels.power import power
+from gradscope.optim.kernels.sharded import local, total
 from gradscope.optim.update import corrections
 
 

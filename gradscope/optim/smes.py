@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT, StateDict
 
 from gradscope.optim.arms import update_arms
+from gradscope.optim.kernels.paths import Scaling, lives_on_device, update_group
 from gradscope.optim.options import check_options, is_elementwise
-from gradscope.optim.paths import Scaling, lives_on_device, update_group
 from gradscope.optim.update import Updated, smes_update
 
 __all__ = ["SMES", "Updated", "smes_update"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from gradscope.optim.power import power
+from gradscope.optim.kernels.power import power
 
 
 class Updated(NamedTuple):

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from gradscope import schema
-from gradscope.record import graphs
-from gradscope.record.backends import Backend
-from gradscope.record.distributed import Ranks
-from gradscope.record.finisher import Finisher
-from gradscope.record.flight import FlightRecorder
-from gradscope.record.layers import LayerTable
-from gradscope.record.measures import LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
-from gradscope.record.microbatches import MicroBatches
-from gradscope.record.params import ParamTable
-from gradscope.record.pooling import Pool
-from gradscope.record.rows import CAPACITY, RowStream, Shapes
+from gradscope.record.distributed.ranks import Ranks
+from gradscope.record.distributed.reduce import Pool
+from gradscope.record.finalize.finalizer import Finisher
+from gradscope.record.finalize.flight_recorder import FlightRecorder
+from gradscope.record.hooks import cuda_graphs
+from gradscope.record.hooks.microbatch_grads import MicroBatches
+from gradscope.record.measure.choose import Backend
+from gradscope.record.measure.reference.sums import LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
+from gradscope.record.measure.step import Stepper
+from gradscope.record.model.layers import LayerTable
+from gradscope.record.model.params import ParamTable
+from gradscope.record.rows.scalars import TrainingRows
+from gradscope.record.rows.stream import CAPACITY, RowStream, Shapes
 from gradscope.record.settings import Settings
-from gradscope.record.stepper import Stepper
-from gradscope.record.training import TrainingRows
-from gradscope.store.writer import RecordingWriter
+from gradscope.store.write.writer import RecordingWriter
 
 
 class Measurement:
@@ -118,7 +118,7 @@ class Measurement:
         self, optimizer: Any, step: int, *, is_measured: bool, is_after: bool = False
     ) -> None:
         """Measure the gradients of a step, if it is one that is measured or captured."""
-        if graphs.is_capturing():
+        if cuda_graphs.is_capturing():
             self._rows = self.captured = self._fixed_rows()
         else:
             self._rows = self._open_rows(step) if is_measured else {}
@@ -157,7 +157,7 @@ class Measurement:
 
     def add_signals(self, step: int, sums: Tensor) -> None:
         """Add the sums of a step's outputs and output gradients (layer, len(LAYER_SUMS))."""
-        if graphs.is_capturing():
+        if cuda_graphs.is_capturing():
             self.captured["layers"] = sums
             return
         self.stream.open_row("layers", step).copy_(sums)

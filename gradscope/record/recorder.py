@@ -19,15 +19,15 @@ from torch import nn
 from gradscope import schema
 from gradscope.errors import UsageError, unknown
 from gradscope.record.cadence import Cadence
-from gradscope.record.distributed import Ranks, open_writer
-from gradscope.record.finish import split_evaluation
-from gradscope.record.layers import as_models, class_name, device_of
-from gradscope.record.optimizers import as_optimizers
-from gradscope.record.params import Selector
+from gradscope.record.distributed.ranks import Ranks, open_writer
+from gradscope.record.finalize.variables import split_evaluation
+from gradscope.record.model.layers import as_models, class_name, device_of
+from gradscope.record.model.optimizer_state import as_optimizers
+from gradscope.record.model.params import Selector
 from gradscope.record.provenance import describe_environment
 from gradscope.record.settings import choose_groups, make_settings
 from gradscope.record.watcher import Watcher
-from gradscope.store.writer import RecordingWriter
+from gradscope.store.write.writer import RecordingWriter
 
 if TYPE_CHECKING:
     import xarray
@@ -310,7 +310,7 @@ class Recorder:
     @property
     def data(self) -> xarray.DataTree:
         """The recording so far, as `gradscope.open_recording` gives it."""
-        from gradscope.store.reader import open_recording
+        from gradscope.store.read.recording import open_recording
 
         if not self._is_closed:
             self.flush()
@@ -318,7 +318,7 @@ class Recorder:
 
     def plot(self, **options: Any) -> Any:
         """Draw the heatmap of what is recorded so far; options of `plots.figure.View`."""
-        from gradscope.plots.figure import View, plot_recording
+        from gradscope.plots.layouts.figure import View, plot_recording
 
         return plot_recording(self.data, View(**options))
 

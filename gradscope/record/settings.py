@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gradscope.errors import unknown
 from gradscope.record.cadence import Cadence, make_cadence
-from gradscope.record.params import Selector, make_selector
+from gradscope.record.model.params import Selector, make_selector
 
 PRESETS = {
     "light": ("training", "evaluation", "gradients"),

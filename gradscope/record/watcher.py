@@ -16,21 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from gradscope.errors import UsageError
-from gradscope.record import graphs
-from gradscope.record.backends import choose_backend
-from gradscope.record.departures import Departures
-from gradscope.record.distributed import Ranks
-from gradscope.record.flight import FlightRecorder
-from gradscope.record.layers import LayerTable, device_of
+from gradscope.record.distributed.ranks import Ranks
+from gradscope.record.finalize.flight_recorder import FlightRecorder
+from gradscope.record.hooks import cuda_graphs
+from gradscope.record.hooks.activations import Signals
+from gradscope.record.hooks.grad_scaler import ClipWatch, ScalerWatch
+from gradscope.record.measure.choose import choose_backend
+from gradscope.record.measure.step import OWN_BETA2, early_copies
 from gradscope.record.measurement import Measurement
-from gradscope.record.optimizers import read_groups
-from gradscope.record.rows import CAPACITY
+from gradscope.record.model.layers import LayerTable, device_of
+from gradscope.record.model.optimizer_state import read_groups
+from gradscope.record.rows.departures import Departures
+from gradscope.record.rows.scalars import TrainingRows
+from gradscope.record.rows.stream import CAPACITY
 from gradscope.record.settings import Settings
-from gradscope.record.signals import Signals
-from gradscope.record.stepper import OWN_BETA2, early_copies
-from gradscope.record.training import TrainingRows
-from gradscope.record.watch import ClipWatch, ScalerWatch
-from gradscope.store.writer import RecordingWriter
+from gradscope.store.write.writer import RecordingWriter
 
 
 class Watcher:
@@ -134,7 +134,7 @@ class Watcher:
         return self._measures(self.step)
 
     def _measures(self, step: int) -> bool:
-        always = self._flight is not None or graphs.is_capturing()
+        always = self._flight is not None or cuda_graphs.is_capturing()
         return always or self._settings.cadence(step)
 
     def _wants_signals(self, step: int) -> bool:
@@ -220,7 +220,7 @@ class Watcher:
         coefficient = self._clip.take()
         if coefficient is not None:
             known["clip_coefficient"] = coefficient
-        if graphs.is_capturing():
+        if cuda_graphs.is_capturing():
             is_skipped = {} if self._scaler.scale is not None else {"is_skipped": 0.0}
             self._captured_row = known | is_skipped
         self._set_all(known)
@@ -239,7 +239,7 @@ class Watcher:
         self._training.set("record_time", spent)
         self._attempt = None
         self._row_is_done = True
-        if graphs.is_capturing():  # nothing was done yet: the first replay is this step
+        if cuda_graphs.is_capturing():  # nothing was done yet: the first replay is this step
             self._training.drop_last()
             self.step -= 1
 

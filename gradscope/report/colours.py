@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.ticker import LogLocator, MaxNLocator, SymmetricalLogLocator
 
-from gradscope.plots.scales import Scale, plain_number
+from gradscope.plots.axes.scales import Scale, plain_number
 
 N_COLOURS = 33
 MAX_TICKS = 9

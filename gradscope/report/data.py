@@ -10,13 +10,13 @@ import numpy as np
 import xarray as xr
 
 from gradscope import schema
+from gradscope.derived.select import WEIGHT_KINDS, quantities, row_dim, select_rows
 from gradscope.errors import UsageError
-from gradscope.plots.curves import ranges
-from gradscope.plots.labels import quantity_label, row_labels
-from gradscope.plots.rows import WEIGHT_KINDS, quantities, row_dim, select_rows
-from gradscope.plots.scales import Scale, scale_of
-from gradscope.plots.steps import Columns, is_log_spaced, step_columns
-from gradscope.plots.view import describe
+from gradscope.plots.axes.labels import quantity_label, row_labels
+from gradscope.plots.axes.scales import Scale, scale_of
+from gradscope.plots.axes.step_axis import Columns, is_log_spaced, step_columns
+from gradscope.plots.draw.curves import ranges
+from gradscope.plots.layouts.view import describe
 from gradscope.report.colours import describe_scale
 from gradscope.report.encode import as_base64, encode
 

@@ -14,8 +14,8 @@ import xarray as xr
 from plotly.offline import get_plotlyjs
 
 import gradscope
+from gradscope.derived.select import BY
 from gradscope.errors import UsageError, unknown
-from gradscope.plots.rows import BY
 from gradscope.report.data import (
     choose_quantities,
     describe_quantity,
@@ -26,9 +26,9 @@ from gradscope.report.data import (
 )
 from gradscope.report.encode import pack, to_json
 from gradscope.report.tables import compare, describe_run
-from gradscope.store.hyperparameters import name_runs
-from gradscope.store.reader import open_recording
-from gradscope.store.runs import Paths, find_runs
+from gradscope.store.read.recording import open_recording
+from gradscope.store.read.run_attributes import name_runs
+from gradscope.store.read.runs import Paths, find_runs
 
 __all__ = ["render_report", "write_report"]
 
@@ -55,7 +55,7 @@ def write_report(
         What can be picked: variables over steps and layers, or ``["all"]``; the usual ones by
         default.
     by : {"weight", "param", "layer", "stage", "layer_type"}
-        What is a row, as in `gradscope.plots.rows.select_rows`.
+        What is a row, as in `gradscope.derived.select.select_rows`.
 
     Returns
     -------

@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 
 from gradscope import schema
-from gradscope.derived.health import check_health
-from gradscope.derived.health_finding import Finding
+from gradscope.derived.health.check import check_health
+from gradscope.derived.health.rule import Finding
 from gradscope.derived.summary import summarise
-from gradscope.store.hyperparameters import describe_runs
+from gradscope.store.read.run_attributes import describe_runs
 
 _FACTS = (
     "status",

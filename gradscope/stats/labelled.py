@@ -15,9 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from gradscope.errors import unknown
-from gradscope.stats import max_t as maps
-from gradscope.stats.ols_slope import ols_slopes
 from gradscope.stats.result import Result
+from gradscope.stats.slopes.ols import ols_slopes
+from gradscope.stats.tests import max_t as maps
 
 _FIELDS = ("estimate", "low", "high", "p_value", "n")
 
@@ -60,7 +60,7 @@ def estimate(
 
     Examples
     --------
-    >>> from gradscope.stats.sign_flip import sign_flip
+    >>> from gradscope.stats.tests.sign_flip import sign_flip
     >>> data = xr.DataArray([[1.0, 2, 3], [-1, 0, 1]], dims=("layer", "seed"))
     >>> estimate(sign_flip, data, dim="seed").p_value.values.tolist()
     [0.25, 1.0]
@@ -138,7 +138,7 @@ def slope(data: xr.DataArray, coordinate: str) -> xr.DataArray:
 
 
 def max_t(data: xr.DataArray, dim: str, **options: Any) -> xr.Dataset:
-    """Test a labelled map over units with one error rate (:func:`gradscope.stats.max_t.max_t`).
+    """Test a labelled map over units with one error rate (see `gradscope.stats.tests.max_t`).
 
     Parameters
     ----------

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gradscope.derived.health import RULES, check_health
-from gradscope.store.reader import open_recording
+from gradscope.derived.health.check import RULES, check_health
+from gradscope.store.read.recording import open_recording
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8")

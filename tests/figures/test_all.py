@@ -46,8 +46,8 @@ def test_unknown_name_is_one_line(capsys):
 
 
 def test_calibration_bars_are_the_committed_shares():
-    from figures.results import read_result
-    from gradscope.plots.style import figure_style
+    from figures.parts.results import read_result
+    from gradscope.plots.axes.style import figure_style
 
     words = read_result("results/calibration.json")["worlds"]["clear"]["words"]
     with figure_style():

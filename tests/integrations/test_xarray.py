@@ -41,7 +41,7 @@ def test_plots():
 
 def test_nothing_is_registered_before_the_import():
     program = (
-        "import xarray, gradscope.store.reader\n"
+        "import xarray, gradscope.store.read.recording\n"
         "assert not hasattr(xarray.DataTree, 'gradscope')\n"
         "import gradscope.integrations.xarray\n"
         "assert hasattr(xarray.DataTree, 'gradscope')\n"

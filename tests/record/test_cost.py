@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 import gradscope
-from gradscope.record.measures import LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
-from gradscope.record.rows import CAPACITY
+from gradscope.record.measure.reference.sums import LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
+from gradscope.record.rows.stream import CAPACITY
 
 
 def train(recorder, model, optimizer, n_steps):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradscope.report.page import write_report
-from gradscope.store.reader import open_recording
+from gradscope.store.read.recording import open_recording
 from tests.helpers import write_recording
 from tests.report.test_page import HOSTILE, write_hostile
 
@@ -321,7 +321,7 @@ def test_a_narrow_window_has_room_for_all(browser, page):
 
 
 def test_a_run_without_a_step_has_no_picture_and_no_complaint(browser, folder):
-    from gradscope.store.writer import RecordingWriter
+    from gradscope.store.write.writer import RecordingWriter
 
     RecordingWriter(folder / "empty.h5", attrs={}).close(status="interrupted")
     show(browser, write_report(folder / "empty.h5", folder / "empty.html"))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from gradscope.plots.scales import Scale
+from gradscope.plots.axes.scales import Scale
 from gradscope.report.colours import describe_scale
 
 

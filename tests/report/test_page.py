@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gradscope.report.page import write_report
-from gradscope.store.reader import open_recording
-from gradscope.store.writer import RecordingWriter
+from gradscope.store.read.recording import open_recording
+from gradscope.store.write.writer import RecordingWriter
 from tests.helpers import root_attributes, synthetic_columns, write_recording
 from tests.report.pages import Page, values_of
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gradscope.derived.health_finding import Finding
+from gradscope.derived.health.rule import Finding
 from gradscope.report.tables import compare, describe_finding, describe_run, text
-from gradscope.store.reader import open_recording
+from gradscope.store.read.recording import open_recording
 from tests.helpers import synthetic_recording, write_recording
 
 

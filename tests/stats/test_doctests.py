@@ -9,7 +9,11 @@ import pytest
 
 import gradscope.stats
 
-MODULES = [m.name for m in pkgutil.iter_modules(gradscope.stats.__path__, "gradscope.stats.")]
+MODULES = [
+    m.name
+    for m in pkgutil.walk_packages(gradscope.stats.__path__, "gradscope.stats.")
+    if not m.ispkg
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

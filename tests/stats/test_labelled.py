@@ -3,9 +3,9 @@ import pytest
 import xarray as xr
 
 from gradscope.stats import labelled
-from gradscope.stats.max_t import max_t
-from gradscope.stats.sign_flip import sign_flip
-from gradscope.stats.theil_sen_slope import theil_sen_slope
+from gradscope.stats.slopes.theil_sen import theil_sen_slope
+from gradscope.stats.tests.max_t import max_t
+from gradscope.stats.tests.sign_flip import sign_flip
 
 
 @pytest.fixture

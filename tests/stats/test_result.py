@@ -6,8 +6,8 @@ import pytest
 
 from gradscope.stats.result import Result
 from gradscope.stats.sample import finite_sample, paired
-from gradscope.stats.sign_flip import sign_flip
-from gradscope.stats.tost import tost
+from gradscope.stats.tests.sign_flip import sign_flip
+from gradscope.stats.tests.tost import tost
 
 
 def test_results_are_json_without_special_numbers():

@@ -1,0 +1,61 @@
+"""From rows by run to one number a seed: the unit of every test is the run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from analyses.study.question import Explored
+from gradscope.stats.intervals.student_t import student_t_mean
+from gradscope.stats.slopes.ols import ols_slopes
+from gradscope.stats.tests.sign_flip import sign_flip
+
+
+def wide(table: pd.DataFrame, columns: str | list[str], values: str) -> pd.DataFrame:
+    """Return one row a seed and one column a case, of the seeds that have every case.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"seed": [0, 0, 1], "alpha": [0.0, 0.1, 0.0], "y": [1.0, 2.0, 3.0]})
+    >>> wide(rows, "alpha", "y").to_numpy().tolist()
+    [[1.0, 2.0]]
+    """
+    return table.pivot_table(index="seed", columns=columns, values=values, dropna=False).dropna()
+
+
+def slopes_over_columns(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Return each seed's least-squares slope over the numbers that the columns are named by."""
+    return ols_slopes(table.to_numpy(dtype=float), table.columns.to_numpy(dtype=float))
+
+
+def explore(
+    key: str, statement: str, values: ArrayLike, unit: str, note: str = ""
+) -> Explored | None:
+    """Test one number a seed against zero: t interval, exact sign-flip p.
+
+    Returns
+    -------
+    Explored or None
+        A single seed has neither interval nor p; None where there is no seed.
+    """
+    sample = np.asarray(values, dtype=float)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return None
+    if sample.size == 1:
+        return Explored(
+            key=key, statement=statement, estimate=float(sample[0]), n=1, unit=unit, note=note
+        )
+    bounds = student_t_mean(sample)
+    return Explored(
+        key=key,
+        statement=statement,
+        estimate=bounds.estimate,
+        low=bounds.low,
+        high=bounds.high,
+        p=sign_flip(sample).p_value,
+        n=sample.size,
+        unit=unit,
+        note=note,
+    )

@@ -1,0 +1,142 @@
+"""What is kept of an answer: tables, evidence and exploratory numbers, as small text files.
+
+In ``<root>/<question>/<scale>/``: one CSV per measured table and per table of the answer;
+``evidence.csv`` (claim, seed, component, value), ``explored.csv`` (p before and after
+Benjamini–Hochberg), and ``answer.json`` (measured tables, arms, break conditions, notes). Numbers
+are written with every digit, so that reading them back changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyses.claims.claim import Evidence
+from analyses.study.question import Answer, Explored, Question, Tables
+from gradscope.errors import UsageError
+from gradscope.stats.tests.multiplicity import benjamini_hochberg
+
+RESERVED = ("evidence", "explored")
+
+
+def folder_of(root: Path, question: str, scale: str) -> Path:
+    """Return where the results of a question at a scale are kept."""
+    return root / question / scale
+
+
+def write_measured(tables: Tables, folder: Path) -> None:
+    """Write the measured tables; what an earlier answer left in the folder is removed.
+
+    Raises
+    ------
+    UsageError
+        If no table has a row, or one has a reserved name.
+    """
+    filled = {name: table for name, table in tables.items() if len(table)}
+    if not filled:
+        raise UsageError(f"nothing was measured for {folder}: no run of its specs has ended")
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.csv"):
+        old.unlink()
+    _write_tables(filled, folder)
+    _write_json({"measured": sorted(filled)}, folder)
+
+
+def read_measured(folder: Path) -> dict[str, pd.DataFrame]:
+    """Read the measured tables of a results folder.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds no results.
+    """
+    about = read_about(folder)
+    return {name: read_table(folder / f"{name}.csv") for name in about["measured"]}
+
+
+def answer_from(question: Question, scale: str, folder: Path) -> Answer:
+    """Draw the conclusions from the measured tables of a folder, and write them beside those."""
+    measured = read_measured(folder)
+    answer = question.answer(measured, scale)
+    twice = set(answer.tables) & {*measured, *RESERVED}
+    if twice:
+        raise UsageError(f"{question.name}: table names are taken: {', '.join(sorted(twice))}")
+    _write_tables({name: table for name, table in answer.tables.items() if len(table)}, folder)
+    evidence_table(answer.evidence).to_csv(folder / "evidence.csv", index=False)
+    explored_table(answer).to_csv(folder / "explored.csv", index=False, na_rep="nan")
+    _write_json({"measured": sorted(measured), **_about(answer)}, folder)
+    return answer
+
+
+def evidence_table(evidence: Mapping[str, Evidence]) -> pd.DataFrame:
+    """Return the evidence in rows: claim, seed (in order, from 0), component, value."""
+    columns = ["claim", "seed", "component", "value"]
+    rows = [
+        (key, seed, component, given.values[seed, at])
+        for key, given in evidence.items()
+        for seed in range(given.n)
+        for at, component in enumerate(given.components)
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def explored_table(answer: Answer) -> pd.DataFrame:
+    """Return the exploratory numbers in rows, with p adjusted over the question."""
+    names = [field.name for field in dataclasses.fields(Explored)]
+    rows = [dataclasses.asdict(one) for one in answer.explored]
+    table = pd.DataFrame(rows, columns=names)
+    table["p_adjusted"] = np.nan
+    is_tested = table["p"].notna()
+    if is_tested.any():
+        tested = table.loc[is_tested, "p"].to_numpy(dtype=float)
+        table.loc[is_tested, "p_adjusted"] = benjamini_hochberg(tested).adjusted
+    table.insert(0, "scale", answer.scale)
+    return table
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table as it was written: empty text stays text, ``nan`` is missing."""
+    return pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read ``answer.json`` of a results folder."""
+    path = folder / "answer.json"
+    if not path.exists():
+        raise UsageError(f"{folder} holds no results; run the study first")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_tables(tables: Tables, folder: Path) -> None:
+    for name, table in tables.items():
+        if name in RESERVED:
+            raise UsageError(f"a table must not be called {name}; that name is taken")
+        table.to_csv(folder / f"{name}.csv", index=False, na_rep="nan")
+
+
+def _about(answer: Answer) -> dict[str, Any]:
+    return {
+        "question": answer.question,
+        "scale": answer.scale,
+        "evidence": {
+            key: {
+                "n_seeds": given.n,
+                "arms": list(given.arms),
+                "breaks_fired": list(given.breaks_fired),
+                "n_diverged": given.n_diverged,
+            }
+            for key, given in answer.evidence.items()
+        },
+        "notes": list(answer.notes),
+    }
+
+
+def _write_json(content: Mapping[str, Any], folder: Path) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (folder / "answer.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,140 @@
+"""The study as a whole: from specs to runs, from runs to tables, from tables to five verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from analyses.claims.claim import Evidence
+from analyses.claims.report import verdicts_markdown, write_verdicts
+from analyses.claims.verdict import Verdict, judge
+from analyses.study.command import report
+from analyses.study.question import Answer, Question
+from analyses.study.results import answer_from, folder_of, write_measured
+from analyses.study.run_records import find_runs
+from gradscope.cli.train.sweep import ENDED
+from gradscope.errors import UsageError
+from gradscope.experiments.config import read_toml
+from gradscope.experiments.sweep.grid import Finished, Sweep, read_sweep
+
+SPECS = Path(__file__).parents[1] / "specs"
+
+
+def plan_sweeps(
+    specs: Sequence[str],
+    scale: str,
+    runs: Path,
+    *,
+    n_seeds: int | None = None,
+    folder: Path = SPECS,
+) -> list[Sweep]:
+    """Read the sweeps of a scale.
+
+    Parameters
+    ----------
+    specs : sequence of str
+        Stems, most wanted first; one without ``[scale.<scale>]`` is left out below ``full``.
+    scale : {"smoke", "cpu", "short", "full"}
+    runs : Path
+        Recordings of each sweep go to a folder of its name in here.
+    n_seeds : int, optional
+        The first of the spec's seeds; where it has fewer, counted on from its last.
+    folder : Path
+        Where the specs are.
+    """
+    return [
+        _sweep(folder / f"{spec}.toml", scale, runs, n_seeds)
+        for spec in dict.fromkeys(specs)
+        if _has_scale(folder / f"{spec}.toml", scale)
+    ]
+
+
+def _has_scale(path: Path, scale: str) -> bool:
+    return scale == "full" or scale in read_toml(path).get("scale", {})
+
+
+def _sweep(path: Path, scale: str, runs: Path, n_seeds: int | None) -> Sweep:
+    has_own = scale in read_toml(path).get("scale", {})
+    sweep = read_sweep(path, scale=scale if has_own else None)
+    name = path.stem if scale == "full" else f"{path.stem}-{scale}"
+    seeds = sweep.seeds if n_seeds is None else _first_seeds(sweep.seeds, n_seeds)
+    return dataclasses.replace(sweep, name=name, folder=runs / name, seeds=seeds)
+
+
+def _first_seeds(seeds: tuple[int, ...], n: int) -> tuple[int, ...]:
+    """Take the first n seeds, counting on from the largest where there are fewer.
+
+    >>> _first_seeds((100, 101), 1), _first_seeds((100, 101), 4)
+    ((100,), (100, 101, 102, 103))
+    """
+    fresh = range(max(seeds) + 1, max(seeds) + 1 + n - len(seeds))
+    return (*seeds[:n], *fresh)
+
+
+def measure_all(
+    questions: Sequence[Question],
+    outcomes: Mapping[str, Mapping[Path, Finished]],
+    scale: str,
+    results: Path,
+) -> None:
+    """Measure the runs that ended, question by question, and write the tables.
+
+    Parameters
+    ----------
+    questions : sequence of Question
+    outcomes : mapping of str to mapping of Path to Finished
+        By sweep. What else lies in its folder, left by another version of the spec, is no part.
+    scale : {"smoke", "cpu", "short", "full"}
+    results : Path
+    """
+    for question in questions:
+        names = _folders(question, scale)
+        own = [
+            path
+            for name in names
+            for path, end in outcomes.get(name, {}).items()
+            if end.status in ENDED
+        ]
+        if own:
+            runs = find_runs(map(glob.escape, map(str, own)), question.specs, scale=scale)
+            write_measured(question.measure(runs), folder_of(results, question.name, scale))
+
+
+def _folders(question: Question, scale: str) -> list[str]:
+    """Names of the question's sweeps at a scale, which are those of their folders."""
+    suffix = "" if scale == "full" else f"-{scale}"
+    return [f"{spec}{suffix}" for spec in question.specs]
+
+
+def answers_of(questions: Sequence[Question], scale: str, results: Path) -> Iterator[Answer]:
+    """Answer every question that has measured tables.
+
+    Raises
+    ------
+    UsageError
+        If none has.
+    """
+    measured = [
+        q for q in questions if (folder_of(results, q.name, scale) / "answer.json").exists()
+    ]
+    if not measured:
+        raise UsageError(f"{results} holds no tables of scale {scale}; run the study first")
+    for question in measured:
+        yield answer_from(question, scale, folder_of(results, question.name, scale))
+
+
+def conclude(questions: Sequence[Question], scale: str, results: Path) -> tuple[Verdict, ...]:
+    """Answer all questions from their tables, judge the five claims together, write and print.
+
+    Writes ``verdicts-<scale>.json`` and ``.md`` into the results.
+    """
+    evidence: dict[str, Evidence] = {}
+    for answer in answers_of(questions, scale, results):
+        print(report(answer, folder_of(results, answer.question, scale)), end="\n\n")
+        evidence |= answer.evidence
+    verdicts = judge(evidence)
+    write_verdicts(verdicts, results, name=f"verdicts-{scale}")
+    print(f"# The five claims, at scale {scale}\n\n{verdicts_markdown(verdicts)}")
+    return verdicts

@@ -1,0 +1,141 @@
+"""Say what a recording holds: configuration, sizes, steps, layers, last values, health."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SUMMARY = "say what a recording holds"
+
+_HEAD = (
+    "status",
+    "model_name",
+    "dataset_name",
+    "optimizer_name",
+    "seed",
+    "device",
+    "created_at",
+    "command",
+    "first_nonfinite_step",
+    "first_nonfinite_layer",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("recording", metavar="RECORDING", help="a .h5 file, finished or running")
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read and print."""
+    summary = read_summary(Path(arguments.recording))
+    print(json.dumps(summary, indent=2) if arguments.json else as_text(summary))
+    return 0
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Summarise a recording, with its health and its sizes on disk.
+
+    Raises
+    ------
+    FileNotFoundError, RecordingError
+        If there is none, or it cannot be read.
+    """
+    from gradscope.derived.health.check import check_health
+    from gradscope.derived.summary import summarise
+    from gradscope.store.format.segments import finished_path, part_folder
+    from gradscope.store.read.recording import open_recording
+
+    tree = open_recording(path)
+    try:
+        summary = summarise(tree)
+        summary["health"] = [dataclasses.asdict(finding) for finding in check_health(tree)]
+    finally:
+        tree.close()
+    finished = finished_path(path)
+    is_open = not finished.exists()
+    parts = sorted(part_folder(finished).glob("*.h5")) if is_open else [finished]
+    # A writer may merge a segment away between the two looks.
+    n_bytes = sum(part.stat().st_size for part in parts if part.exists())
+    return {"recording": str(path), "n_bytes": n_bytes, "is_open": is_open, **summary}
+
+
+def as_text(summary: dict[str, Any]) -> str:
+    """Lay a summary out for people."""
+    settings = summary["configuration"].items()
+    total = f"{summary['n_parameters']:,} parameters in {len(summary['layers'])} layers"
+    sections: list[tuple[str, list[tuple[Any, ...]]]] = [
+        (summary["recording"], _head(summary)),
+        ("configuration", [(key, json.dumps(value)) for key, value in settings]),
+        ("recorded", [_group(*item) for item in summary["groups"].items() if item[1]["n_rows"]]),
+        (total, [_layer(layer) for layer in summary["layers"]]),
+        ("last values", [_last(*item) for item in summary["last"].items()]),
+        ("health", _health(summary["health"])),
+    ]
+    return "\n\n".join("\n".join([title, *_table(rows)]) for title, rows in sections if rows)
+
+
+def _head(summary: dict[str, Any]) -> list[tuple[Any, ...]]:
+    known = summary["attributes"]
+    rows = [
+        (key.replace("_", " "), known[key]) for key in _HEAD if known.get(key, -1) not in (-1, "")
+    ]
+    size = f"{summary['n_bytes'] / 1e6:.2f} MB"
+    if summary["is_open"]:
+        size += " in segments: still running, or stopped before it was closed"
+    rows.append(("size", size))
+    if "record_seconds" in known:
+        rows.append(("recording took", f"{known['record_seconds']:.3g} s within the steps"))
+    return rows
+
+
+def _group(name: str, group: dict[str, Any]) -> tuple[str, ...]:
+    steps = f"steps {group['first_step']:,} to {group['last_step']:,}"
+    return name, f"{group['n_rows']:,} rows", steps, f"{len(group['variables'])} variables"
+
+
+def _layer(layer: dict[str, Any]) -> tuple[str, ...]:
+    depth = "" if layer["depth"] is None else f"depth {layer['depth']}"
+    return layer["layer"], layer["type"] or "", depth, f"{layer['n_parameters']:,}"
+
+
+def _last(name: str, newest: dict[str, Any]) -> tuple[str, ...]:
+    return name, _number(newest["value"]), f"step {newest['step']:,}"
+
+
+def _health(findings: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    if not findings:
+        return [("no rule fired",)]
+    return [
+        row
+        for finding in findings
+        for row in (
+            (finding["severity"], f"{finding['rule']}: {finding['message']}"),
+            ("", f"try: {finding['advice']}"),
+        )
+    ]
+
+
+def _table(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Align columns, two blanks apart."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*texts, strict=True)]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in texts]
+    return ["  " + "  ".join(row).rstrip() for row in padded]
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_number(each) for each in value)
+    return (
+        "not finite"
+        if value is None
+        else f"{value:.6g}"
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -1,0 +1,132 @@
+"""Watch a run that another process is writing: loss, gradient norms by stage, health."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SUMMARY = "watch a run while it is written"
+
+_BARS = "▁▂▃▄▅▆▇█"
+_SCALARS = ("loss", "total_grad_norm", "lr")
+_WIDTH = 40
+_WINDOW = 100
+"""Rows that health is told of."""
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("recording", metavar="RECORDING", help="recording, run.h5")
+    parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="(default: 1)")
+    parser.add_argument("--once", action="store_true", help="print once and end")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw again and again until the run ends."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from gradscope.errors import UsageError
+
+    if not arguments.every > 0:
+        raise UsageError(f"--every must be above 0 seconds; got {arguments.every}")
+    picture, status = _look(arguments.recording)
+    if arguments.once or status != "running":
+        Console().print(picture)
+        return 0
+    with Live(picture, auto_refresh=False) as live:
+        while status == "running":
+            time.sleep(arguments.every)
+            picture, status = _look(arguments.recording)
+            live.update(picture, refresh=True)
+    return 0
+
+
+def _look(path: str) -> tuple[RenderableType, str]:
+    """Read the newest rows; return what to show and the status of the run."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from gradscope.derived.health.check import check_health
+    from gradscope.store.format.segments import LOCK_NAME, finished_path, part_folder
+    from gradscope.store.read.recording import open_recording
+    from gradscope.store.write.lock import is_held
+
+    tree = open_recording(path)
+    try:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for row in (*_scalar_rows(tree), *_stage_rows(tree)):
+            table.add_row(*row)
+        findings = check_health(tree, window=_WINDOW)
+        status = str(tree.attrs.get("status", "running"))
+        step = _last_step(tree)
+    finally:
+        tree.close()
+    is_written = finished_path(path).exists() or is_held(part_folder(path) / LOCK_NAME)
+    if status == "running" and not is_written:
+        status = "interrupted: its writer is gone; see gradscope repair"
+    head = Text(f"{path}  step {step}  {status}", style="bold")
+    found = [Text(f"! {f.rule}: {f.message}", style=_STYLES[f.severity]) for f in findings]
+    return Group(head, table, *(found or [Text("no alarms", style="dim")])), status
+
+
+def _last_step(tree: Any) -> str:
+    steps = tree["training"]["step"].values if "training" in tree.children else []
+    return f"{steps[-1]:,}" if len(steps) else "0"
+
+
+def _scalar_rows(tree: Any) -> list[tuple[str, str, str]]:
+    rows = []
+    for group, names in (("training", _SCALARS), ("evaluation", None)):
+        if group not in tree.children:
+            continue
+        dataset = tree[group].to_dataset().isel(step=slice(-_WIDTH, None))
+        for name in names or sorted(map(str, dataset.data_vars)):
+            if name in dataset:
+                values = dataset[name].values
+                rows.append(_row(name, values[:, 0] if values.ndim == 2 else values))
+    return rows
+
+
+def _stage_rows(tree: Any) -> list[tuple[str, str, str]]:
+    """Gradient norm of each stage, over the newest rows only."""
+    import xarray as xr
+
+    from gradscope.derived.aggregate import aggregate
+
+    if "gradients" not in tree.children or "grad_norm" not in tree["gradients"].data_vars:
+        return []
+    newest = tree["gradients"].to_dataset()[["grad_norm"]].isel(step=slice(-_WIDTH, None))
+    by = "stage" if "stage" in newest.coords else "all"
+    norms = aggregate(xr.DataTree.from_dict({"gradients": newest}), by)["gradients"].dataset[
+        "grad_norm"
+    ]
+    names = ["grad_norm"] if by == "all" else [f"grad_norm, stage {s}" for s in norms[by].values]
+    return [_row(name, norms.values[:, i]) for i, name in enumerate(names)]
+
+
+def _row(name: str, values: Any) -> tuple[str, str, str]:
+    return name, f"{values[-1]:.4g}" if len(values) else "", sparkline(values)
+
+
+def sparkline(values: Any) -> str:
+    """Draw a series in one line of text, lowest to highest; what is not finite is a dot.
+
+    >>> sparkline([0, 1, 2, float("nan"), 7])
+    '▁▂▃·█'
+    """
+    import numpy as np
+
+    values = np.asarray(values, dtype=float)
+    is_finite = np.isfinite(values)
+    if not is_finite.any():
+        return "·" * len(values)
+    low, high = values[is_finite].min(), values[is_finite].max()
+    scaled = (values - low) / ((high - low) or 1) * (len(_BARS) - 1)
+    return "".join(_BARS[int(s)] if ok else "·" for s, ok in zip(scaled, is_finite, strict=True))

@@ -1,0 +1,198 @@
+"""Compare runs: what differs in their settings, outcomes and gradients, layer by step.
+
+Runs that differ only in their seed are replicates of each other and become one side; every other
+side is compared with that of the first recording. `--over alpha` groups by a setting, whatever else
+differs. `--each` makes every argument a side: a recording, a folder or a quoted pattern, as in
+`gradscope compare --each 'before/*.h5' 'after/*.h5'`, for runs whose files do not say what changed.
+
+Prints a table and writes one figure: the training loss, final metrics with intervals over runs, and
+a map of the ratio (or, of signed quantities and shares, the difference) by layer and step, with the
+first place outside what seeds do, one error rate for the whole map. That takes six runs on either
+side at 95 %; with one run on a side there is no band.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradscope.cli.output import PICTURES, as_words, check_out
+from gradscope.cli.show.plot import read_steps
+from gradscope.errors import UsageError
+
+if TYPE_CHECKING:
+    import xarray
+
+    from gradscope.derived.compare.groups import Side
+
+SUMMARY = "compare runs"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "recordings",
+        metavar="RECORDING",
+        nargs="+",
+        help=".h5 files, folders, or quoted patterns; the first one's side is the reference",
+    )
+    groups = parser.add_mutually_exclusive_group()
+    groups.add_argument(
+        "--over", metavar="NAMES", help="group by these settings only, as --over alpha,lr"
+    )
+    groups.add_argument("--each", action="store_true", help="every argument is a side")
+    parser.add_argument(
+        "--quantity",
+        default="grad_norm",
+        metavar="NAME",
+        help="a variable of the recordings (default: grad_norm)",
+    )
+    parser.add_argument(
+        "--axis",
+        default="step",
+        choices=("step", "epoch", "loss"),
+        help="compare at equal optimizer steps, epochs, or training losses reached (default: step)",
+    )
+    parser.add_argument(
+        "--by",
+        default="weight",
+        metavar="WHAT",
+        help="rows: weight, param, layer, stage or layer_type (default: weight)",
+    )
+    parser.add_argument("--layers", metavar="REGEX", help="only rows whose name matches")
+    parser.add_argument("--steps", default=":", metavar="A:B", help="only steps A to B")
+    parser.add_argument(
+        "--relative-depth",
+        type=int,
+        metavar="POINTS",
+        help="align other architectures: that many points from input to output",
+    )
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="of intervals and of the seed band (default: 0.95)",
+    )
+    parser.add_argument(
+        "--style", default="paper", metavar="STYLE", help="paper, notebook or talk (default: paper)"
+    )
+    parser.add_argument(
+        "--width",
+        default="page",
+        metavar="WIDTH",
+        help="column, page (183 mm) or a number of mm (default: page)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--data",
+        action="store_true",
+        help="also write the maps' numbers beside the figure, as .csv",
+    )
+    parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, print the table, write the figure."""
+    steps = read_steps(arguments.steps)
+    path = _output_path(arguments)
+    data_path = path.with_suffix(".csv") if arguments.data else None
+
+    from gradscope.derived.compare.maps import compare_runs
+    from gradscope.derived.select import select_rows
+    from gradscope.plots.layouts.comparison import draw_comparison
+    from gradscope.plots.layouts.figure import View, save_picture
+
+    view = View(
+        quantity=arguments.quantity,
+        by=arguments.by,
+        layers=arguments.layers,
+        steps=steps,
+        width=arguments.width,
+        style=arguments.style,
+    )
+    files = [_files(argument) for argument in arguments.recordings]
+    tree = _open([file for own in files for file in own], arguments.relative_depth)
+    try:
+        sides = _sides(tree, arguments, files)
+        data = select_rows(tree, view.quantity, by=view.by, layers=view.layers, steps=steps).load()
+        comparison = compare_runs(
+            tree, data, sides, axis=arguments.axis, confidence=arguments.confidence
+        )
+        picture = draw_comparison(comparison, tree, view)
+        save_picture(picture, view.style, path, data_path=data_path)
+    finally:
+        tree.close()
+    written = [str(written) for written in (path, data_path) if written is not None]
+    if arguments.json:
+        print(json.dumps({**comparison.as_dict(), "files": written}, ensure_ascii=False, indent=1))
+    else:
+        print(comparison, *written, sep="\n\n" if len(written) < 2 else "\n")
+    return 0
+
+
+def _files(argument: str) -> list[Path]:
+    """Return the recordings that one argument names; of a folder, those in it."""
+    from gradscope.store.format.segments import PART_SUFFIX
+    from gradscope.store.read.runs import find_runs
+
+    folder = Path(argument)
+    if not folder.is_dir() or argument.rstrip("/").endswith(PART_SUFFIX):
+        return find_runs(argument)
+    found = sorted(folder.glob("*.h5"))
+    if not found:
+        raise UsageError(f"there is no recording (*.h5) in {argument}")
+    return found
+
+
+def _open(files: list[Path], relative_depth: int | None) -> xarray.DataTree:
+    from gradscope.store.read.runs import open_runs
+
+    if relative_depth is not None and relative_depth < 2:
+        raise UsageError(f"--relative-depth takes 2 points or more; got {relative_depth}")
+    if len(dict.fromkeys(files)) < 2:
+        raise UsageError(f"a comparison needs two recordings at least; got {files[0]} alone")
+    try:
+        return open_runs(files, steps="union", relative_depth=relative_depth)
+    except UsageError as error:
+        words = str(error).replace("relative_depth=<number of points>", "--relative-depth POINTS")
+        raise UsageError(words) from None
+
+
+def _sides(
+    tree: xarray.DataTree, arguments: argparse.Namespace, files: list[list[Path]]
+) -> list[Side]:
+    from gradscope.derived.compare.groups import sides_by_label, sides_by_setting
+
+    if not arguments.each:
+        over = [name.strip() for name in (arguments.over or "").split(",") if name.strip()]
+        sides = sides_by_setting(tree, over)
+        if len(sides) > 1 or over:
+            return sides
+    elif len(arguments.recordings) < 2:
+        raise UsageError("--each makes every argument a side, so it takes two at least")
+    if len(arguments.recordings) < 2:
+        return sides_by_setting(tree)
+    names = dict(zip(tree.dataset["run"].values, _labels(arguments.recordings, files), strict=True))
+    return sides_by_label(tree, list(names.values()))
+
+
+def _labels(recordings: list[str], files: list[list[Path]]) -> list[str]:
+    """Name each file by the argument that named it first."""
+    label: dict[Path, str] = {}
+    for argument, own in zip(recordings, files, strict=True):
+        for file in own:
+            label.setdefault(file, argument.removesuffix(".h5"))
+    return list(label.values())
+
+
+def _output_path(arguments: argparse.Namespace) -> Path:
+    """Say where the picture goes: beside the first recording unless --out says otherwise."""
+    if arguments.out is not None:
+        return check_out(arguments.out, PICTURES)
+    first = Path(arguments.recordings[0])
+    folder = first if first.is_dir() and first.suffix != ".part" else first.parent
+    axis = "" if arguments.axis == "step" else f"-{arguments.axis}"
+    return folder / f"compare-{as_words(arguments.quantity)}{axis}.png"

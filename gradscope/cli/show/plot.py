@@ -1,0 +1,166 @@
+"""Draw a recording: layer by step, in network order, with the loss above.
+
+The picture is written beside the recording unless --out says otherwise; its path is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradscope.cli.output import PICTURES, as_words, beside, check_out
+from gradscope.errors import UsageError
+
+if TYPE_CHECKING:
+    import xarray
+
+SUMMARY = "draw a recording"
+OF_QUANTITY = ("heatmap", "profile", "trajectories", "spike")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "recordings",
+        metavar="RECORDING",
+        nargs="+",
+        help="a .h5 file, finished or running; several are compared",
+    )
+    parser.add_argument(
+        "--quantity",
+        default="grad_norm",
+        metavar="NAME",
+        help="a variable of the recording (default: grad_norm)",
+    )
+    parser.add_argument(
+        "--kind",
+        default="heatmap",
+        metavar="KIND",
+        help="heatmap, profile, trajectories, histogram, effective-lr, update-ratio, "
+        "curves, alpha, overview or spike (default: heatmap)",
+    )
+    parser.add_argument(
+        "--by",
+        default="weight",
+        metavar="WHAT",
+        help="rows: weight (of each weight layer), param (all parameters) or layer "
+        "(root of the sum of squares; norms only) (default: weight)",
+    )
+    parser.add_argument("--layers", metavar="REGEX", help="only rows whose name matches")
+    parser.add_argument(
+        "--steps", default=":", metavar="A:B", help="only steps A to B; either may be left out"
+    )
+    parser.add_argument(
+        "--step-axis",
+        default="auto",
+        choices=("auto", "linear", "log"),
+        help="auto is log where steps were recorded ever more rarely",
+    )
+    parser.add_argument(
+        "--style", default="paper", metavar="STYLE", help="paper, notebook or talk (default: paper)"
+    )
+    parser.add_argument(
+        "--width",
+        default="column",
+        metavar="WIDTH",
+        help="column (89 mm), page (183 mm) or a number of mm (default: column)",
+    )
+    parser.add_argument(
+        "--alphas",
+        metavar="LIST",
+        default="-0.3,-0.1,0,0.1,0.5",
+        help="exponents for effective-lr, as --alphas=-0.1,0,0.5",
+    )
+    parser.add_argument(
+        "--data",
+        action="store_true",
+        help="also write the plotted numbers beside the figure, as .csv",
+    )
+    parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw, write, and print the path."""
+    steps, alphas = read_steps(arguments.steps), read_numbers(arguments.alphas)
+    path = output_path(arguments)
+
+    from gradscope.plots.layouts.figure import View, draw_to_file
+
+    view = View(
+        quantity=arguments.quantity,
+        kind=arguments.kind,
+        by=arguments.by,
+        layers=arguments.layers,
+        steps=steps,
+        step_scale=arguments.step_axis,
+        alphas=alphas,
+        width=arguments.width,
+        style=arguments.style,
+    )
+    data_path = path.with_suffix(".csv") if arguments.data else None
+    tree = open_all(arguments.recordings)
+    try:
+        draw_to_file(tree, view, path, data_path=data_path)
+    finally:
+        tree.close()
+    print(path)
+    if data_path is not None:
+        print(data_path)
+    return 0
+
+
+def open_all(recordings: list[str]) -> xarray.DataTree:
+    """Open one recording, or many as one tree at the steps that all of them have."""
+    from gradscope.store.read.recording import open_recording
+    from gradscope.store.read.runs import open_runs
+
+    if len(recordings) == 1 and not set("*?[") & set(recordings[0]):
+        return open_recording(recordings[0])
+    return open_runs(recordings, steps="common")
+
+
+def read_numbers(text: str) -> tuple[float, ...]:
+    """Read numbers between commas.
+
+    Raises
+    ------
+    UsageError
+        If one is no number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--alphas takes numbers between commas; got {text!r}") from None
+
+
+def read_steps(text: str) -> tuple[int | None, int | None]:
+    """Read ``A:B``.
+
+    Raises
+    ------
+    UsageError
+        If it is something else.
+    """
+    first, colon, last = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return (int(first) if first else None, int(last) if last else None)
+    except ValueError:
+        raise UsageError(f"--steps takes A:B, as 1:500, 100: or :50; got {text!r}") from None
+
+
+def output_path(arguments: argparse.Namespace) -> Path:
+    """Say where the picture goes.
+
+    Raises
+    ------
+    UsageError
+        If its suffix is no picture's, or its folder does not exist.
+    """
+    if arguments.out is not None:
+        return check_out(arguments.out, PICTURES)
+    kind = "" if arguments.kind == "heatmap" else f"-{arguments.kind}"
+    words = f"{arguments.quantity}{kind}" if arguments.kind in OF_QUANTITY else arguments.kind
+    return beside(arguments.recordings, f"{as_words(words)}.png")

@@ -1,0 +1,219 @@
+"""Run a sweep: every cell of a grid with every seed, or a tuned arm, as a TOML file says.
+
+A sweep that was stopped continues where it was: a run counts once its recording is finished or
+diverged. A run that fails never stops the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradscope.cli.train.record import format_bytes
+from gradscope.errors import RecordingError, UsageError
+from gradscope.experiments.config import to_flags
+from gradscope.experiments.sweep.grid import Finished, Run, Sweep, read_sweep
+
+if TYPE_CHECKING:
+    import xarray
+
+    from gradscope.experiments.sweep.engine import Report
+
+SUMMARY = "run many experiments from one file"
+ENDED = ("finished", "diverged")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("spec", metavar="SPEC.toml", help="what to run")
+    parser.add_argument("--scale", metavar="NAME", help="take the keys of [scale.NAME]")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and its cost")
+    parser.add_argument(
+        "--print", action="store_true", dest="is_printed", help="print a shell line for each run"
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running dask scheduler")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="processes here (default: one for two cores)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, then show, print or run; exit code 1 where a run failed."""
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UsageError(f"--workers must be at least 1; got {arguments.workers}")
+    sweep = read_sweep(Path(arguments.spec), scale=arguments.scale)
+    outcomes: dict[Path, Finished] = {}
+    todo = find_todo(sweep, outcomes)
+    if arguments.is_printed:
+        print("".join(f"{shell_line(run)}\n" for run in todo), end="")
+        return 0
+    print(describe(sweep, todo, outcomes))
+    if arguments.dry_run:
+        print("".join(f"  {planned.path}\n" for planned in todo) + foretell(todo))
+        return 0
+    failed = run_rounds(sweep, outcomes, arguments)
+    write_index(sweep, outcomes)
+    print(f"done: {len(outcomes) - len(failed)} runs in {sweep.folder}, {len(failed)} failed")
+    for words in explain_edges(sweep, outcomes):
+        print(words)
+    for report in failed:
+        print(f"failed: {report.path.name}: {report.message}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def find_todo(sweep: Sweep, outcomes: dict[Path, Finished]) -> list[Run]:
+    """Return the runs of the plan that have not ended; adds to ``outcomes`` those that have."""
+    while True:
+        missing = [run for run in sweep.plan(outcomes) if run.path not in outcomes]
+        found = {run.path: ended for run in missing if (ended := read_outcome(run.path))}
+        if not found:
+            return missing
+        outcomes |= found
+
+
+def read_outcome(path: Path) -> Finished | None:
+    """Return how a recorded run ended; None where it is missing, unfinished or damaged."""
+    from gradscope.store.read.recording import open_recording
+
+    if not path.exists():
+        return None
+    try:
+        tree = open_recording(path)
+    except (RecordingError, OSError):
+        return None
+    try:
+        if tree.attrs.get("status") not in ENDED:
+            return None
+        return Finished(tree.attrs["status"], last_metrics(tree))
+    finally:
+        tree.close()
+
+
+def last_metrics(tree: xarray.DataTree) -> dict[str, float]:
+    """Return the last value of each metric of a recording's evaluations."""
+    known = {str(name): array.dropna("step").values for name, array in tree["evaluation"].items()}
+    return {name: float(values[-1]) for name, values in known.items() if len(values)}
+
+
+def describe(sweep: Sweep, todo: Sequence[Run], outcomes: Mapping[Path, Finished]) -> str:
+    """Return the plan in a few lines."""
+    plan = sweep.plan(outcomes)
+    kinds = f"{len(sweep.cells)} cells x {len(sweep.seeds)} seeds, arm {sweep.arm}"
+    lines = [f"{sweep.name}: {kinds}, in {sweep.folder}"]
+    if sweep.tuning is not None:
+        lines.append(f"each cell is tuned first, in up to {sweep.tuning.trials} trials")
+    lines.append(f"{len(plan)} runs planned, {len(plan) - len(todo)} done, {len(todo)} to do")
+    return "\n".join(lines)
+
+
+def foretell(todo: Sequence[Run]) -> str:
+    """Return what the runs to do will cost, measured on a few steps of each kind of run."""
+    from gradscope.experiments.sweep.estimate import Cost, foretell_cost
+    from gradscope.experiments.training.environment import numerics
+    from gradscope.experiments.training.setup import build_experiment
+
+    costs: dict[tuple[object, ...], Cost] = {}
+    n_bytes, seconds = 0, 0.0
+    for planned in todo:
+        config = planned.config.resolved()
+        kind = (
+            config.model,
+            config.width,
+            config.depth,
+            config.units,
+            config.dataset,
+            config.batch_size,
+            config.epochs,
+            config.steps,
+            config.samples_per_class,
+            config.limit_train,
+            config.every,
+        )
+        if kind not in costs:
+            with numerics(seed=config.seed, deterministic=config.deterministic):
+                costs[kind] = foretell_cost(build_experiment(config))
+        n_bytes += costs[kind].bytes
+        seconds += costs[kind].seconds + costs[kind].training_seconds
+    return f"about {format_bytes(n_bytes)} and {format_seconds(seconds)} on one worker"
+
+
+def run_rounds(
+    sweep: Sweep, outcomes: dict[Path, Finished], arguments: argparse.Namespace
+) -> list[Report]:
+    """Run until nothing is left to do; returns the runs that failed."""
+    from gradscope.experiments.sweep.engine import connect, run_all
+
+    todo, failed = find_todo(sweep, outcomes), []
+    if not todo:
+        return []
+    started, n_before = time.monotonic(), len(outcomes)
+    with connect(arguments.scheduler, n_workers=arguments.workers) as client:
+        while todo:
+            planned = {run.path.absolute(): run for run in todo}
+            for report in run_all(client, todo):
+                own = planned[report.path.absolute()]
+                outcomes[own.path] = Finished(report.status, report.metrics)
+                failed += [report] if report.status == "failed" else []
+                rate = (time.monotonic() - started) / (len(outcomes) - n_before)
+                n_left = len(sweep.plan(outcomes)) - len(outcomes)
+                print(progress_line(own, report, n_left, rate * n_left), flush=True)
+                write_index(sweep, outcomes)
+            todo = find_todo(sweep, outcomes)
+    return failed
+
+
+def explain_edges(sweep: Sweep, outcomes: Mapping[Path, Finished]) -> list[str]:
+    """Say for which cells tuning ended at the edge of what was tried."""
+    edges = []
+    for cell in sweep.cells_at_edge(outcomes):
+        name = ", ".join(f"{key} {getattr(cell, key)}" for key in sweep.varied) or "the cell"
+        edges.append(f"{name}: the best trial is at the edge of what was tried; raise `trials`")
+    return edges
+
+
+def progress_line(planned: Run, report: Report, n_left: int, seconds: float) -> str:
+    """Say how one run ended and what is left."""
+    accuracy = report.metrics.get("test_accuracy")
+    words = report.status if accuracy is None else f"{report.status}, test accuracy {accuracy:.1%}"
+    return f"{planned.path.stem}: {words}; {n_left} to do, {format_seconds(seconds)} left"
+
+
+def write_index(sweep: Sweep, outcomes: Mapping[Path, Finished]) -> None:
+    """Write ``index.json`` beside the recordings: path, status, configuration and metrics."""
+    rows = [
+        {
+            "path": run.path.name,
+            "status": outcomes[run.path].status,
+            "metrics": dict(outcomes[run.path].metrics),
+            "config": json.loads(run.config.resolved().to_json()),
+        }
+        for run in sweep.plan(outcomes)
+        if run.path in outcomes
+    ]
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    partial = sweep.folder / ".index.json.new"
+    partial.write_text(json.dumps({"name": sweep.name, "arm": sweep.arm, "runs": rows}, indent=1))
+    partial.replace(sweep.folder / "index.json")
+
+
+def shell_line(planned: Run) -> str:
+    """Return the command that does one run, for a job array."""
+    words = ["gradscope", "record", *to_flags(planned.config), f"--out={planned.path}"]
+    return shlex.join([*words, "--overwrite"])
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration in the unit that suits it.
+
+    >>> format_seconds(5400)
+    '1.5 h'
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,115 @@
+"""The loss as a curve, and rules about where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradscope.derived.health.rule import Rule, Sign
+from gradscope.derived.health.run_data import Array, Run, median
+
+MIN_ROWS = 20
+RISE = 0.2
+NOISES = 5.0
+STALL_ROWS = 100
+STALL_FALL = 0.02
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """A training loss in a few robust numbers; levels are medians."""
+
+    steps: Array
+    values: Array
+
+    @property
+    def start(self) -> float:
+        """Loss before anything was learned."""
+        return float(median(self.values[:3]))
+
+    @property
+    def end(self) -> float:
+        """Level of the last tenth, at least five rows."""
+        return float(median(self.values[-max(5, len(self.values) // 10) :]))
+
+    @property
+    def peak(self) -> float:
+        """Highest value after the first."""
+        return float(self.values[1:].max()) if len(self.values) > 1 else self.start
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation from row to row, by the median absolute difference."""
+        if len(self.values) < MIN_ROWS:
+            return 0.0
+        # Differences of white noise have sqrt(2) its deviation; 1.4826 is the normal factor.
+        return float(1.4826 * median(np.abs(np.diff(self.values))) / np.sqrt(2))
+
+    @property
+    def scale(self) -> float:
+        """What falls and rises are measured by."""
+        return max(abs(self.start), abs(self.end))
+
+    @property
+    def fall(self) -> float:
+        """Share of the loss that is gone; negative if it rose."""
+        return (self.start - self.end) / self.scale if self.scale > 0 else 0.0
+
+
+def loss_curve(run: Run, min_rows: int = 1) -> LossCurve | None:
+    """Return the whole loss; None without, and where several optimizers take turns."""
+    loss, steps = run.loss, run.all_steps
+    if loss is None or run.n_optimizers > 1:
+        return None
+    is_known = np.isfinite(loss)
+    if is_known.sum() < min_rows:
+        return None
+    return LossCurve(steps[is_known], loss[is_known])
+
+
+def check_diverged(run: Run) -> list[Sign]:
+    """Find a loss that ends above its beginning."""
+    curve = loss_curve(run, 2)
+    if curve is None or not run.is_from_start:
+        return []
+    last = int(curve.steps[-1])
+    words = f"the loss went from {curve.values[0]:.4g} at step {curve.steps[0]}"
+    if run.attrs.get("status") == "diverged":
+        end = f"to {curve.values[-1]:.4g} at step {last:,}, where the run ended as diverged"
+        return [Sign("error", f"{words} {end}", (), None, last)]
+    margin = max(RISE * abs(curve.values[0]), NOISES * curve.noise)
+    if len(curve.values) < MIN_ROWS or curve.end <= curve.values[0] + margin:
+        return []
+    return [Sign("error", f"{words} to {curve.end:.4g} at step {last:,}", (), None, last)]
+
+
+def check_stalled(run: Run) -> list[Sign]:
+    """Find a loss that does not fall."""
+    curve = loss_curve(run, STALL_ROWS)
+    if curve is None or not run.is_from_start or check_diverged(run) or curve.fall >= STALL_FALL:
+        return []
+    message = (
+        f"the loss was {curve.start:.4g} in the first steps and is {curve.end:.4g} after "
+        f"{curve.steps[-1]:,}"
+    )
+    return [Sign("warning", message, (), int(curve.steps[0]), int(curve.steps[-1]))]
+
+
+DIVERGED = Rule(
+    name="diverged loss",
+    formula="median loss of the last tenth above the first loss by rise of it and by noises "
+    "standard deviations from step to step; or the run's status",
+    thresholds={"rise": RISE, "noises": NOISES},
+    advice="lower the learning rate tenfold, then look at what the other findings say",
+    check=check_diverged,
+    explains=("stalled loss",),
+)
+STALLED = Rule(
+    name="stalled loss",
+    formula="over at least rows, the median loss of the last tenth less than fall below the first",
+    thresholds={"rows": STALL_ROWS, "fall": STALL_FALL},
+    advice="let it learn one batch by heart; if it cannot, look for labels, data or loss that are "
+    "wrong, then try learning rates a factor of ten apart",
+    check=check_stalled,
+)

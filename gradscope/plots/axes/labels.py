@@ -1,0 +1,164 @@
+"""Words on axes: quantities from their attributes, layers by short names that never overlap."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from gradscope.derived.select import row_dim, row_names
+
+LINE_SPACING = 1.15
+MIN_FONT_PT = 5.0
+MAX_CHARACTERS = 26
+
+
+def quantity_label(data: xr.DataArray) -> str:
+    """Name a quantity with its unit, from ``long_name`` and ``units``; "1" is no unit to print."""
+    words = str(data.attrs.get("long_name", data.name))
+    units = str(data.attrs.get("units", "1"))
+    return words if units in ("", "1") else f"{words} ({units})"
+
+
+def fit_label(ax: Axes) -> None:
+    """Break the label of a y axis into lines that fit its height."""
+    label = ax.yaxis.label
+    height = _height_pt(ax)
+    n_characters = max(int(height / (0.55 * float(label.get_fontsize()))), 8)
+    label.set_text(textwrap.fill(label.get_text(), n_characters, break_long_words=False))
+
+
+def _height_pt(ax: Axes) -> float:
+    """Height of the axes in points."""
+    figure = ax.get_figure(root=True)
+    return float(ax.get_window_extent().height * 72 / figure.dpi) if figure else 0.0
+
+
+def short_names(names: Iterable[str]) -> list[str]:
+    """Shorten qualified names as far as they stay different from each other.
+
+    A last ``.weight`` goes when every name has it, and so do leading parts that (nearly) all share.
+
+    >>> short_names(["net.stem.weight", "net.blocks.0.fc.weight", "net.head.weight"])
+    ['stem', 'blocks.0.fc', 'head']
+    """
+    short = [str(name) for name in names]
+    if all(name.endswith(".weight") for name in short):
+        short = [name.removesuffix(".weight") for name in short]
+    while (fewer := _without_common_head(short)) is not None:
+        short = fewer
+    clipped = [_ellipsis(name) for name in short]
+    return clipped if len(set(clipped)) == len(set(short)) else short
+
+
+def _without_common_head(names: list[str]) -> list[str] | None:
+    """Drop the first part that three quarters of the names share; None where that helps nobody."""
+    heads = [name.partition(".")[0] for name in names]
+    head = max(heads, key=heads.count, default="")
+    tails = [name.removeprefix(f"{head}.") for name in names]
+    bare_number = any(tail[:1].isdigit() for tail in tails)
+    shared = sum(name != tail for name, tail in zip(names, tails, strict=True))
+    is_useful = len(names) > 1 and shared > 0.75 * len(names) and not bare_number
+    return tails if is_useful and len(set(tails)) == len(set(names)) else None
+
+
+def _ellipsis(name: str) -> str:
+    if len(name) <= MAX_CHARACTERS:
+        return name
+    return f"{name[: MAX_CHARACTERS // 2 - 1]}…{name[-MAX_CHARACTERS // 2 :]}"
+
+
+def row_labels(data: xr.DataArray) -> list[str]:
+    """Return short names of the rows; an index alone is followed by the type of its layer."""
+    names = short_names(row_names(data))
+    dim = row_dim(data)
+    types = data.coords.get("layer_type")
+    if types is None or types.dims != (dim,) or dim not in ("param", "layer"):
+        return names
+    return [
+        _ellipsis(f"{name} ({kind})") if kind and name.replace(".", "").isdigit() else name
+        for name, kind in zip(names, types.values.astype(str), strict=True)
+    ]
+
+
+def note_undrawn(ax: Axes, is_undrawn: np.ndarray) -> None:
+    """Say how many rows have no line: zero, on a log axis, or missing."""
+    count = int(is_undrawn.sum())
+    if count:
+        words = f"not shown: {count} {'row' if count == 1 else 'rows'}, zero or missing"
+        ax.text(0.01, 0.02, words, transform=ax.transAxes, fontsize="x-small", color="0.35")
+
+
+def settle(ax: Axes) -> None:
+    """Let the layout of a figure settle, so that sizes can be asked for."""
+    figure = ax.get_figure(root=True)
+    if figure is not None and figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+
+
+def label_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Name the rows ``0 … n - 1`` of a y axis as densely as can be read.
+
+    Every row where there is room; else whole blocks of the network (a shared beginning of the
+    names) between ticks at their borders; else every k-th row.
+    """
+    n_rows = len(names)
+    height = _height_pt(ax)
+    size = _tick_size(ax)
+    per_row = height / max(n_rows, 1) / LINE_SPACING
+    if per_row >= MIN_FONT_PT:
+        _ticks(ax, range(n_rows), names, size=min(size, per_row))
+        return
+    gap = size * LINE_SPACING / height * n_rows
+    blocks = _blocks(names, gap)
+    if blocks:
+        borders = [start - 0.5 for start, _, _ in blocks] + [n_rows - 0.5]
+        _ticks(ax, [], [], size=size)
+        ax.set_yticks(borders, [""] * len(borders))
+        middles = [(start + stop - 1) / 2 for start, stop, _ in blocks]
+        kept = _apart(middles, [stop - start for start, stop, _ in blocks], gap)
+        ax.set_yticks([middles[i] for i in kept], [blocks[i][2] for i in kept], minor=True)
+        ax.tick_params(axis="y", which="minor", length=0, labelsize=size)
+        return
+    rows = np.linspace(0, n_rows - 1, int((n_rows - 1) / gap) + 1).round().astype(int).tolist()
+    _ticks(ax, rows, [names[row] for row in rows], size=size)
+
+
+def _tick_size(ax: Axes) -> float:
+    """Font size of tick labels now, in points."""
+    return float(ax.yaxis.get_tick_params().get("labelsize", 0) or ax.yaxis.label.get_fontsize())
+
+
+def _ticks(ax: Axes, rows: Sequence[int] | range, names: Sequence[str], *, size: float) -> None:
+    ax.set_yticks(list(rows), list(names))
+    ax.set_yticks([], minor=True)
+    ax.tick_params(axis="y", which="major", labelsize=size)
+
+
+def _blocks(names: Sequence[str], gap: float) -> list[tuple[int, int, str]]:
+    """Return (start, stop, name) at the deepest level whose larger blocks can all be named."""
+    best: list[tuple[int, int, str]] = []
+    for level in range(1, 5):
+        heads = [".".join(name.split(".")[:level]) for name in names]
+        blocks, start = [], 0
+        for head, members in groupby(heads):
+            stop = start + len(list(members))
+            blocks.append((start, stop, head))
+            start = stop
+        named = sum(stop - start for start, stop, _ in blocks if stop - start >= gap)
+        if len(blocks) > 2 and named >= 0.8 * len(names):
+            best = blocks
+    return best
+
+
+def _apart(places: list[float], sizes: list[int], gap: float) -> list[int]:
+    """Choose places at least ``gap`` from each other, the largest blocks first."""
+    kept: list[int] = []
+    for i in sorted(range(len(places)), key=lambda i: (-sizes[i], i)):
+        if all(abs(places[i] - places[j]) >= gap for j in kept):
+            kept.append(i)
+    return sorted(kept)

@@ -1,0 +1,59 @@
+"""How far apart the learning rates of a layer's weights would lie under several alphas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradscope.plots.axes.scales import Scale, format_values, signed
+
+
+def draw_effective_lr(
+    counts: xr.DataArray, *, lr: float, alphas: Sequence[float], ax: Axes | None = None
+) -> list[Line2D]:
+    """Draw the distribution of ``lr / v^alpha`` over entries, one line an alpha.
+
+    Parameters
+    ----------
+    counts : DataArray, dims (moment_bin,)
+        Entries with ``2^b <= v < 2^(b + 1)``; each is taken at the middle of its octave, so that a
+        line is exact to half an octave times abs(alpha).
+    lr : float
+        The learning rate that is divided.
+    alphas : sequence of float
+        Exponents. At 0 every entry has the same rate.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    list of Line2D
+        Share of entries per factor of ten, so that lines of different width have equal area.
+    """
+    ax = Figure(layout="constrained").add_subplot() if ax is None else ax
+    bins = counts["moment_bin"].values.astype(float)
+    used = counts.values > 0
+    shares = counts.values[used] / counts.values.sum()
+    lines = []
+    for number, alpha in enumerate(alphas):
+        rate = lr * 2.0 ** (-alpha * (bins[used] + 0.5))
+        label = f"α = {signed(alpha)}"
+        color = f"C{number}"
+        if alpha == 0:
+            lines.append(ax.axvline(lr, color=color, label=label))
+            continue
+        density = shares / (abs(alpha) * np.log10(2))
+        lines += ax.plot(rate, density, color=color, label=label, drawstyle="steps-mid")
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    format_values(ax.xaxis, Scale("log", low, high))
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("lr / v$^α$")
+    ax.set_ylabel("share of entries per factor of ten")
+    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return lines

@@ -1,0 +1,143 @@
+"""Layer by step, in network order: the picture that gradscope is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from gradscope.derived.select import along_dim, row_dim
+from gradscope.plots.axes.labels import fit_label, label_rows, quantity_label, row_labels, settle
+from gradscope.plots.axes.scales import Scale, format_values, scale_of
+from gradscope.plots.axes.step_axis import Columns, format_steps, is_log_spaced, step_columns
+
+MISSING: dict[str, Any] = {"facecolor": "0.92", "hatch": "//////", "edgecolor": "0.72"}
+ZERO = "black"
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """What `draw_heatmap` drew."""
+
+    ax: Axes
+    mesh: QuadMesh
+    colorbar: Colorbar | None
+    columns: Columns
+
+
+def draw_heatmap(
+    data: xr.DataArray,
+    *,
+    ax: Axes | None = None,
+    cax: Axes | None = None,
+    scale: Scale | None = None,
+    step_scale: str = "auto",
+    has_key: bool = True,
+    missing: str = "missing",
+) -> Heatmap:
+    """Draw a quantity over steps and layers, the input at the bottom.
+
+    Parameters
+    ----------
+    data : DataArray, dims (step, param) or (step, layer)
+        In network order; ``epoch`` or ``loss`` may stand for ``step``. NaN where missing, which is
+        drawn hatched. Zeros that a log scale cannot show are drawn black. Both are named in a
+        legend where they occur.
+    ax, cax : Axes, optional
+        Where to draw the map and its colour bar; by default a new figure, and beside ``ax``.
+    scale : Scale, optional
+        Colours; by default from the values. Give one to several maps to compare them.
+    step_scale : {"auto", "linear", "log"}
+        ``auto`` takes a log axis where steps were recorded ever more rarely.
+    has_key : bool
+        Whether to draw a colour bar; several maps with one scale need one only.
+    missing : str
+        What the legend calls cells without a value.
+
+    Returns
+    -------
+    Heatmap
+    """
+    ax = Figure(layout="constrained").add_subplot() if ax is None else ax
+    along = data[along_dim(data)]
+    steps, values = along.values, np.asarray(data.values, dtype=float)
+    scale = scale_of(values, str(data.name)) if scale is None else scale
+    is_log = step_scale == "log" or (step_scale == "auto" and is_log_spaced(steps))
+    columns = step_columns(values, steps, is_log_axis=is_log, is_log_value=scale.kind == "log")
+    mesh = _mesh(ax, columns, scale)
+    label = quantity_label(along) if along.name != "step" else "step"
+    label += f" (a column is a mean of ≤ {columns.merged})" if columns.merged > 1 else ""
+    format_steps(ax, is_log=is_log, label=label, is_whole=along.name == "step")
+    ends = columns.edges[[0, -1]]
+    ax.set_xlim(*(ends[::-1] if along.name == "loss" else ends))  # time goes right, losses fall
+    rows = "layer" if row_dim(data) != "relative_depth" else "relative depth"
+    ax.set_ylabel(f"{rows} (input\u00a0→\u00a0output)", labelpad=4)
+    ax.spines[:].set_visible(False)
+    _stages(ax, data)
+    _legend(ax, columns.values, scale, missing)
+    bar = draw_key(mesh, data, scale, ax=ax, cax=cax) if has_key else None
+    settle(ax)
+    fit_label(ax)
+    label_rows(ax, row_labels(data))
+    return Heatmap(ax, mesh, bar, columns)
+
+
+def draw_key(
+    mesh: QuadMesh, data: xr.DataArray, scale: Scale, *, ax: Axes, cax: Axes | None = None
+) -> Colorbar:
+    """Draw the colour bar of a quantity, with its name, unit and readable ticks."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(mesh, cax=cax, ax=None if cax else ax, extend=scale.extend)
+    bar.set_label(quantity_label(data))
+    format_values(bar.ax.yaxis, scale)
+    bar.outline.set_visible(False)
+    settle(bar.ax)
+    fit_label(bar.ax)
+    return bar
+
+
+def _mesh(ax: Axes, columns: Columns, scale: Scale) -> QuadMesh:
+    """Draw the cells as one raster image; a second one marks the zeros of a log scale."""
+    rows = np.arange(columns.values.shape[0] + 1) - 0.5
+    shown = np.ma.masked_invalid(
+        np.where(np.isposinf(columns.values), scale.high * 2, columns.values)
+    )
+    mesh = ax.pcolormesh(
+        columns.edges, rows, shown, norm=scale.norm, cmap=scale.cmap, rasterized=True
+    )
+    if scale.kind == "log" and (columns.values == 0).any():
+        zeros = np.ma.masked_where(columns.values != 0, np.ones_like(columns.values))
+        ax.pcolormesh(columns.edges, rows, zeros, cmap=ListedColormap([ZERO]), rasterized=True)
+    ax.patch.set(**MISSING)
+    return mesh
+
+
+def _stages(ax: Axes, data: xr.DataArray) -> None:
+    """Draw a thin line wherever the network changes its resolution."""
+    if "stage" not in data.coords:
+        return
+    stage = data["stage"].values
+    borders = np.flatnonzero(np.diff(stage)) + 0.5
+    if borders.size <= len(stage) / 2:
+        for border in borders:
+            ax.axhline(border, color="white", linewidth=0.5, zorder=3)
+
+
+def _legend(ax: Axes, values: np.ndarray, scale: Scale, missing: str) -> None:
+    """Name what is no colour of the bar, where there is any."""
+    patches = []
+    if np.isnan(values).any():
+        patches.append(Patch(**MISSING, linewidth=0, label=missing))
+    if scale.kind == "log" and (values == 0).any():
+        patches.append(Patch(color=ZERO, label="zero"))
+    if patches:
+        ax.legend(handles=patches, loc="lower right", bbox_to_anchor=(1, 1.01), ncols=2)

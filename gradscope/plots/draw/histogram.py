@@ -1,0 +1,88 @@
+"""The distribution of a layer's gradient over steps: the "colourful dimension"."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from gradscope.plots.axes.scales import power_of_ten
+from gradscope.plots.axes.step_axis import format_steps, is_log_spaced, step_columns
+from gradscope.plots.draw.heatmap import MISSING
+
+LEAST_SHARE = 1e-5
+
+
+def draw_histogram(
+    counts: xr.DataArray,
+    *,
+    zeros: xr.DataArray | None = None,
+    ax: Axes | None = None,
+    cax: Axes | None = None,
+) -> QuadMesh:
+    """Draw the share of entries in each octave of magnitude, over steps.
+
+    Parameters
+    ----------
+    counts : DataArray, dims (step, grad_bin) or (step, moment_bin)
+        Entries with ``2^b <= x < 2^(b + 1)``.
+    zeros : DataArray, dims (step,), optional
+        Entries that are exactly zero; drawn as a strip of their own below the axis of magnitudes.
+    ax, cax : Axes, optional
+        Where to draw the map and its colour bar.
+
+    Returns
+    -------
+    QuadMesh
+        Shares of each step add up to 1, zeros included.
+    """
+    ax = Figure(layout="constrained").add_subplot() if ax is None else ax
+    dim = next(str(name) for name in counts.dims if name != "step")
+    values = counts.transpose("step", dim).values.astype(float)
+    none = np.zeros(len(values)) if zeros is None else np.nan_to_num(zeros.values.astype(float))
+    total = values.sum(axis=1) + none
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.column_stack([none, np.zeros_like(none), values]) / total[:, None]
+    used = np.flatnonzero(values.sum(axis=0) > 0)
+    first, last = (used[0], used[-1]) if used.size else (0, values.shape[1] - 1)
+    lowest = int(counts[dim].values[0]) + int(first)
+    shares = np.column_stack([shares[:, :2], shares[:, 2 + first : 3 + last]])
+    is_log = is_log_spaced(counts["step"].values)
+    columns = step_columns(shares, counts["step"].values, is_log_axis=is_log)
+    edges = np.arange(lowest - 2, lowest + shares.shape[1] - 1).astype(float)
+    shown = np.ma.masked_where(~(columns.values > 0), columns.values)
+    mesh = ax.pcolormesh(columns.edges, edges, shown, norm=LogNorm(LEAST_SHARE, 1), rasterized=True)
+    _hatch_missing(ax, columns.edges, columns.values)
+    format_steps(ax, is_log=is_log)
+    ax.set_xlim(columns.edges[0], columns.edges[-1])
+    _magnitudes(ax, lowest, lowest + shares.shape[1] - 2)
+    ax.set_ylabel("magnitude of entries")
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.colorbar(mesh, cax=cax, ax=None if cax else ax, label="share of entries")
+    return mesh
+
+
+def _hatch_missing(ax: Axes, edges: np.ndarray, shares: np.ndarray) -> None:
+    """Hatch the columns of steps of which nothing is known."""
+    for column in np.flatnonzero(np.isnan(shares).all(axis=0)):
+        ax.axvspan(edges[column], edges[column + 1], **MISSING, linewidth=0)
+
+
+def _magnitudes(ax: Axes, low: int, high: int) -> None:
+    """Label octaves by powers of ten, and the strip of zeros."""
+    octaves = np.log2(10)
+    every = max(1, int(np.ceil((high - low) / octaves / 6)))
+    tens = [k for k in range(-60, 30) if low + 2 <= k * octaves <= high and k % every == 0]
+    ax.yaxis.set_major_locator(FixedLocator([low - 1.5, *(k * octaves for k in tens)]))
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(
+            lambda value, _: (
+                "zero" if value < low - 1 else power_of_ten(10.0 ** round(value / octaves))
+            )
+        )
+    )

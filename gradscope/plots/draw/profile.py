@@ -1,0 +1,77 @@
+"""A quantity against depth, at chosen steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from gradscope.plots.axes.labels import fit_label, note_undrawn, quantity_label
+from gradscope.plots.axes.scales import format_values, scale_of
+
+N_STEPS = 5
+
+
+def profile_steps(steps: np.ndarray) -> np.ndarray:
+    """Choose the first step, the last, and some between, evenly spaced in log step."""
+    wanted = np.geomspace(max(steps[0], 1), max(steps[-1], 1), N_STEPS)
+    nearest = np.abs(steps[:, None] - wanted[None, :]).argmin(axis=0)
+    return steps[np.unique(nearest)]
+
+
+def draw_profile(
+    data: xr.DataArray, *, ax: Axes | None = None, at: Sequence[int] | None = None
+) -> list[Line2D]:
+    """Draw one line a step, from the input on the left to the output on the right.
+
+    Parameters
+    ----------
+    data : DataArray, dims (step, param) or (step, layer)
+        The coordinate ``depth`` places the rows when no two share one; else their order does.
+    ax : Axes, optional
+        Where to draw; by default a new figure.
+    at : sequence of int, optional
+        Steps; the nearest recorded ones are drawn. By default five, evenly spaced in log step.
+
+    Returns
+    -------
+    list of Line2D
+        From the first step, dark, to the last, light.
+    """
+    ax = Figure(layout="constrained").add_subplot() if ax is None else ax
+    chosen = profile_steps(data["step"].values) if at is None else np.asarray(at)
+    part = data.sel(step=chosen, method="nearest")
+    values = np.asarray(part.values, dtype=float)
+    scale = scale_of(values, str(data.name))
+    place, label = _place(data)
+    colors = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(values)))
+    marker = "o" if len(place) <= 40 else ""
+    if scale.kind == "log":
+        values = np.where(values > 0, values, np.nan)
+        ax.set_yscale("log")
+    lines = []
+    for row, step, color in zip(values, part["step"].values, colors, strict=True):
+        lines += ax.plot(place, row, marker=marker, color=color, label=f"{step:,}")
+    format_values(ax.yaxis, scale)
+    ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    ax.set_xlabel(label)
+    ax.set_ylabel(quantity_label(data))
+    fit_label(ax)
+    note_undrawn(ax, np.isnan(values).all(axis=0))
+    ax.legend(title="step", title_fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return lines
+
+
+def _place(data: xr.DataArray) -> tuple[np.ndarray, str]:
+    """Return x of each row and what it counts."""
+    depth = data["depth"].values if "depth" in data.coords else np.zeros(0)
+    if depth.size and len(np.unique(depth)) == len(depth):
+        return depth, "depth (weight layers from the input)"
+    rows = next(size for dim, size in data.sizes.items() if dim != "step")
+    return np.arange(rows), "row in network order"

@@ -1,0 +1,95 @@
+"""A quantity against steps, one line a layer."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradscope.plots.axes.labels import (
+    fit_label,
+    label_rows,
+    note_undrawn,
+    quantity_label,
+    row_labels,
+    settle,
+)
+from gradscope.plots.axes.scales import format_values, scale_of
+from gradscope.plots.axes.step_axis import format_steps, is_log_spaced, step_columns
+
+MAX_POINTS = 300
+
+
+def draw_trajectories(
+    data: xr.DataArray,
+    *,
+    ax: Axes | None = None,
+    cax: Axes | None = None,
+    step_scale: str = "auto",
+) -> list[Line2D]:
+    """Draw one line a layer, dark at the input and light at the output.
+
+    Parameters
+    ----------
+    data : DataArray, dims (step, param) or (step, layer)
+        In network order. Of many steps, a point is the (geometric) mean of neighbouring ones.
+    ax, cax : Axes, optional
+        Where to draw the lines and the key to their colours, which names the layers.
+    step_scale : {"auto", "linear", "log"}
+        As in `draw_heatmap`.
+
+    Returns
+    -------
+    list of Line2D
+        In network order.
+    """
+    if ax is None:
+        ax, cax = Figure(layout="constrained").subplots(1, 2, width_ratios=[20, 1])
+    steps, values = data["step"].values, np.asarray(data.values, dtype=float)
+    scale = scale_of(values, str(data.name))
+    is_log = step_scale == "log" or (step_scale == "auto" and is_log_spaced(steps))
+    columns = step_columns(
+        values, steps, is_log_axis=is_log, is_log_value=scale.kind == "log", max_columns=MAX_POINTS
+    )
+    middle = (columns.edges[:-1] + columns.edges[1:]) / 2
+    rows = columns.values
+    if scale.kind == "log":
+        rows = np.where(rows > 0, rows, np.nan)
+        ax.set_yscale("log")
+    colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, len(rows)))
+    width = 0.9 if len(rows) <= 20 else 0.5
+    lines = [
+        ax.plot(middle, row, color=color, linewidth=width)[0]
+        for row, color in zip(rows, colors, strict=True)
+    ]
+    format_values(ax.yaxis, scale)
+    label = "step" if columns.merged == 1 else f"step (a point is a mean of ≤ {columns.merged})"
+    format_steps(ax, is_log=is_log, label=label)
+    ax.set_xlim(columns.edges[0], columns.edges[-1])
+    ax.set_ylabel(quantity_label(data))
+    fit_label(ax)
+    note_undrawn(ax, np.isnan(rows).all(axis=1))
+    if cax is not None:
+        _key(cax, data, colors)
+    return lines
+
+
+def _key(cax: Axes, data: xr.DataArray, colors: np.ndarray) -> None:
+    """Name the colours: a bar with one field a layer, the input at the bottom."""
+    n_rows = len(colors)
+    cax.pcolormesh(
+        [0, 1],
+        np.arange(n_rows + 1) - 0.5,
+        np.arange(n_rows)[:, None],
+        cmap=ListedColormap(colors),
+        rasterized=True,
+    )
+    cax.set_xticks([])
+    cax.spines[:].set_visible(False)
+    cax.yaxis.tick_right()
+    settle(cax)
+    label_rows(cax, row_labels(data))

@@ -1,0 +1,264 @@
+"""Finds the trainings of a running program and attaches a recorder to each.
+
+Optimizers are seen when they are made, models when they are first called with gradients: then,
+right before that call, the recorder is attached, so that the first step is whole. Everything that
+is put into torch for it (global hooks, four wrapped functions) is taken out at the end.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from gradscope.record import recorder as recorder_module
+from gradscope.record.autolog.backward_loss import LossWatch
+from gradscope.record.autolog.discover import (
+    find_models,
+    names_of,
+    owns_any,
+    trained_parameters,
+    unwrapped,
+    variable_names,
+)
+from gradscope.record.autolog.options import Plan, Recorded
+from gradscope.record.recorder import Recorder
+
+IDLE_STEPS = 100
+"""A training that takes no step while others take this many is over; its recording is closed."""
+
+_LARGEST_SEED = 2**32
+"""Seeds that people give are below; torch chooses from 64 bits when nobody gives one."""
+
+
+class Session:
+    """Watches this process for trainings; children that it forks are left alone.
+
+    Parameters
+    ----------
+    plan : Plan
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.problems: list[str] = []
+        self.recorded: list[Recorded] = []
+        self._plan = plan
+        self._n_optimizers = self._n_attached = 0
+        self._records_itself = False
+        self._waiting: list[weakref.ref[Optimizer]] = []
+        self._scalers: list[weakref.ref[Any]] = []
+        self._strangers: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._over: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._recorders: dict[Recorder, list[Optimizer]] = {}
+        self._idle: dict[Recorder, int] = {}
+        self._names: dict[Recorder, tuple[str, str]] = {}
+        self._roots: dict[nn.Module, Recorder] = {}
+        self._losses = LossWatch()
+        self._undo: list[Callable[[], None]] = []
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Put the hooks into torch."""
+        compiled = r"Using `torch\.compile\(module\)` when there are global hooks"
+        warnings.filterwarnings("ignore", compiled, UserWarning)  # said at each call; they may
+        for handle in (
+            torch_module.register_module_forward_pre_hook(self._before_forward),
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ):
+            self._undo.append(handle.remove)
+        self._wrap(Optimizer, "__init__", self._see_optimizer)
+        self._wrap(torch.amp.GradScaler, "__init__", self._see_scaler)
+        self._undo.append(self._losses.start())
+        leave = weakref.WeakMethod(self._leave_child)
+        os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
+
+    def _wrap(self, owner: type, name: str, after: Callable[[Any], None]) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapper(thing: Any, *args: Any, **kwargs: Any) -> None:
+            original(thing, *args, **kwargs)
+            after(thing)
+
+        setattr(owner, name, wrapper)
+        self._undo.append(lambda: setattr(owner, name, original))
+
+    def stop(self, status: str | None = None) -> None:
+        """Take the hooks out and close what is open."""
+        self._uninstall()
+        for recorder in list(self._recorders):
+            self._close(recorder, status)
+
+    def _uninstall(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def _leave_child(self) -> None:
+        """Record nothing in a process that was forked, such as a data loader's worker."""
+        self._uninstall()
+        for recorder in self._recorders:
+            recorder.pause()
+        self._recorders.clear()
+
+    # -- what torch tells ---------------------------------------------------------------------
+
+    def _see_optimizer(self, optimizer: Optimizer) -> None:
+        self._n_optimizers += 1
+        self._waiting.append(weakref.ref(optimizer))
+        self._strangers.clear()
+
+    def _see_scaler(self, scaler: Any) -> None:
+        self._scalers.append(weakref.ref(scaler))
+
+    def _before_forward(self, module: nn.Module, args: tuple) -> None:
+        if torch.compiler.is_compiling():
+            return
+        if self._waiting and torch.is_grad_enabled() and module not in self._strangers:
+            self._consider(module, args)
+        if module in self._roots:
+            self._losses.turn_to(self._roots[module])
+
+    def _consider(self, module: nn.Module, args: tuple) -> None:
+        """Attach a recorder if this first call from outside is of something that is trained."""
+        if torch.jit.is_tracing():
+            return
+        if not owns_any(module, trained_parameters(self._fresh())):
+            self._strangers.add(module)
+            return
+        hooks = torch_module._global_forward_pre_hooks
+        known = set(hooks)
+        self._attach(module)
+        for hook in [hook for key, hook in hooks.items() if key not in known]:
+            hook(module, args)  # the recorder's own came too late for this call
+
+    def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        if torch.compiler.is_compiling():
+            return
+        recorder = self._recorder_of(optimizer)
+        if recorder is None and optimizer in recorder_module._attached:
+            self._records_itself = True
+        elif recorder is None and optimizer not in self._over:
+            self._waiting.append(weakref.ref(optimizer))
+            recorder = self._attach(None, optimizer)
+        if recorder is not None:
+            self._losses.before_step(recorder, args, kwargs)
+
+    def _after_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        if torch.compiler.is_compiling():
+            return
+        self._losses.after_step()
+        active = self._recorder_of(optimizer)
+        for recorder in list(self._recorders) if len(self._recorders) > 1 else ():
+            self._idle[recorder] = 0 if recorder is active else self._idle[recorder] + 1
+            if self._idle[recorder] >= IDLE_STEPS:
+                self._close(recorder)
+
+    # -- attaching ----------------------------------------------------------------------------
+
+    def _recorder_of(self, optimizer: Optimizer) -> Recorder | None:
+        return next((r for r, own in self._recorders.items() if optimizer in own), None)
+
+    def _fresh(self) -> list[Optimizer]:
+        """Optimizers that live, train something and are not recorded, by us or by the program."""
+        alive = {id(o): o for ref in self._waiting if (o := ref()) is not None}
+        return [
+            o
+            for o in alive.values()
+            if o not in recorder_module._attached and o not in self._over and o.param_groups
+        ]
+
+    def _attach(
+        self, called: nn.Module | None, stepped: Optimizer | None = None
+    ) -> Recorder | None:
+        if len(self._waiting) > 1:
+            gc.collect()  # an optimizer that was replaced may live on in a cycle
+        optimizers = self._fresh()
+        self._waiting.clear()
+        if stepped is not None and not any(o is stepped for o in optimizers):
+            return None
+        try:
+            recorder = self._open(optimizers, find_models(optimizers, called))
+        except Exception as error:  # never the end of somebody's training
+            self.problems.append(f"{type(error).__name__}: {error}")
+            self._over.update(optimizers)
+            return None
+        self._close_rivals(recorder)
+        return recorder
+
+    def _open(self, optimizers: Sequence[Optimizer], models: Sequence[nn.Module]) -> Recorder:
+        self._n_attached += 1
+        held = variable_names([*optimizers, *models])
+        scalers = [s for ref in self._scalers if (s := ref()) is not None and s.is_enabled()]
+        recorder = Recorder(
+            dict(zip(names_of(models, held), models, strict=True)),
+            dict(zip(names_of(optimizers, held), optimizers, strict=True)),
+            self._plan.path_of(self._n_attached),
+            grad_scaler=scalers[-1] if scalers else None,
+            every=self._plan.every,
+            record=self._plan.record,
+            if_exists=self._plan.if_exists,
+        )
+        names = (
+            " and ".join(type(unwrapped(m)).__name__ for m in models) or "tensors",
+            " and ".join(type(o).__name__ for o in optimizers),
+        )
+        recorder.describe(model_name=names[0].replace(" and ", "-"))
+        seed = torch.initial_seed()
+        if seed < _LARGEST_SEED:
+            recorder.describe(seed=seed)
+        self._recorders[recorder] = list(optimizers)
+        self._idle[recorder], self._names[recorder] = 0, names
+        self._roots |= dict.fromkeys(models, recorder)
+        self._losses.turn_to(recorder)
+        return recorder
+
+    def _close_rivals(self, newest: Recorder) -> None:
+        """End recordings of the same parameters: a new optimizer means a new training."""
+        trained = trained_parameters(self._recorders[newest])
+        for recorder, optimizers in list(self._recorders.items()):
+            if recorder is not newest and trained & trained_parameters(optimizers):
+                self._close(recorder)
+
+    def _close(self, recorder: Recorder, status: str | None = None) -> None:
+        self._over.update(self._recorders.pop(recorder))
+        self._roots = {m: r for m, r in self._roots.items() if r is not recorder}
+        self._losses.forget(recorder)
+        del self._idle[recorder]
+        n_steps, names = recorder.step, self._names.pop(recorder)
+        try:
+            recorder.close(status)
+        except Exception as error:  # the script has its own end
+            self.problems.append(f"{recorder.path} was not finished: {error}")
+        if n_steps:
+            self.recorded.append(Recorded(recorder.path, n_steps, *names))
+        else:
+            recorder.path.unlink(missing_ok=True)
+
+    def why_nothing(self) -> str:
+        """Say why there is no recording."""
+        if self.problems:
+            return "; ".join(self.problems)
+        if self._records_itself:
+            return "the script attaches a recorder of its own"
+        if not self._n_optimizers:
+            return "the script made no torch optimizer in this process"
+        return (
+            f"{self._n_optimizers} optimizer{'s were' * (self._n_optimizers > 1) or ' was'} made "
+            "but took no step that can be seen in this process (processes that a script starts "
+            "itself, and steps compiled as a whole, are not watched)"
+        )

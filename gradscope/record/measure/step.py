@@ -1,0 +1,250 @@
+"""What is measured around one optimizer step: gradients before, moments and updates after."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import isnan
+
+import torch
+from torch import Tensor
+
+from gradscope import schema
+from gradscope.record.distributed.ranks import local
+from gradscope.record.measure.choose import Backend
+from gradscope.record.measure.reference.sums import (
+    GRAD_OCTAVES,
+    MOMENT_OCTAVES,
+    PARAM_SUMS,
+    STATE_STEP,
+    EpsilonEdges,
+)
+from gradscope.record.measure.sketch import Sketcher
+from gradscope.record.model.optimizer_state import (
+    Moments,
+    alpha_of,
+    has_bias_correction,
+    read_moments,
+)
+from gradscope.record.model.params import ParamTable
+
+Rows = Mapping[str, Tensor]
+SQUARE_SUM = PARAM_SUMS.index("grad_square_sum")
+N_EPSILON = PARAM_SUMS.index("moment_n_epsilon")
+OWN_BETA2 = 0.999
+"""Decay of the second moment that the recorder keeps where the optimizer has none."""
+
+
+class Stepper:
+    """Fills the raw rows of one step after the other.
+
+    Parameters
+    ----------
+    table : ParamTable
+    backend : Backend
+    groups : collection of str
+        Names of the recorded groups.
+    keeps_own : bool
+        Whether to keep a second moment for parameters whose optimizer has none.
+    sketch_seed : int
+        One for each rank, so that sketches of shards add.
+    """
+
+    def __init__(
+        self,
+        table: ParamTable,
+        backend: Backend,
+        groups: Collection[str],
+        *,
+        keeps_own: bool,
+        sketch_seed: int = 0,
+    ) -> None:
+        self.table = table
+        self.sketcher = Sketcher(sketch_seed)
+        self._backend = backend
+        self._groups = groups
+        self._keeps_own = keeps_own
+        self._kept, self._unknown, self._noisy = _OnDevice(), _OnDevice(), _OnDevice()
+        self._edges_of: tuple[tuple, EpsilonEdges] | None = None
+        self._copies: dict[int, Tensor] = {}
+        self.own: dict[str, tuple[Tensor, Tensor]] = {}
+        """Own second moment and its step, by parameter name."""
+        self._active: tuple[list[int], list[Tensor], list[Tensor]] = ([], [], [])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held: one copy of the parameters; own moments and signs when asked for."""
+        tensors = [*self._copies.values(), *(v for v, _ in self.own.values())]
+        return sum(t.nbytes for t in tensors) + self.sketcher.nbytes
+
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Copy the parameters that the step will change, when gradients come with a closure."""
+        params = self.table.owned(optimizer)
+        if params and "updates" in self._groups:
+            torch._foreach_copy_(self._copies_of(params), [_data(p) for p in params])
+
+    def adopt(self, copies: Mapping[int, Tensor]) -> None:
+        """Take over `early_copies`."""
+        self._copies.update(copies)
+
+    def gradients(
+        self, optimizer: torch.optim.Optimizer, out: Rows, *, is_after: bool = False
+    ) -> None:
+        """Measure the gradients that the optimizer consumes.
+
+        Parameters
+        ----------
+        optimizer : Optimizer
+        out : mapping of str to Tensor
+            Rows to fill by kind: "params", "histograms", "sketches", "noise"; none: do not measure.
+        is_after : bool
+            The step was made with a closure; the parameters before it are in the copies.
+        """
+        rows, params = self.table.active(optimizer)
+        grads = [_data(p.grad) for p in params if p.grad is not None]
+        self._active = rows, params, grads
+        if "params" not in out:
+            return
+        wants_copies = "updates" in self._groups
+        with torch.no_grad():
+            copies = self._copies_of(params) if wants_copies else []
+            source = copies if is_after and wants_copies else [_data(p) for p in params]
+            self._backend.gradients(out["params"], rows, grads, source, [] if is_after else copies)
+            if "histograms" in out:
+                bins = schema.GRAD_BIN_RANGE
+                self._backend.octaves(out["histograms"][:, GRAD_OCTAVES], rows, grads, bins)
+            if "sketches" in out:
+                for row, grad in zip(rows, grads, strict=True):
+                    out["sketches"][row] = self.sketcher.sketch(self.table.params[row], grad)
+            if "noise" in out:
+                at = self._noisy.get(tuple(rows), grads[0].device, torch.int64)
+                squares = out["params"][:, SQUARE_SUM].index_select(0, at)
+                out["noise"][:, 1].index_copy_(0, at, squares)
+
+    def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
+        for p in params:
+            copy = self._copies.get(id(p))
+            if copy is None or copy.dtype != p.dtype or copy.device != p.device:
+                self._copies[id(p)] = torch.empty_like(_data(p))
+        return [self._copies[id(p)] for p in params]
+
+    def update_own(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
+        """Let the recorder's own second moments take in the gradients of this step."""
+        rows, _, grads = self._active
+        if not self._keeps_own:
+            return
+        for row, grad in zip(rows, grads, strict=True):
+            name = self.table.params[row].name
+            if name not in self.own:
+                v = torch.zeros_like(grad, dtype=torch.float32)
+                self.own[name] = v, torch.zeros((), dtype=torch.float32, device=grad.device)
+            v, step = self.own[name]
+            g = grad.detach().float()
+            weight: float | Tensor = 1 - OWN_BETA2
+            if grad_scale is not None:
+                g = g / grad_scale
+            if found_inf is not None:
+                weight = weight * (1 - found_inf)
+                g = g.nan_to_num(0.0, 0.0, 0.0)
+            v.lerp_(g * g, weight)
+            step += 1 if found_inf is None else (1 - found_inf).reshape(())
+
+    def after_step(self, optimizer: torch.optim.Optimizer, out: Rows) -> None:
+        """Measure updates and second moments into the rows of `gradients`."""
+        if "params" not in out:
+            return
+        rows, params, grads = self._active
+        with torch.no_grad():
+            if "updates" in self._groups:
+                before, after = self._copies_of(params), [_data(p) for p in params]
+                self._backend.updates(out["params"], rows, before, after, grads)
+            if "second_moments" in self._groups or "histograms" in out:
+                self._moments(optimizer, out)
+
+    def _moments(self, optimizer: torch.optim.Optimizer, rows_out: Rows) -> None:
+        out = rows_out["params"]
+        rows, params, _ = self._active
+        constants_of = {
+            id(p): constants
+            for group in optimizer.param_groups
+            for constants in [_constants(optimizer, group)]
+            for p in group["params"]
+        }
+        found: list[tuple[int, Tensor, Tensor | None, Tensor]] = []
+        constants: list[tuple[float, float, float]] = []
+        for row, p in zip(rows, params, strict=True):
+            moments, is_own = self._find(optimizer, row, p)
+            if moments.exp_avg_sq is None:
+                continue
+            exp_avg = None if moments.exp_avg is None else _data(moments.exp_avg)
+            found.append((row, _data(moments.exp_avg_sq), exp_avg, _scalar(moments.step)))
+            alpha, beta2, eps = constants_of[id(p)]
+            constants.append((alpha, OWN_BETA2 if is_own else beta2, eps))
+        if not found:
+            return
+        kept, v, m, steps = (list(column) for column in zip(*found, strict=True))
+        step = torch.stack(steps).to(out.device, torch.float64, non_blocking=True)
+        at = self._kept.get(tuple(kept), out.device, torch.int64)
+        self._backend.moments(out, kept, v, m, *self._edges(constants, out.device).at(step))
+        out[:, STATE_STEP].index_copy_(0, at, step)
+        unknown = [row for row, (alpha, *_) in zip(kept, constants, strict=True) if isnan(alpha)]
+        if unknown:
+            out[:, N_EPSILON].index_fill_(
+                0, self._unknown.get(tuple(unknown), out.device, torch.int64), torch.nan
+            )
+        if "histograms" in rows_out:
+            target = rows_out["histograms"][:, MOMENT_OCTAVES]
+            self._backend.octaves(target, kept, v, schema.MOMENT_BIN_RANGE)
+
+    def _edges(
+        self, constants: list[tuple[float, float, float]], device: torch.device
+    ) -> EpsilonEdges:
+        key = tuple(constants)
+        if self._edges_of is None or self._edges_of[0] != key:
+            columns = torch.tensor(key, dtype=torch.float64).to(device).T
+            self._edges_of = key, EpsilonEdges(*columns)
+        return self._edges_of[1]
+
+    def _find(self, optimizer: torch.optim.Optimizer, row: int, p: Tensor) -> tuple[Moments, bool]:
+        """Return the moments of a parameter, and whether the second is the recorder's own."""
+        moments = read_moments(optimizer.state.get(p, {}), p.shape)
+        own = self.own.get(self.table.params[row].name) if self.own else None
+        if moments.exp_avg_sq is None and own is not None:
+            return Moments(own[0], moments.exp_avg, own[1]), True
+        return moments, False
+
+
+def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
+    """Copy what an optimizer trains, by id, before there is a table of parameters."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    return {id(p): _data(p).clone() for p in params}
+
+
+def _data(tensor: Tensor) -> Tensor:
+    """What of a tensor lies here, outside the graph."""
+    return local(tensor.detach() if tensor.requires_grad else tensor)
+
+
+def _scalar(step: float | Tensor | None) -> Tensor:
+    """Return the step of a state as a tensor without axes; NaN where there is none."""
+    tensor = torch.as_tensor(float("nan") if step is None else step)
+    return tensor.reshape(()) if tensor.ndim else tensor
+
+
+def _constants(optimizer: torch.optim.Optimizer, group: dict) -> tuple[float, float, float]:
+    """Return alpha, beta2 (0 without bias correction) and eps; NaN where unknown."""
+    beta2 = float(group["betas"][1]) if has_bias_correction(optimizer, group) else 0.0
+    return alpha_of(optimizer, group), beta2, float(group.get("eps", torch.nan))
+
+
+class _OnDevice:
+    """Host numbers on the device, copied again only when they change: no step waits for them."""
+
+    def __init__(self) -> None:
+        self._key: tuple | None = None
+        self._value: Tensor | None = None
+
+    def get(self, key: tuple, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Return the numbers as a tensor."""
+        if self._value is None or self._key != key or self._value.device != device:
+            self._key, self._value = key, torch.tensor(key, dtype=dtype).to(device)
+        return self._value

@@ -1,0 +1,156 @@
+"""The parameters that a recorder watches: their rows, their coordinates, their optimizer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradscope.record.model.layers import Layer, LayerTable, Param
+
+Selector = str | Callable[[str], bool] | None
+
+
+def make_selector(include: Selector, exclude: Selector) -> Callable[[str], bool]:
+    """Combine two patterns or predicates on parameter names; a pattern may match anywhere.
+
+    Raises
+    ------
+    ValueError
+        If a pattern is no regular expression.
+    """
+
+    def predicate(given: Selector, default: bool) -> Callable[[str], bool]:
+        if given is None:
+            return lambda _name: default
+        if callable(given):
+            return given
+        try:
+            pattern = re.compile(given)
+        except re.error as error:
+            raise ValueError(f"{given!r} is no regular expression: {error}") from error
+        return lambda name: pattern.search(name) is not None
+
+    is_in, is_out = predicate(include, True), predicate(exclude, False)
+    return lambda name: is_in(name) and not is_out(name)
+
+
+class ParamTable:
+    """The watched parameters in order, and where each stands in its optimizer.
+
+    Parameters
+    ----------
+    layers : LayerTable
+        Already arranged.
+    optimizers : mapping of str to Optimizer
+    is_selected : callable
+        Predicate on the parameter's name.
+    """
+
+    def __init__(
+        self,
+        layers: LayerTable,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        is_selected: Callable[[str], bool],
+    ) -> None:
+        self._n_weight_layers = layers.n_weight_layers
+        self.params = [p for p in layers.params() if is_selected(p.name)]
+        self.params += self._strays(layers, optimizers, is_selected)
+        self.row = {id(p.tensor): row for row, p in enumerate(self.params)}
+        self.known = {id(p.tensor) for p in layers.params()} | set(self.row)
+        self.layers = [layer for layer in layers.layers.values() if self._is_kept(layer)]
+        self.numel = np.array([p.tensor.numel() for p in self.params], dtype=np.int64)
+        self._optimizers = optimizers
+        self._n_groups = self.n_groups
+        self.group = self._groups()
+
+    def _is_kept(self, layer: Layer) -> bool:
+        """A layer stays if one of its parameters does, or if it has none."""
+        own = list(layer.module.parameters(recurse=False))
+        return not own or any(id(p) in self.row for p in own)
+
+    @staticmethod
+    def _strays(
+        layers: LayerTable,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        is_selected: Callable[[str], bool],
+    ) -> list[Param]:
+        """Parameters that an optimizer trains and no watched module owns."""
+        known = {id(p.tensor) for p in layers.params()}
+        strays = []
+        for prefix, optimizer in optimizers.items():
+            for g, group in enumerate(optimizer.param_groups):
+                for i, tensor in enumerate(group["params"]):
+                    name = ".".join(filter(None, [prefix, f"param_groups.{g}.{i}"]))
+                    if id(tensor) not in known and is_selected(name):
+                        strays.append(Param(name, tensor, None, "other"))
+        return strays
+
+    @property
+    def n_groups(self) -> int:
+        """Parameter groups of all optimizers together, at present."""
+        return sum(len(o.param_groups) for o in self._optimizers.values())
+
+    def _groups(self) -> np.ndarray:
+        """Index of each parameter's group, counted through all optimizers; -1 without one."""
+        groups = np.full(len(self.params), -1, dtype=np.int32)
+        everything = [g for o in self._optimizers.values() for g in o.param_groups]
+        for index, group in enumerate(everything):
+            for tensor in group["params"]:
+                if id(tensor) in self.row:
+                    groups[self.row[id(tensor)]] = index
+        return groups
+
+    def owned(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+        """Watched parameters that this optimizer trains."""
+        return [t for g in optimizer.param_groups for t in g["params"] if id(t) in self.row]
+
+    def active(self, optimizer: torch.optim.Optimizer) -> tuple[list[int], list[Tensor]]:
+        """Rows and tensors of those that have a gradient now."""
+        tensors = [t for t in self.owned(optimizer) if t.grad is not None]
+        return [self.row[id(t)] for t in tensors], tensors
+
+    def has_news(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether there are groups or trained parameters that this table has never seen."""
+        known = self.known
+        if self.n_groups != self._n_groups:
+            return True
+        return any(id(t) not in known for g in optimizer.param_groups for t in g["params"])
+
+    def param_axis(self) -> dict[str, Any]:
+        """Index and coordinates of the ``param`` dimension (`schema.PARAM_COORDINATES`)."""
+        owned = [(p, p.layer) for p in self.params]
+        return {
+            "param": [p.name for p in self.params],
+            "layer": [layer.name if layer else "" for _, layer in owned],
+            "depth": [layer.depth if layer else -1 for _, layer in owned],
+            "relative_depth": [self._relative(layer) for _, layer in owned],
+            "layer_type": [layer.layer_type if layer else "" for _, layer in owned],
+            "stage": [layer.stage if layer else -1 for _, layer in owned],
+            "kind": [p.kind for p in self.params],
+            "numel": self.numel,
+            "shape": ["x".join(map(str, p.tensor.shape)) for p in self.params],
+            "fan_in": [p.fan_in for p in self.params],
+            "param_group": self.group,
+            "requires_grad": [p.tensor.requires_grad for p in self.params],
+        }
+
+    def layer_axis(self) -> dict[str, Any]:
+        """Index and coordinates of the ``layer`` dimension (`schema.LAYER_COORDINATES`)."""
+        return {
+            "layer": [layer.name for layer in self.layers],
+            "depth": [layer.depth for layer in self.layers],
+            "relative_depth": [self._relative(layer) for layer in self.layers],
+            "layer_type": [layer.layer_type for layer in self.layers],
+            "stage": [layer.stage for layer in self.layers],
+            "aliases": [" ".join(layer.aliases) for layer in self.layers],
+        }
+
+    def _relative(self, layer: Layer | None) -> float:
+        if layer is None:
+            return float("nan")
+        return layer.depth / max(self._n_weight_layers - 1, 1)

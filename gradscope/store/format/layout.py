@@ -1,0 +1,226 @@
+"""How a piece of a recording lies in an HDF5 file: datasets, scales, attributes, chunks.
+
+Both segments and finished files are laid out here, so that there is one format. netCDF-4
+conventions: each dimension of a group is a dataset of its name, a dimension scale attached to
+every array along it. Texts have a fixed length, because variable-length ones lie in HDF5's global
+heap: it carries no checksum, and a flipped bit in it can hang the library.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gradscope import schema
+from gradscope.store.format.h5objects import attach_scale, write_attribute
+
+FORMAT = ("v110", "v110")
+"""Version of the HDF5 file format: checksums over its metadata, readable since HDF5 1.10 (2016)."""
+
+CHUNK_BYTES = 256 * 1024
+CHUNK_COLUMNS = 16
+LONG_AXIS = 1024
+"""Rows from which an index is compressed."""
+
+TEXT = h5py.string_dtype("utf-8")
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """The labels of one dimension: its index and the coordinates along it, by name."""
+
+    dim: str
+    columns: dict[str, np.ndarray]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Values of the index."""
+        return self.columns[self.dim]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def declared(group: str, name: str) -> schema.Variable:
+    """Return the declaration of a variable; open groups take scalars that nobody declared.
+
+    Raises
+    ------
+    ValueError
+        If neither the schema nor an open group knows the name.
+    """
+    base = declared_group(group)
+    if name in base.variables:
+        return base.variables[name]
+    if not base.is_open:
+        raise ValueError(
+            f"group {group!r} has no variable {name!r}; declared are {', '.join(base.variables)}"
+        )
+    return schema.Variable(name, ("step",), name, dtype="float64")
+
+
+def declared_group(group: str) -> schema.Group:
+    """Return the declaration of a group; ``spikes/gradients`` is built as ``gradients``."""
+    parent, _, base = group.rpartition("/")
+    if base not in schema.GROUPS or parent not in ("", "spikes") or (parent and base == "spikes"):
+        raise ValueError(f"unknown group {group!r}; known are {', '.join(schema.GROUPS)}")
+    return schema.GROUPS[base]
+
+
+def row_dim(group: str) -> str:
+    """Return the dimension along which a group grows: ``step``, or ``event``."""
+    return declared_group(group).dims[0]
+
+
+@functools.cache
+def column_dims(group: str) -> tuple[str, ...]:
+    """Return the other dimensions that variables of a group may have."""
+    base = declared_group(group)
+    dims = dict.fromkeys(dim for v in base.variables.values() for dim in v.dims)
+    return tuple(dim for dim in dims if dim != base.dims[0])
+
+
+def coordinates_of(dim: str) -> dict[str, schema.Variable]:
+    """Return what may stand along a dimension: its index first, then its coordinates."""
+    more = {"param": schema.PARAM_COORDINATES, "layer": schema.LAYER_COORDINATES}
+    return {dim: schema.INDEXES[dim], **more.get(dim, {})}
+
+
+def numpy_dtype(variable: schema.Variable) -> np.dtype:
+    """Return the dtype in the file, booleans as int8; texts get their length when written."""
+    if variable.dtype == "str":
+        return TEXT
+    return np.dtype("int8" if variable.dtype == "bool" else variable.dtype)
+
+
+def missing(dtype: np.dtype) -> Any:
+    """Return what stands for a missing value: NaN, -1 or the empty text."""
+    if dtype.kind == "O":
+        return ""
+    return dtype.type(np.nan if dtype.kind == "f" else -1)
+
+
+def as_attribute(value: Any) -> Any:
+    """Return ``value`` as HDF5 takes it; dicts become JSON, booleans integers."""
+    if isinstance(value, dict):
+        value = json.dumps(value)
+    if isinstance(value, str):
+        return _fixed_text(value)
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return _fixed_text(json.dumps(list(value)))
+    if isinstance(value, bool | np.bool_):
+        return int(value)
+    return value
+
+
+def _as_fixed(texts: np.ndarray) -> np.ndarray:
+    data = [_encoded(text) for text in texts.tolist()]
+    length = max([1, *map(len, data)])
+    return np.array(data, dtype=h5py.string_dtype("utf-8", length))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "replace").replace(b"\x00", b" ")
+
+
+@functools.lru_cache(maxsize=1024)  # a few hundred texts, the same in every segment
+def _fixed_text(text: str) -> np.ndarray:
+    data = _encoded(text)
+    return np.array(data, dtype=h5py.string_dtype("utf-8", max(1, len(data))))
+
+
+def write_attributes(target: Any, attrs: Mapping[str, Any]) -> None:
+    """Write attributes one by one; ``None`` is left out."""
+    for name, value in attrs.items():
+        if value is not None:
+            write_attribute(target, name, np.asarray(as_attribute(value)))
+
+
+def write_axis(group: h5py.Group, axis: Axis) -> None:
+    """Write the index of a dimension as its scale, and the coordinates along it."""
+    for name, declaration in coordinates_of(axis.dim).items():
+        if name not in axis.columns:
+            continue
+        values = np.asarray(axis.columns[name])
+        stored = _as_fixed(values) if declaration.dtype == "str" else values
+        options = _options(stored.shape, stored.dtype) if len(stored) >= LONG_AXIS else {}
+        dataset = group.create_dataset(name, data=stored, **options)
+        write_attributes(dataset, declaration.attrs)
+        if declaration.dtype == "str":
+            write_attributes(dataset, {"_Encoding": "utf-8"})
+        if name == axis.dim:
+            dataset.make_scale(name)
+        else:
+            attach_scale(dataset, 0, group, axis.dim)
+    beside = [name for name in axis.columns if name != axis.dim]
+    if beside:
+        known = group.attrs.get("coordinates", "")
+        write_attributes(group, {"coordinates": " ".join([*known.split(), *beside])})
+
+
+def write_group(
+    file: h5py.File, name: str, arrays: Mapping[str, np.ndarray], axes: Mapping[str, Axis]
+) -> None:
+    """Write one group of a segment: its rows, the axes its variables use, the variables."""
+    group = file.require_group(name)
+    rows = row_dim(name)
+    write_axis(group, Axis(rows, {rows: arrays[rows]}))
+    variables = [declared(name, variable) for variable in arrays if variable != rows]
+    for dim in column_dims(name):
+        if any(dim in variable.dims for variable in variables):
+            write_axis(group, axes[dim])
+    for variable in variables:
+        values = arrays[variable.name]
+        create_variable(group, variable, values.shape, data=values)
+
+
+def create_variable(
+    group: h5py.Group,
+    variable: schema.Variable,
+    shape: tuple[int, ...],
+    *,
+    data: np.ndarray | None = None,
+    is_packed: bool = False,
+) -> h5py.Dataset:
+    """Create one array with its attributes and scales; without ``data``, for the caller to fill.
+
+    Segments are stored plainly, which is fast; finished files are packed: chunked, shuffled,
+    deflated and checksummed.
+    """
+    dtype = numpy_dtype(variable)
+    options = {"fillvalue": missing(dtype), **_options(shape, dtype)} if is_packed else {}
+    dataset = group.create_dataset(variable.name, shape, dtype, data=data, **options)
+    write_attributes(dataset, variable.attrs)
+    if variable.dtype == "bool":  # not dtype="bool": xarray would read missing as true
+        flags = {"flag_values": np.array([0, 1], "int8"), "flag_meanings": "false true"}
+        write_attributes(dataset, flags)
+    write_attributes(dataset, {"_FillValue": missing(dtype)})
+    for i, name in enumerate(variable.dims):
+        attach_scale(dataset, i, group, name)
+    return dataset
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return chunks of about 256 KiB, long in time and narrow across parameters."""
+    columns = min(CHUNK_COLUMNS if len(shape) == 2 else 4, shape[1]) if len(shape) > 1 else 1
+    row_bytes = itemsize * columns * int(np.prod(shape[2:], dtype=np.int64))
+    rows = max(1, min(shape[0], CHUNK_BYTES // row_bytes))
+    return (rows, *((columns,) if len(shape) > 1 else ()), *shape[2:])
+
+
+def _options(shape: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
+    if dtype.kind == "O" or 0 in shape:
+        return {}
+    return {
+        "chunks": chunk_shape(shape, dtype.itemsize),
+        "shuffle": True,
+        "compression": "gzip",
+        "compression_opts": 4,
+        "fletcher32": True,
+    }

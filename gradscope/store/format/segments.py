@@ -1,0 +1,148 @@
+"""The folder ``run.h5.part``: names of segments, and how a file gets its name for good.
+
+A segment is ``000007.h5``, or ``000001-000008.h5`` when old ones were merged; a segment that lies
+within the range of another was merged into it and counts no more. Names that begin with a dot are
+unfinished and belong to nobody.
+
+The order in which bytes reach the disk, the same for every file:
+
+1. write a file of another name (``.000007.h5.tmp``) and close it;
+2. fsync the file;
+3. rename it to its own name;
+4. fsync the folder;
+5. only now remove what it replaces.
+
+Whenever the power goes, each name stands for a whole file, and each row is in at least one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from gradscope.errors import RecordingError
+from gradscope.store.format.safe_file import new_file
+
+PART_SUFFIX = ".part"
+LOCK_NAME = "lock"
+_NAME = re.compile(r"(\d{6,12})(?:-(\d{6,12}))?\.h5")
+_MAX_SEGMENTS = 4096
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """One published segment and the flushes it holds, first and last."""
+
+    first: int
+    last: int
+    path: Path
+
+    @property
+    def span(self) -> int:
+        """Number of flushes that went into it."""
+        return self.last - self.first + 1
+
+
+def finished_path(path: str | os.PathLike[str]) -> Path:
+    """Return the name of the finished file, given it or the folder of its segments."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(PART_SUFFIX))
+
+
+def part_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the folder of the segments of a recording."""
+    path = finished_path(path)
+    return path.with_name(path.name + PART_SUFFIX)
+
+
+def segment_name(first: int, last: int) -> str:
+    """Return the file name of a segment."""
+    return f"{first:06d}.h5" if first == last else f"{first:06d}-{last:06d}.h5"
+
+
+def list_segments(folder: Path) -> list[Segment]:
+    """Return the segments that count, in order; none where the folder is missing.
+
+    Raises
+    ------
+    RecordingError
+        If two segments overlap, or there are more than gradscope ever writes.
+    """
+    found = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(folder):  # noqa: PTH208 - Path.iterdir is three times slower
+            match = _NAME.fullmatch(name)
+            if match and int(match[1]) <= int(match[2] or match[1]):
+                found.append(Segment(int(match[1]), int(match[2] or match[1]), folder / name))
+    if len(found) > _MAX_SEGMENTS:
+        raise RecordingError(f"{folder} holds {len(found)} segments; that is no recording")
+    return _outermost(found, folder)
+
+
+def _outermost(found: list[Segment], folder: Path) -> list[Segment]:
+    kept: list[Segment] = []
+    for segment in sorted(found, key=lambda s: (s.first, -s.last)):
+        if kept and segment.last <= kept[-1].last:
+            continue
+        if kept and segment.first <= kept[-1].last:
+            raise RecordingError(
+                f"segments {kept[-1].path.name} and {segment.path.name} in {folder} overlap; "
+                "one of them does not belong there"
+            )
+        kept.append(segment)
+    return kept
+
+
+def publish(target: Path, write: Callable[[h5py.File], None]) -> int:
+    """Write a file so that its name never stands for half of it; return its size in bytes."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        with new_file(temporary) as file:
+            write(file)
+        return move(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def move(source: Path, target: Path) -> int:
+    """Give a whole file its name for good (steps 2 to 4 above); return its size in bytes."""
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        size = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    source.replace(target)
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
+    return size
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable; where a system cannot, its rename must do."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_part(folder: Path) -> None:
+    """Remove what gradscope put into the folder of the segments, and the empty folder."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208
+            if _NAME.fullmatch(name) or name == LOCK_NAME or name.endswith(".tmp"):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+        folder.rmdir()
+        sync_folder(folder.parent)

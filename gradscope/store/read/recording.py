@@ -1,0 +1,183 @@
+"""Open a recording, finished or still being written, as a labelled tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from gradscope import schema
+from gradscope.derived.variables import inputs_of
+from gradscope.store.format import layout
+from gradscope.store.format.assembly import GroupPlan, Plan
+from gradscope.store.format.segments import PART_SUFFIX, finished_path
+from gradscope.store.read.lazy import (
+    ColumnArray,
+    DerivedArray,
+    MappedArray,
+    RecordedArray,
+    Source,
+    StoredArray,
+)
+
+__all__ = ["latest", "open_recording"]
+
+
+def open_recording(
+    path: str | os.PathLike[str], *, groups: tuple[str, ...] | None = None
+) -> xr.DataTree:
+    """Open a recording; numbers are read when they are used.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, ``run.h5``. While it is being written, and after a crash, there are only segments
+        in ``run.h5.part/``; they are read in its place. Opening again gives what came since.
+    groups : tuple of str, optional
+        Only these groups.
+
+    Returns
+    -------
+    DataTree
+        One node a group, dims (step, param), (step, layer), …; missing is NaN. Derived variables
+        (`gradscope.schema.DERIVED`) are added where their inputs were recorded.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no recording.
+    RecordingError
+        If it is damaged, is no recording or was written by a newer schema.
+    """
+    source = Source(Path(path), groups)
+    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=source.plan.attrs)}
+    for name in source.plan.groups:
+        nodes["/" + name] = _dataset(source, name)
+    if "/spikes" not in nodes and any(name.startswith("/spikes/") for name in nodes):
+        nodes["/spikes"] = xr.Dataset()
+    tree = xr.DataTree.from_dict(nodes)
+    tree.set_close(source.close)
+    return tree
+
+
+def latest(folder: str | os.PathLike[str] = "runs") -> Path:
+    """Return the recording in a folder, or below it, that was written last.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    found = {
+        finished_path(path): path.stat().st_mtime
+        for pattern in ("*.h5", "*.h5" + PART_SUFFIX)
+        for path in sorted(Path(folder).rglob(pattern))
+        if not path.parent.name.endswith(PART_SUFFIX)
+    }
+    if not found:
+        raise FileNotFoundError(f"there is no recording in {folder}")
+    return max(found, key=lambda path: found[path])
+
+
+def _dataset(source: Source, name: str) -> xr.Dataset:
+    group = source.plan.groups[name]
+    variables = {key: _lazy(*found) for key, found in arrays_of(source, name).items()}
+    # Coordinates first: a Dataset that makes them itself aligns them twice.
+    return xr.Dataset(variables, coords=xr.Coordinates(coordinates_of(group)))
+
+
+def arrays_of(source: Source, name: str) -> dict[str, tuple[schema.Variable, RecordedArray, dict]]:
+    """Return every stored and derived variable of a group: declaration, array, attributes."""
+    group = source.plan.groups[name]
+    found: dict[str, tuple[schema.Variable, RecordedArray, dict]] = {}
+    for key, declaration in group.variables.items():
+        attrs = group.attrs.get(key) or declaration.attrs
+        found[key] = (declaration, StoredArray(source, name, key), attrs)
+    for key, declaration in schema.DERIVED.get(name.split("/")[-1], {}).items():
+        derived = derive(source, name, key)
+        if derived is not None and key not in found:
+            found[key] = (declaration, derived, declaration.attrs)
+    return found
+
+
+def _lazy(declaration: schema.Variable, array: RecordedArray, attrs: dict[str, Any]) -> xr.Variable:
+    encoding = {}
+    if isinstance(array, StoredArray):
+        dtype = array.stored_dtype
+        encoding = {"dtype": dtype, "_FillValue": layout.missing(dtype)}
+    data = indexing.LazilyIndexedArray(array)
+    return xr.Variable(declaration.dims, data, attrs, encoding, fastpath=True)
+
+
+def coordinates_of(group: GroupPlan) -> dict[str, xr.Variable]:
+    """Return the labels of rows and columns of a group, with their attributes."""
+    row_dim = layout.row_dim(group.name)
+    coordinates = {row_dim: xr.Variable(row_dim, group.rows, schema.INDEXES[row_dim].attrs)}
+    for axis in group.axes.values():
+        known = layout.coordinates_of(axis.dim)
+        for name, values in axis.columns.items():
+            text = labels_as_text(values)
+            coordinates[name] = xr.Variable(axis.dim, text, known[name].attrs)
+    return coordinates
+
+
+def labels_as_text(values: np.ndarray) -> np.ndarray:
+    """Return texts as NumPy's own, numbers as they are."""
+    return values.astype(str) if values.dtype.kind == "O" else values
+
+
+def derive(source: Source, group: str, name: str) -> DerivedArray | None:
+    """Return a derived variable as a lazy array; None where an input was not recorded."""
+    own = source.plan.groups[group]
+    if "param" not in own.axes:
+        return None
+    inputs = [_input(source, own, needed) for needed in inputs_of(name)]
+    known = tuple(array for array in inputs if array is not None)
+    return DerivedArray(name, known) if len(known) == len(inputs) else None
+
+
+def _input(source: Source, own: GroupPlan, name: str) -> RecordedArray | None:
+    """Find what a formula needs: in the group, along its params, or in another group."""
+    columns = own.axes["param"].columns
+    if name in own.variables:
+        return StoredArray(source, own.name, name)
+    if name in schema.PARAM_COORDINATES:
+        return ColumnArray(columns[name], len(own.rows)) if name in columns else None
+    other = _group_of(source.plan, own.name, name)
+    if other is None:
+        return None
+    rows = None if np.array_equal(other.rows, own.rows) else row_places(own.rows, other.rows)
+    if "param" in other.axes:
+        mine, theirs = columns["param"], other.axes["param"].labels
+    elif "param_group" in columns:
+        mine, theirs = columns["param_group"], other.axes["param_group"].labels
+    else:
+        return None
+    along = None if np.array_equal(mine, theirs) else places(mine, theirs)
+    return MappedArray(StoredArray(source, other.name, name), (rows, along))
+
+
+def _group_of(plan: Plan, group: str, name: str) -> GroupPlan | None:
+    prefix = group.rpartition("/")[0]
+    home = schema.find(name)[0]
+    for candidate in (f"{prefix}/{home}" if prefix else home, home):
+        found = plan.groups.get(candidate)
+        if found is not None and name in found.variables:
+            return found
+    return None
+
+
+def row_places(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Where each wanted step stands among increasing ones; -1 where it does not."""
+    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return np.where(rows[at] == wanted, at, -1)
+
+
+def places(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Where each label stands among ``others``; -1 where it does not."""
+    index = {label: i for i, label in enumerate(others.tolist())}
+    return np.array([index.get(label, -1) for label in labels.tolist()], dtype=np.int64)

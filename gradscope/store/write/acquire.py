@@ -1,0 +1,61 @@
+"""Taking a place for a new recording, or the one that stands there for more rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gradscope import schema
+from gradscope.errors import RecordingExistsError
+from gradscope.store.format.contents import read_contents
+from gradscope.store.format.segments import (
+    LOCK_NAME,
+    list_segments,
+    move,
+    part_folder,
+    segment_name,
+    sync_folder,
+)
+from gradscope.store.write.lock import WriterLock
+
+
+def claim(path: Path, if_exists: str) -> WriterLock:
+    """Take the lock, then clear the place or turn what stands there into the first segment."""
+    folder = part_folder(path)
+    if if_exists == "error" and (path.exists() or list_segments(folder)):
+        raise RecordingExistsError(
+            f"a recording stands at {path}; choose another name, "
+            "or if_exists='overwrite' or 'resume'"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = WriterLock(folder / LOCK_NAME)
+    except BlockingIOError as error:
+        raise RecordingExistsError(f"{path} is being written by another process") from error
+    try:
+        _clear(path, folder, if_exists)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def inherited(path: Path) -> dict[str, Any]:
+    """Return the root attributes of what is resumed; none where nothing stands there."""
+    attrs: dict[str, Any] = {}
+    for segment in list_segments(part_folder(path)):
+        attrs |= read_contents(segment.path, groups=()).attrs
+    known = set(schema.ROOT_ATTRIBUTES) - {"resume_step"}  # that of an earlier resume is done
+    return {name: value for name, value in attrs.items() if name in known}
+
+
+def _clear(path: Path, folder: Path, if_exists: str) -> None:
+    segments = list_segments(folder)
+    if path.exists() or if_exists == "overwrite":
+        for segment in segments:  # merged already, or not wanted
+            segment.path.unlink()
+    if if_exists == "overwrite":
+        path.unlink(missing_ok=True)
+    elif path.exists():
+        move(path, folder / segment_name(1, 1))
+    sync_folder(folder.parent)

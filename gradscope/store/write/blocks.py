@@ -1,0 +1,55 @@
+"""Appended blocks of rows into the arrays of one segment."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradscope.store.format import layout
+
+Block = dict[str, np.ndarray]
+
+
+def combine(group: str, blocks: list[Block]) -> Block:
+    """Join blocks one behind the other; what a block lacks is missing in its rows.
+
+    Where users log (open groups), rows of one step become one row: the latest value that is there.
+    """
+    row_dim = layout.row_dim(group)
+    lengths = [len(block[row_dim]) for block in blocks]
+    names = dict.fromkeys(name for block in blocks for name in block)
+    joined = {name: _join(name, blocks, lengths) for name in names}
+    steps = joined[row_dim]
+    if layout.declared_group(group).is_open and (steps[1:] == steps[:-1]).any():
+        return _one_row_a_step(joined, steps)
+    return joined
+
+
+def repeat_last(group: str, last: Block, blocks: list[Block]) -> list[Block]:
+    """Put the row written last in front when its step goes on; the later file then counts."""
+    row_dim = layout.row_dim(group)
+    is_continued = layout.declared_group(group).is_open and last[row_dim] == blocks[0][row_dim][0]
+    return [last, *blocks] if is_continued else blocks
+
+
+def _join(name: str, blocks: list[Block], lengths: list[int]) -> np.ndarray:
+    example = next(block[name] for block in blocks if name in block)
+    empty = layout.missing(example.dtype)
+    parts = [
+        block[name] if name in block else np.full((n, *example.shape[1:]), empty, example.dtype)
+        for block, n in zip(blocks, lengths, strict=True)
+    ]
+    return np.concatenate(parts)
+
+
+def _one_row_a_step(joined: Block, steps: np.ndarray) -> Block:
+    """Keep of each run of equal steps the latest value of each variable that is not missing."""
+    unique, place = np.unique(steps, return_inverse=True)
+    merged = {}
+    for name, values in joined.items():
+        empty = layout.missing(values.dtype)
+        target = np.full((len(unique), *values.shape[1:]), empty, values.dtype)
+        is_there = ~np.isnan(values) if values.dtype.kind == "f" else values != empty
+        for row, step in enumerate(place):
+            target[step] = np.where(is_there[row], values[row], target[step])
+        merged[name] = target
+    return merged

@@ -1,0 +1,230 @@
+"""The writer thread: takes rows from a bounded queue, writes segments, merges old ones.
+
+It knows nothing of the training loop, and the loop nothing of HDF5.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gradscope.store.format import layout
+from gradscope.store.format.layout import Axis
+from gradscope.store.format.segments import (
+    Segment,
+    list_segments,
+    part_folder,
+    publish,
+    remove_part,
+    segment_name,
+)
+from gradscope.store.write.blocks import combine, repeat_last
+from gradscope.store.write.lock import WriterLock
+from gradscope.store.write.merge import merge_files
+
+FAN_IN = 8
+"""Segments of one size that are merged into one: n flushes leave at most 7 log8(n) + 1 files."""
+MAX_MERGE_BYTES = 256 * 1024 * 1024
+"""Segments larger than this together stay apart until the end, so that no merge takes long."""
+ALIVE_SECONDS = 15.0
+"""How often a writer without work shows that it is alive."""
+RETRY_FLUSHES = 64
+"""Flushes to wait after a merge failed."""
+QUEUE_BYTES = 128 * 1024 * 1024
+"""Rows that may wait while the disk is slow; then `append` waits too."""
+
+
+class Worker:
+    """Write one recording on a thread; see `gradscope.store.write.writer.RecordingWriter`."""
+
+    def __init__(
+        self, path: Path, lock: WriterLock, *, flush_seconds: float, flush_rows: int
+    ) -> None:
+        self.path = path
+        self.pid = os.getpid()
+        self.error: Exception | None = None
+        self.bytes_written = 0
+        self._lock = lock
+        self._flush_seconds = flush_seconds
+        self._flush_rows = flush_rows
+        self._queue: deque[tuple[Any, ...]] = deque()
+        self._queued_bytes = 0
+        self._changed = threading.Condition()
+        self._attrs: dict[str, Any] = {}
+        self._axes: dict[str, Axis] = {}
+        self._blocks: dict[str, list[dict[str, np.ndarray]]] = {}
+        self._last: dict[str, dict[str, np.ndarray]] = {}
+        self._n_rows = 0
+        self._dirty_since: float | None = None
+        self._segments = list_segments(part_folder(path))
+        self._next_merge = 0
+        self._thread = threading.Thread(target=self._run, name="gradscope-writer", daemon=True)
+        self._thread.start()
+
+    # Called by the training process
+
+    def put(self, kind: str, *payload: Any) -> None:
+        """Queue a message; waits only while too many bytes wait."""
+        if os.getpid() != self.pid:
+            return  # a forked child has no writer thread
+        size = sum(a.nbytes for a in payload[1].values()) if kind == "rows" else 0
+        with self._changed:
+            while self._queued_bytes > QUEUE_BYTES and self._thread.is_alive():
+                self._changed.wait(0.1)
+            self._queue.append((kind, size, *payload))
+            self._queued_bytes += size
+            self._changed.notify_all()
+
+    def flush(self, *, wait: bool) -> None:
+        """Ask for a flush, and on request wait for it."""
+        done = threading.Event()
+        self.put("flush", done)
+        while wait and os.getpid() == self.pid and self._thread.is_alive():
+            if done.wait(0.1):
+                break
+
+    def close(self, status: str) -> None:
+        """Write what waits, merge, and end the thread."""
+        if os.getpid() == self.pid:
+            self.put("close", status)
+            self._thread.join()
+
+    # The thread
+
+    def _run(self) -> None:
+        handlers: dict[str, Callable[..., None]] = {
+            "rows": self._on_rows,
+            "axis": self._on_axis,
+            "attrs": self._on_attrs,
+            "flush": self._on_flush,
+        }
+        while True:
+            message = self._next()
+            if message is None:
+                self._flush()
+                continue
+            kind, _, *payload = message
+            if kind == "close":
+                self._close(payload[0])
+                return
+            handlers[kind](*payload)
+
+    def _next(self) -> tuple[Any, ...] | None:
+        """Wait for a message; None when it is time to flush."""
+        with self._changed:
+            while not self._queue:
+                wait = ALIVE_SECONDS
+                if self._dirty_since is not None:
+                    wait = self._dirty_since + self._flush_seconds - time.monotonic()
+                    if wait <= 0:
+                        return None
+                if not self._changed.wait(min(wait, ALIVE_SECONDS)):
+                    self._lock.touch()
+            message = self._queue.popleft()
+            self._queued_bytes -= message[1]
+            self._changed.notify_all()
+            return message
+
+    def _on_rows(self, group: str, block: dict[str, np.ndarray]) -> None:
+        if self.error is not None:
+            return
+        self._blocks.setdefault(group, []).append(block)
+        self._n_rows += len(block[layout.row_dim(group)])
+        self._mark_dirty()
+        if self._n_rows >= self._flush_rows or self._is_due():
+            self._flush()
+
+    def _on_axis(self, dim: str, axis: Axis) -> None:
+        if self._n_rows:
+            self._flush()
+        self._axes[dim] = axis
+
+    def _on_attrs(self, attrs: dict[str, Any]) -> None:
+        self._attrs |= attrs
+        self._mark_dirty()
+
+    def _on_flush(self, done: threading.Event) -> None:
+        self._flush()
+        done.set()
+
+    def _mark_dirty(self) -> None:
+        if self._dirty_since is None:
+            self._dirty_since = time.monotonic()
+
+    def _is_due(self) -> bool:
+        since = self._dirty_since
+        return since is not None and time.monotonic() >= since + self._flush_seconds
+
+    def _flush(self) -> None:
+        """Write what waits as one segment, then merge old ones where there are many."""
+        if self.error is None and self._dirty_since is not None:
+            try:
+                self._write_segment()
+            except Exception as error:
+                self.error = error
+        self._blocks, self._n_rows, self._dirty_since = {}, 0, None
+        self._lock.touch()
+        if self.error is None and self._segments and self._segments[-1].last >= self._next_merge:
+            try:
+                self._merge_old()
+            except Exception:  # the rows are safe where they are
+                self._next_merge = self._segments[-1].last + RETRY_FLUSHES
+
+    def _write_segment(self) -> None:
+        number = self._segments[-1].last + 1 if self._segments else 1
+        groups = {}
+        for group, blocks in self._blocks.items():
+            if group in self._last:
+                blocks = repeat_last(group, self._last[group], blocks)
+            groups[group] = combine(group, blocks)
+            self._last[group] = {name: a[-1:] for name, a in groups[group].items()}
+        path = part_folder(self.path) / segment_name(number, number)
+        self.bytes_written += publish(path, lambda file: self._write_groups(file, groups))
+        self._segments.append(Segment(number, number, path))
+        self._attrs.pop("resume_step", None)
+
+    def _write_groups(self, file: h5py.File, groups: dict[str, dict[str, np.ndarray]]) -> None:
+        layout.write_attributes(file, self._attrs)
+        for name, arrays in groups.items():
+            layout.write_group(file, name, arrays, self._axes)
+
+    def _merge_old(self) -> None:
+        while True:
+            tail = self._segments[-FAN_IN:]
+            is_even = len({segment.span for segment in tail}) == 1
+            if len(tail) < FAN_IN or not is_even:
+                return
+            if sum(segment.path.stat().st_size for segment in tail) > MAX_MERGE_BYTES:
+                return
+            path = tail[0].path.with_name(segment_name(tail[0].first, tail[-1].last))
+            paths = [segment.path for segment in tail]
+            self.bytes_written += merge_files(paths, path, is_packed=False)
+            self._segments[-FAN_IN:] = [Segment(tail[0].first, tail[-1].last, path)]
+            for segment in tail:
+                with contextlib.suppress(OSError):
+                    segment.path.unlink()
+
+    def _close(self, status: str) -> None:
+        self._attrs |= {"status": status}
+        self._mark_dirty()
+        self._flush()
+        if self.error is None:
+            try:
+                paths = [segment.path for segment in self._segments]
+                attrs = {"is_complete": 1, "resume_step": None}
+                self.bytes_written += merge_files(paths, self.path, attrs=attrs)
+                remove_part(part_folder(self.path))
+            except Exception as error:
+                self.error = error
+        self._lock.release()
+        with contextlib.suppress(OSError):
+            part_folder(self.path).rmdir()

@@ -1,0 +1,280 @@
+"""The one way into a recording: rows go in on any thread, a thread of its own writes them.
+
+The training process pays for a copy and a queue. What goes wrong with the disk stops the recording
+and not the training: one warning, and what was written stays readable.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import warnings
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradscope import __version__, schema
+from gradscope.errors import unknown
+from gradscope.store.format import layout
+from gradscope.store.format.layout import Axis
+from gradscope.store.format.segments import finished_path, part_folder
+from gradscope.store.write.acquire import claim, inherited
+from gradscope.store.write.thread import Worker
+
+_BEGUN = {"status": "running", "is_complete": 0, "schema_version": schema.SCHEMA_VERSION}
+_LOGGABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.+@-]*")
+
+
+class RecordingWriter:
+    """Write a recording, a few rows at a time.
+
+    Parameters
+    ----------
+    path : path-like
+        The finished file, ``run.h5``. Until `close`, rows lie in segments in ``run.h5.part/``.
+    attrs : mapping, optional
+        Root attributes (`gradscope.schema.ROOT_ATTRIBUTES`).
+    if_exists : {"error", "overwrite", "resume"}
+        What to do about a recording, finished or not, that stands at ``path``.
+    resume_step : int, optional
+        With ``"resume"``: rows beyond this step are dropped. By default all are kept.
+    flush_seconds : float, default 5.0
+        Rows are on disk after this many seconds at most.
+    flush_rows : int, default 4096
+        Or as soon as this many rows wait.
+
+    Attributes
+    ----------
+    path : Path
+    bytes_written : int
+        Bytes of all files written so far.
+    error : OSError or RecordingError or None
+        The first failure to write; from then on rows are dropped.
+
+    Raises
+    ------
+    RecordingExistsError
+        If a recording stands there, or another process is writing it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        if_exists: str = "error",
+        resume_step: int | None = None,
+        flush_seconds: float = 5.0,
+        flush_rows: int = 4096,
+    ) -> None:
+        choices = ("error", "overwrite", "resume")
+        if if_exists not in choices:
+            raise ValueError(unknown("value of if_exists", str(if_exists), choices))
+        if flush_seconds <= 0 or flush_rows < 1:
+            raise ValueError(
+                "`flush_seconds` must be positive and `flush_rows` at least 1; "
+                f"got {flush_seconds} and {flush_rows}"
+            )
+        self.path = finished_path(path)
+        given = _checked(attrs or {})
+        lock = claim(self.path, if_exists)
+        try:
+            before = inherited(self.path)
+        except BaseException:
+            lock.release()
+            raise
+        self._axes: dict[str, Axis] = {}
+        self._last_rows: dict[str, int] = {}
+        self._has_warned = False
+        self._worker = Worker(self.path, lock, flush_seconds=flush_seconds, flush_rows=flush_rows)
+        self._finalizer = weakref.finalize(self, _close_forgotten, self._worker, os.getpid())
+        kept = {"created_at": before["created_at"]} if "created_at" in before else {}
+        self.set_attrs(**{**_birth(), **before, **given, **kept, **_BEGUN})
+        if before and resume_step is not None:
+            self.set_attrs(resume_step=int(resume_step))
+            self.flush(wait=True)
+
+    @property
+    def error(self) -> Exception | None:
+        """The first failure to write, or None."""
+        return self._worker.error
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of all files written so far, merges included."""
+        return self._worker.bytes_written
+
+    def set_axis(self, dim: str, columns: Mapping[str, Any]) -> None:
+        """Set the labels of a dimension, for the rows that follow.
+
+        Parameters
+        ----------
+        dim : str
+            ``param``, ``layer`` or any other dimension but the row's.
+        columns : mapping of name to sequence
+            The index, named as the dimension, and coordinates along it. May be called again with
+            more names: earlier rows are missing there.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, lengths differ or labels repeat.
+        """
+        if dim not in schema.INDEXES or dim in ("step", "event"):
+            raise ValueError(unknown("dimension", dim, set(schema.INDEXES) - {"step", "event"}))
+        known = layout.coordinates_of(dim)
+        if dim not in columns:
+            raise ValueError(f"`columns` must hold {dim!r}, the labels; got {sorted(columns)}")
+        arrays = {}
+        for name, values in columns.items():
+            if name not in known:
+                raise ValueError(unknown(f"coordinate of {dim}", name, known))
+            arrays[name] = np.array(list(values), dtype=layout.numpy_dtype(known[name]))
+            if arrays[name].shape != (len(columns[dim]),):
+                raise ValueError(
+                    f"coordinate {name!r} has shape {arrays[name].shape} "
+                    f"for {len(columns[dim])} labels"
+                )
+        if len(set(arrays[dim].tolist())) != len(arrays[dim]):
+            raise ValueError(f"labels of {dim!r} repeat")
+        self._axes[dim] = Axis(dim, arrays)
+        self._worker.put("axis", dim, self._axes[dim])
+
+    def append(self, group: str, rows: Mapping[str, Any]) -> None:
+        """Add rows to a group; returns at once unless the disk is far behind.
+
+        Parameters
+        ----------
+        group : str
+            ``gradients``, ``training``, …; ``spikes/gradients`` for the flight recorder.
+        rows : mapping of name to array
+            The row axis (``step``, int64, increasing; ``event`` for spikes) and variables, the
+            rows first. What is not given is missing in these rows.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, a shape does not fit or steps do not increase.
+        """
+        row_dim = layout.row_dim(group)
+        if row_dim not in rows:
+            raise ValueError(f"rows of {group!r} need {row_dim!r}; got {sorted(rows)}")
+        steps = np.array(rows[row_dim], dtype=np.int64, ndmin=1)
+        if not len(steps):
+            return
+        self._check_order(group, steps)
+        block = {row_dim: steps}
+        for name, values in rows.items():
+            if name != row_dim:
+                block[name] = self._as_stored(group, name, values, len(steps))
+        self._last_rows[group] = int(steps[-1])
+        self._worker.put("rows", group, block)
+        self._warn_once()
+
+    def _check_order(self, group: str, steps: np.ndarray) -> None:
+        """Steps increase; where users log, one step may come several times and is combined."""
+        least = 0 if layout.declared_group(group).is_open else 1
+        last = self._last_rows.get(group)
+        if steps.ndim != 1 or (np.diff(steps) < least).any():
+            raise ValueError(f"steps of {group!r} do not increase: {steps[:8]}")
+        if last is not None and steps[0] < last + least:
+            raise ValueError(f"step {steps[0]} of {group!r} comes after step {last}")
+
+    def _as_stored(self, group: str, name: str, values: Any, n_rows: int) -> np.ndarray:
+        """Return a copy in the dtype of the file, its shape checked."""
+        if not _LOGGABLE.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for a variable; use letters, digits and _.+@-")
+        if name in schema.INDEXES:
+            raise ValueError(f"{name!r} is the name of a dimension; choose another")
+        variable = layout.declared(group, name)
+        dtype = layout.numpy_dtype(variable)
+        array = np.asarray(values)
+        if dtype.kind != "f" and array.dtype.kind == "f":
+            array = np.where(np.isnan(array), -1, array)
+        with np.errstate(over="ignore"):  # a diverging run may leave float32's range: infinite
+            array = np.array(array, dtype=dtype, ndmin=1)
+        expected = [n_rows]
+        for i, dim in enumerate(variable.dims[1:], start=1):
+            if dim not in self._axes and array.ndim > i:
+                self.set_axis(dim, {dim: _default_labels(dim, array.shape[i])})
+            expected.append(len(self._axes[dim]) if dim in self._axes else -1)
+        if array.shape != tuple(expected):
+            raise ValueError(
+                f"{group}/{name} must have shape {tuple(expected)}, dims {variable.dims}; "
+                f"got {array.shape}"
+            )
+        return array
+
+    def set_attrs(self, **attrs: Any) -> None:
+        """Change root attributes; they reach the disk with the next flush."""
+        self._worker.put("attrs", _checked(attrs))
+
+    def flush(self, wait: bool = False) -> None:
+        """Bring what was appended to disk, and on request wait until it is there."""
+        self._worker.flush(wait=wait)
+        self._warn_once()
+
+    def close(self, status: str = "finished") -> None:
+        """Merge everything into ``path``; more than once does nothing.
+
+        Parameters
+        ----------
+        status : {"finished", "interrupted", "diverged", "failed"}
+        """
+        if status not in schema.STATUSES:
+            raise ValueError(unknown("status", status, schema.STATUSES))
+        if self._finalizer.alive and os.getpid() == self._worker.pid:
+            self._finalizer.detach()
+            self._worker.close(status)
+            self._warn_once()
+
+    def __enter__(self) -> RecordingWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+
+    def _warn_once(self) -> None:
+        if self.error is not None and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"recording to {self.path} stopped ({self.error}); training goes on. What was "
+                f"written is in {part_folder(self.path)}; `gradscope repair` makes a file of it",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+def _birth() -> dict[str, Any]:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {
+        "created_at": now,
+        "creation_library": "gradscope",
+        "creation_library_version": __version__,
+    }
+
+
+def _checked(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    for name in attrs:
+        if name not in schema.ROOT_ATTRIBUTES:
+            raise ValueError(unknown("root attribute", name, schema.ROOT_ATTRIBUTES))
+    return dict(attrs)
+
+
+def _default_labels(dim: str, length: int) -> np.ndarray:
+    """Label bins by octave and anything else by number; names cannot be guessed."""
+    if dim in ("param", "layer"):
+        raise ValueError(f"call set_axis({dim!r}, …) before rows along it")
+    first = {"grad_bin": schema.GRAD_BIN_RANGE[0], "moment_bin": schema.MOMENT_BIN_RANGE[0]}
+    return np.arange(length) + first.get(dim, 0)
+
+
+def _close_forgotten(worker: Worker, pid: int) -> None:
+    if os.getpid() == pid:
+        worker.close("interrupted")

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from gradscope.derived.compare.groups import Side, pair_runs, sides_by_label, sides_by_setting
+from gradscope.errors import UsageError
+from tests.planted import planted_runs
+
+
+def runs(**columns):
+    n_runs = len(next(iter(columns.values())))
+    coords = {name: ("run", np.array(values)) for name, values in columns.items()}
+    return xr.DataTree(xr.Dataset(coords={"run": [f"r{i}" for i in range(n_runs)], **coords}))
+
+
+def test_runs_that_differ_in_their_seed_are_one_side():
+    first, second = sides_by_setting(planted_runs(n_seeds=3))
+    assert (first.name, first.runs, first.seeds) == ("alpha = 0", (0, 1, 2), ("0", "1", "2"))
+    assert (second.name, second.runs) == ("alpha = 0.5", (3, 4, 5))
+
+
+def test_sides_are_named_by_what_tells_them_apart():
+    tree = runs(lr=[0.1, 0.1, 0.01, 0.01], alpha=[0, 0.5, 0, 0.5], note=["a", "b", "c", "d"])
+    names = [side.name for side in sides_by_setting(tree)]
+    assert names == [
+        "alpha = 0, lr = 0.1",
+        "alpha = 0.5, lr = 0.1",
+        "alpha = 0, lr = 0.01",
+        "alpha = 0.5, lr = 0.01",
+    ]
+
+
+def test_over_pools_what_else_differs():
+    tree = runs(lr=[0.1, 0.1, 0.01, 0.01], alpha=[0, 0.5, 0, 0.5])
+    assert [side.runs for side in sides_by_setting(tree, ["alpha"])] == [(0, 2), (1, 3)]
+
+
+def test_a_missing_setting_is_a_value_of_its_own():
+    tree = runs(clip=[np.nan, np.nan, 1.0], seed=[0, 1, 0])
+    assert [side.name for side in sides_by_setting(tree)] == ["clip = —", "clip = 1"]
+
+
+def test_machines_and_accidents_make_no_sides():
+    tree = runs(device=["cpu", "cuda"], record_bytes=[1, 2], git_commit=["a", "b"], seed=[0, 1])
+    assert len(sides_by_setting(tree)) == 1
+
+
+def test_errors_name_what_differs():
+    tree = planted_runs(n_seeds=1)
+    with pytest.raises(UsageError, match="do not differ in 'lr'; they differ in: alpha"):
+        sides_by_setting(tree, ["lr"])
+    with pytest.raises(UsageError, match="two runs at least"):
+        sides_by_setting(tree.isel(run=[0]))
+    with pytest.raises(UsageError, match="3 labels for 2 runs"):
+        sides_by_label(tree, ["a", "b", "c"])
+
+
+def test_pairs_follow_seeds_else_their_order():
+    first = Side(name="A", runs=(0, 1), seeds=("2", "10"))
+    swapped = Side(name="B", runs=(2, 3), seeds=("10", "2"))
+    assert pair_runs(first, swapped) == ([(0, 3), (1, 2)], "paired by seed")
+    others = Side(name="C", runs=(4, 5, 6), seeds=("12", "3", "4"))
+    pairs, words = pair_runs(first, others)
+    assert pairs == [(0, 5), (1, 6)] and "other seeds; 1 without partner" in words

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from gradscope.derived.health.check import SEVERITIES, check_health
+from gradscope.store.read.recording import open_recording
+from tests.derived.health.health_trees import drop, healthy, write
+from tests.helpers import synthetic_columns, write_recording
+
+GROUPS = ("training", "gradients", "updates", "signals")
+
+
+def test_a_healthy_run_has_no_finding():
+    assert check_health(healthy()) == ()
+    assert check_health(healthy(), window=20) == ()
+
+
+@pytest.mark.parametrize("missing", GROUPS)
+def test_each_group_may_be_missing(missing):
+    assert check_health(drop(healthy(), missing)) == ()
+    only = [name for name in GROUPS if name != missing]
+    assert check_health(drop(healthy(), *only)) == ()
+
+
+def test_nothing_at_all_is_no_finding():
+    assert check_health(xr.DataTree()) == ()
+    assert check_health(healthy(n_steps=1)) == ()
+
+
+def test_worst_comes_first_and_what_follows_becomes_a_note():
+    tree = write(healthy(), "signals/output_zero_fraction", 1.0, slice(5, None), 7)
+    tree = write(tree, "gradients/grad_norm", 0.0, slice(5, None), slice(0, 4))
+    tree = write(tree, "training/loss", 2.3)
+    findings = check_health(tree)
+    assert [f.rule for f in findings] == ["dead ReLU", "stalled loss"]
+    assert findings[0].severity == "error"
+    assert findings[1].severity == "note"
+    assert findings[1].message.endswith("(follows from: dead ReLU)")
+    ranks = [SEVERITIES.index(f.severity) for f in findings]
+    assert ranks == sorted(ranks)
+
+
+def test_a_window_looks_at_the_last_rows_only():
+    early = write(healthy(), "gradients/grad_nonfinite", 1, 3)
+    assert [f.rule for f in check_health(early)] == ["non-finite values"]
+    assert check_health(early, window=50) == ()
+    diverging = write(healthy(), "training/loss", np.linspace(2.3, 9, 120))
+    assert "diverged loss" in {f.rule for f in check_health(diverging, window=30)}
+
+
+@pytest.mark.parametrize("window", [0, -3])
+def test_a_window_without_rows_is_refused(window):
+    with pytest.raises(ValueError, match=f"at least 1 row; got {window}"):
+        check_health(healthy(), window=window)
+
+
+def test_several_runs_are_refused():
+    tree = healthy()
+    many = xr.DataTree.from_dict(
+        {"training": tree["training"].to_dataset(inherit=False).expand_dims(run=["a", "b"])}
+    )
+    with pytest.raises(ValueError, match="of one run"):
+        check_health(many)
+
+
+def test_a_recording_on_disk_is_read_like_the_tree_in_memory(tmp_path):
+    columns, _, _ = synthetic_columns(60, 6, seed=1)
+    path = write_recording(tmp_path / "run.h5", 60, 6, seed=1)
+    assert np.isfinite(columns["training"]["loss"]).all()
+    tree = open_recording(path)
+    findings = check_health(tree)
+    in_memory = xr.DataTree.from_dict(
+        {node.path: node.to_dataset(inherit=False).load() for node in tree.subtree}
+    )
+    assert check_health(in_memory) == findings
+    tree.close()
+
+
+def test_a_long_recording_is_thinned_but_single_bad_steps_are_seen():
+    tree = healthy(n_steps=5000, n_layers=4)
+    bad = write(tree, "gradients/grad_nonfinite", 1, 3333, 2)
+    (finding,) = check_health(bad)
+    assert (finding.first_step, finding.layers) == (3334, ("layers.4.weight",))

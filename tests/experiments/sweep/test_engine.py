@@ -1,0 +1,39 @@
+import os
+
+import pytest
+
+from gradscope.experiments.config import Config
+from gradscope.experiments.sweep.engine import connect, run_all
+from gradscope.experiments.sweep.grid import Run
+
+TINY = Config(
+    model="plain",
+    units=8,
+    depth=2,
+    dataset="synthetic",
+    n_classes=2,
+    samples_per_class=20,
+    batch_size=8,
+    steps=3,
+)
+
+
+@pytest.mark.slow
+def test_a_failing_run_ends_only_itself_on_a_local_cluster(tmp_path):
+    runs = [
+        Run(TINY.replace(model="vgg12"), tmp_path / "unknown.h5"),
+        Run(TINY, tmp_path / "good.h5"),
+        Run(TINY.replace(lr=1e6, steps=60), tmp_path / "wild.h5"),
+    ]
+    with connect(None, n_workers=1) as client:
+        reports = {report.path.stem: report for report in run_all(client, runs)}
+        kept = client.submit(os.environ.get, "MALLOC_TRIM_THRESHOLD_").result()
+    assert int(kept) >= 2**30  # dask's default gives memory back at every step
+    assert {name: report.status for name, report in reports.items()} == {
+        "unknown": "failed",
+        "good": "finished",
+        "wild": "diverged",
+    }
+    assert "unknown model 'vgg12'" in reports["unknown"].message
+    assert "test_accuracy" in reports["good"].metrics
+    assert not (tmp_path / "unknown.h5").exists()

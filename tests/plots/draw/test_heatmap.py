@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from gradscope.derived.select import select_rows
+from gradscope.plots.axes.scales import Scale
+from gradscope.plots.draw.heatmap import draw_heatmap
+from tests.helpers import auto_steps, synthetic_recording
+
+
+@pytest.fixture
+def data():
+    return select_rows(synthetic_recording(30, 6), "grad_norm").copy(deep=True)
+
+
+def test_cells_hold_the_numbers_with_the_input_at_the_bottom(data):
+    heatmap = draw_heatmap(data)
+    drawn = heatmap.mesh.get_array()
+    np.testing.assert_allclose(drawn, data.values.T, rtol=1e-6)
+    low, high = heatmap.ax.get_ylim()
+    assert low < high
+    texts = [label.get_text() for label in heatmap.ax.get_yticklabels()]
+    assert texts[0] == "features.0" and texts[-1] == "classifier"
+
+
+def test_colour_bar_names_quantity_and_unit(data):
+    data.attrs["units"] = "nat"
+    assert draw_heatmap(data).colorbar.ax.get_ylabel() == "gradient norm (nat)"
+
+
+def test_missing_is_hatched_and_named_and_zero_is_black_and_named(data):
+    data[3:6, 0] = np.nan
+    data[:, 1] = 0
+    heatmap = draw_heatmap(data)
+    drawn = heatmap.mesh.get_array()
+    assert drawn.mask[0, 3:6].all() and drawn.mask.sum() == 3
+    assert heatmap.ax.patch.get_hatch()
+    names = [text.get_text() for text in heatmap.ax.get_legend().get_texts()]
+    assert names == ["missing", "zero"]
+    zeros = heatmap.ax.collections[1].get_array()
+    assert not zeros.mask[1].any() and zeros.mask[[0, 2, 3, 4, 5]].all()
+
+
+def test_without_missing_there_is_no_legend(data):
+    assert draw_heatmap(data).ax.get_legend() is None
+
+
+def test_infinity_is_beyond_the_colours_and_not_missing(data):
+    data[0, 0] = np.inf
+    heatmap = draw_heatmap(data)
+    assert not np.ma.getmaskarray(heatmap.mesh.get_array()).any()
+    assert heatmap.mesh.norm(heatmap.mesh.get_array()[0, 0]) > 1
+
+
+def test_one_scale_serves_several_maps(data):
+    scale = Scale("log", 1e-3, 1.0)
+    figure = Figure()
+    maps = [draw_heatmap(data, ax=ax, scale=scale) for ax in figure.subplots(1, 2)]
+    assert {(m.mesh.norm.vmin, m.mesh.norm.vmax) for m in maps} == {(1e-3, 1.0)}
+
+
+def test_log_spaced_steps_get_a_log_axis_and_true_columns():
+    steps = auto_steps(50_000)
+    data = select_rows(synthetic_recording(50_000, 4, steps=steps), "grad_norm")
+    heatmap = draw_heatmap(data)
+    assert heatmap.ax.get_xscale() == "log"
+    assert heatmap.ax.get_xlim() == pytest.approx((0.5, heatmap.columns.edges[-1]))
+    assert draw_heatmap(data, step_scale="linear").ax.get_xscale() == "linear"
+
+
+def test_averaged_columns_are_said_on_the_axis():
+    data = select_rows(synthetic_recording(5000, 3), "grad_norm")
+    heatmap = draw_heatmap(data)
+    assert heatmap.columns.merged == 5
+    assert heatmap.ax.get_xlabel() == "step (a column is a mean of ≤ 5)"
+
+
+def test_signed_quantities_diverge_about_zero():
+    data = select_rows(synthetic_recording(30, 6), "update_grad_cosine")
+    norm = draw_heatmap(data).mesh.norm
+    assert norm.vmin == -norm.vmax
+
+
+def test_mesh_is_raster_and_text_is_not(data):
+    heatmap = draw_heatmap(data)
+    assert heatmap.mesh.get_rasterized()
+    assert not heatmap.ax.xaxis.label.get_rasterized()

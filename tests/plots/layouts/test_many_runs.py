@@ -1,0 +1,120 @@
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from gradscope.errors import UsageError
+from gradscope.plots.draw.outcomes import draw_alpha_map
+from gradscope.plots.layouts.figure import View, draw_picture
+from gradscope.plots.layouts.run_names import conditions, last_values
+from gradscope.store.read.runs import open_runs
+from tests.helpers import write_recording
+
+ALPHAS, LRS, SEEDS = (-0.1, 0.5), (0.01, 0.1), (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    runs = [(alpha, lr, seed) for alpha in ALPHAS for lr in LRS for seed in SEEDS]
+    return [
+        write_recording(
+            folder / f"{number:02}.h5",
+            20,
+            4,
+            seed=number,
+            config_json=json.dumps({"alpha": alpha, "lr": lr, "seed": seed}),
+        )
+        for number, (alpha, lr, seed) in enumerate(runs)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tree(paths):
+    return open_runs(paths)
+
+
+def test_conditions_name_what_differs_but_the_seed(tree):
+    names = conditions(tree)
+    assert len(set(names)) == 4 and names[0] == names[2]
+    assert "α = −0.1" in names[0] and "lr = 0.01" in names[0] and "seed" not in names[0]
+    assert len(set(conditions(tree, with_seed=True))) == 12
+
+
+def test_maps_side_by_side_share_one_colour_scale(paths):
+    picture = draw_picture(open_runs(paths[::6]), View(width="page"))
+    meshes = [ax.collections[0] for ax in picture.figure.axes[:2]]
+    assert len({(mesh.norm.vmin, mesh.norm.vmax) for mesh in meshes}) == 1
+    titles = [ax.get_title(loc="left") for ax in picture.figure.axes[:2]]
+    assert titles == ["α = −0.1, seed = 0", "α = 0.5, seed = 6"]
+
+
+def test_too_many_maps_are_refused(tree):
+    with pytest.raises(UsageError, match="at most 6 maps fit side by side; got 12"):
+        draw_picture(tree, View())
+
+
+def test_profile_lines_are_geometric_means_over_seeds(tree):
+    picture = draw_picture(tree, View(kind="profile", width="page"))
+    line = picture.figure.axes[-1].lines[0]
+    first = tree["gradients/grad_norm"].isel(run=slice(0, 3), step=-1)
+    values = first.isel(param=first["kind"].values == "weight").values.astype(float)
+    np.testing.assert_allclose(line.get_ydata(), np.exp(np.log(values).mean(axis=0)), rtol=1e-5)
+
+
+def test_curves_are_means_over_seeds(tree):
+    picture = draw_picture(tree, View(kind="curves", width="page"))
+    assert [ax.get_ylabel() for ax in picture.figure.axes] == [
+        "train loss (nat)",
+        "val loss (nat)",
+        "val accuracy",
+    ]
+    expected = tree["evaluation/val_accuracy"].isel(run=slice(0, 3)).mean("run").values
+    np.testing.assert_allclose(picture.figure.axes[2].lines[0].get_ydata(), expected)
+    assert len(picture.figure.axes[2].get_legend().get_texts()) == 4
+
+
+def test_last_values_skip_what_is_missing(tree):
+    changed = tree.copy(deep=True)
+    values = changed["evaluation"]["val_accuracy"].load()
+    values.values[0, -1] = np.nan
+    values.values[1, :] = np.nan
+    table = last_values(changed, "val_accuracy")
+    assert table["val_accuracy"][0] == values.values[0, 1]
+    assert np.isnan(table["val_accuracy"][1])
+    assert table["lr"].tolist()[:4] == [0.01, 0.01, 0.01, 0.1]
+
+
+def test_alpha_draws_outcome_and_map(tree):
+    picture = draw_picture(tree, View(kind="alpha", width="page"))
+    left, right = picture.figure.axes[:2]
+    assert left.get_ylabel() == "test accuracy" and len(picture.data) == 12
+    cells = right.collections[0].get_array()
+    expected = picture.data.groupby(["lr", "alpha"])["test_accuracy"].mean().to_numpy()
+    np.testing.assert_allclose(np.ravel(cells), expected)
+
+
+def test_a_cell_without_runs_is_missing():
+    table = last_values_table()
+    ax = Figure().add_subplot()
+    draw_alpha_map(table, "test_accuracy", ax=ax)
+    assert ax.collections[0].get_array().mask.sum() == 1 and ax.patch.get_hatch()
+
+
+def last_values_table():
+    import pandas as pd
+
+    return pd.DataFrame(
+        {"alpha": [0.0, 0.0, 0.5], "lr": [0.1, 1.0, 0.1], "test_accuracy": [0.5, 0.6, 0.7]}
+    )
+
+
+def test_unknown_outcomes_are_explained(tree):
+    with pytest.raises(UsageError, match="unknown outcome 'test_acuracy'; did you mean"):
+        draw_picture(tree, View(kind="alpha", quantity="test_acuracy"))
+
+
+def test_kinds_of_one_recording_are_refused(tree):
+    with pytest.raises(UsageError, match="`overview` draws one recording; of many there are"):
+        draw_picture(tree, View(kind="overview"))

@@ -1,0 +1,101 @@
+"""Layouts of one recording beyond map, profile and trajectories."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from gradscope.errors import UsageError
+from gradscope.plots.layouts.figure import View, draw_picture
+from tests.helpers import synthetic_recording
+
+
+@pytest.fixture(scope="module")
+def tree():
+    """A recording with histograms every tenth step, and an event of the flight recorder at 33."""
+    tree = synthetic_recording(60, 5)
+    source = tree["gradients"].to_dataset()
+    steps = np.arange(10, 61, 10)
+    rng = np.random.default_rng(0)
+    variables = {}
+    for name, dim, n_bins in (("grad", "grad_bin", 96), ("exp_avg_sq", "moment_bin", 181)):
+        octaves = np.arange(n_bins)
+        shape = np.exp(-0.5 * ((octaves - n_bins * 0.6) / 4) ** 2)
+        mean = 100 * np.ones((len(steps), source.sizes["param"], 1)) * shape
+        variables[f"{name}_histogram"] = (("step", "param", dim), rng.poisson(mean))
+        variables[f"{name}_histogram_zero"] = (
+            ("step", "param"),
+            rng.poisson(5, size=mean.shape[:2]),
+        )
+    params = {key: value for key, value in source.coords.items() if "step" not in value.dims}
+    histograms = xr.Dataset(variables).assign_coords(
+        params | {"step": steps, "grad_bin": np.arange(-80, 16), "moment_bin": np.arange(-149, 32)}
+    )
+    near = source.sel(step=slice(30, 36))
+    far = source.sel(step=slice(50, 52))
+    spikes = xr.Dataset({"spike_reason": ("event", [0])}, coords={"event": [33]})
+    groups = {
+        "/histograms": histograms,
+        "/spikes": spikes,
+        "/spikes/gradients": xr.concat([near, far], "step"),
+    }
+    old = {f"/{name}": node.to_dataset() for name, node in tree.children.items()}
+    return xr.DataTree.from_dict({"/": tree.to_dataset(), **old, **groups})
+
+
+def test_histogram_adds_the_chosen_parameters(tree):
+    picture = draw_picture(tree, View(kind="histogram", layers="features.3"))
+    source = tree["histograms/grad_histogram"].sel(param="features.3.weight")
+    assert picture.data["grad_histogram"].sum() == source.sum()
+    assert "features.3.weight" in picture.figure.axes[0].get_title(loc="left")
+
+
+def test_effective_lr_has_one_line_an_alpha(tree):
+    picture = draw_picture(tree, View(kind="effective-lr", alphas=(-0.1, 0.5)))
+    labels = [line.get_label() for line in picture.figure.axes[0].lines]
+    assert labels == ["α = −0.1", "α = 0.5"]
+    assert "step 60" in picture.figure.axes[0].get_title(loc="left").replace("\n", " ")
+
+
+def test_update_ratio_shows_the_rule_of_thumb(tree):
+    ax = draw_picture(tree, View(kind="update-ratio")).figure.axes[0]
+    assert any(np.allclose(line.get_ydata(), 1e-3) for line in ax.lines)
+    assert ax.get_ylim()[0] <= 1e-3 <= ax.get_ylim()[1]
+
+
+def test_spike_shows_the_rows_around_its_event(tree):
+    picture = draw_picture(tree, View(kind="spike"))
+    assert sorted(set(picture.data["step"])) == [30, 31, 32, 33, 34, 35, 36]
+    marked = [line for line in picture.figure.axes[2].lines if line.get_xdata() == [33, 33]]
+    assert len(marked) == 1 and picture.description.startswith("Event at step 33")
+
+
+def test_overview_has_every_quantity_that_was_recorded(tree):
+    picture = draw_picture(tree, View(kind="overview"))
+    assert set(picture.data["quantity"]) == {
+        "grad_norm",
+        "output_grad_rms",
+        "update_ratio",
+        "exp_avg_sq_mean",
+    }
+    assert picture.figure.get_size_inches()[0] * 25.4 == pytest.approx(183)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("histogram", {}, "no `grad_histogram`: record the group"),
+        ("effective-lr", {}, "no `exp_avg_sq_histogram`"),
+        ("spike", {}, "has no spikes"),
+        ("alpha", {}, "compares runs"),
+    ],
+)
+def test_what_was_not_recorded_is_said(kind, options, message):
+    with pytest.raises(UsageError, match=message):
+        draw_picture(synthetic_recording(10, 3), View(kind=kind, **options))
+
+
+def test_steps_without_a_row_are_said(tree):
+    with pytest.raises(UsageError, match="no histogram was recorded in the steps"):
+        draw_picture(tree, View(kind="histogram", steps=(1, 5)))
+    with pytest.raises(UsageError, match="did not fire in the steps"):
+        draw_picture(tree, View(kind="spike", steps=(1, 5)))

@@ -1,0 +1,96 @@
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gradscope.errors import RecordingExistsError
+from gradscope.store.write import lock
+from gradscope.store.write.lock import STALE_SECONDS, WriterLock, is_held
+from gradscope.store.write.writer import RecordingWriter
+
+ROOT = Path(__file__).parents[3]
+
+
+def start_writer(path):
+    program = (
+        "import sys\n"
+        "from gradscope.store.write.writer import RecordingWriter\n"
+        f"writer = RecordingWriter({str(path)!r})\n"
+        "writer.flush(wait=True)\n"
+        "print('writing', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+@pytest.mark.parametrize("if_exists", ["overwrite", "resume"])
+def test_a_second_writer_gets_a_clear_error_and_a_killed_one_leaves_no_lock(tmp_path, if_exists):
+    path = tmp_path / "run.h5"
+    with start_writer(path) as process:
+        assert is_held(tmp_path / "run.h5.part" / "lock")
+        with pytest.raises(RecordingExistsError, match="being written by another process"):
+            RecordingWriter(path, if_exists=if_exists)
+        process.kill()
+    assert not is_held(tmp_path / "run.h5.part" / "lock")
+    RecordingWriter(path, if_exists=if_exists).close()
+    assert path.exists()
+
+
+def test_a_second_writer_in_the_same_process(tmp_path):
+    writer = RecordingWriter(tmp_path / "run.h5")
+    with pytest.raises(RecordingExistsError, match="being written"):
+        RecordingWriter(tmp_path / "run.h5", if_exists="resume")
+    assert is_held(tmp_path / "run.h5.part" / "lock")
+    writer.close()
+
+
+def test_where_locks_are_refused_the_age_of_the_file_decides(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "lockf", refused)
+    path = tmp_path / "lock"
+    first = WriterLock(path)
+    assert is_held(path)
+    lock._held.clear()  # as another process sees it
+    assert is_held(path)
+    with pytest.raises(BlockingIOError, match="another process"):
+        WriterLock(path)
+    old = time.time() - 2 * STALE_SECONDS
+    os.utime(path, (old, old))
+    assert not is_held(path)
+    second = WriterLock(path)
+    assert is_held(path)
+    second.release()
+    assert not path.exists()
+    first.release()
+
+
+def test_asking_does_not_disturb_a_starting_writer(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom gradscope.store.write.lock import is_held\n"
+        "print('asking', flush=True)\n"
+        f"for _ in range(20000): is_held(Path({str(path)!r}))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout.readline() == "asking\n"
+        for _ in range(200):
+            WriterLock(path).release()
+            path.touch()
+        process.kill()
