@@ -4,8 +4,8 @@
 
 First asserts with torch's profiler that no recorded step waits for the device. Then three trainings
 of the same net take turns, block by block: bare, with the parameter streams (gradients, updates,
-second moments) at every step, and with signals too; "signals every tenth" is computed as 0.9 of the
-second and 0.1 of the third. Last, each kernel alone in a graph, as a multiple of its byte floor:
+second moments) at every step, and with activations too; "activations every tenth" is computed as
+0.9 of the second and 0.1 of the third. Last, each kernel alone in a graph, as a multiple of its byte floor:
 each tensor read or written once at the bandwidth of a large copy, measured in the same run.
 Prints tables and writes benchmarks/results/recorder-cuda.json and .md. ``--device cpu`` tries the
 eager part, for nobody's numbers.
@@ -34,7 +34,7 @@ STREAMS = ("gradients", "updates", "second_moments")
 CASES: dict[str, tuple[str, ...]] = {
     "bare": (),
     "streams": STREAMS,
-    "everything": (*STREAMS, "signals"),
+    "everything": (*STREAMS, "activations"),
 }
 WAITS = {"cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy"}
 EVENT_MICROSECONDS = 20
@@ -149,8 +149,8 @@ def ratios(seconds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     bare = seconds["bare"]
     return {
         "parameter streams": seconds["streams"] / bare,
-        "streams, signals every tenth": tenth / bare,
-        "streams and signals": seconds["everything"] / bare,
+        "streams, activations every tenth": tenth / bare,
+        "streams and activations": seconds["everything"] / bare,
     }
 
 

@@ -145,7 +145,7 @@ def measure_size_of_a_run(folder: Path) -> None:
     steps, every = auto_steps(n_steps), np.arange(1, n_steps + 1)
     for group in ("gradients", "second_moments", "updates"):
         writer.append(group, {"step": steps, **statistics(group, len(steps), n_params)})
-    writer.append("signals", {"step": steps, **statistics("signals", len(steps), n_layers)})
+    writer.append("activations", {"step": steps, **statistics("activations", len(steps), n_layers)})
     tenth = steps[::10]
     counts = {
         "grad_histogram": RNG.poisson(50, (len(tenth), n_params, 96)) * (np.arange(96) > 60),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "2.0"
 """Major versions differ in meaning, minor ones only add names."""
 
 STATUSES = ("running", "finished", "interrupted", "diverged", "failed")
@@ -163,8 +163,8 @@ UPDATES = Group(
         "descent": ("first-order decrease of the loss", "sum", "-<g, u>"),
     }, phase=AFTER))
 
-SIGNALS = Group(
-    "signals", ("step", "layer"),
+ACTIVATIONS = Group(
+    "activations", ("step", "layer"),
     "Outputs of each layer and the gradient of the global-batch mean loss with respect to them.",
     _variables(("step", "layer"), {
         "output_mean": ("mean output", "mean over batch and features", "mean y"),
@@ -223,7 +223,10 @@ SPIKES = Group(
     }, phase=AFTER))
 
 GROUPS: dict[str, Group] = {group.name: group for group in (
-    TRAINING, EVALUATION, GRADIENTS, SECOND_MOMENTS, UPDATES, SIGNALS, HISTOGRAMS, SKETCHES, NOISE, SPIKES)}
+    TRAINING, EVALUATION, GRADIENTS, SECOND_MOMENTS, UPDATES, ACTIVATIONS, HISTOGRAMS, SKETCHES, NOISE, SPIKES)}
+
+FORMER_NAMES = {"activations": "signals"}
+"""What a group is called in files of schema version 1."""
 
 _TEXT = {"dtype": "str", "units": ""}
 _DEPTH: _Rows = {

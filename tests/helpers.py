@@ -99,7 +99,14 @@ def synthetic_columns(
     every = np.arange(1, n_steps + 1)
     recorded = every if steps is None else np.asarray(steps)
     columns = {}
-    for group in ("training", "evaluation", "gradients", "second_moments", "updates", "signals"):
+    for group in (
+        "training",
+        "evaluation",
+        "gradients",
+        "second_moments",
+        "updates",
+        "activations",
+    ):
         own = {"training": every, "evaluation": np.unique([1, n_steps // 2 or 1, n_steps])}
         rows = own.get(group, recorded)
         columns[group] = {"step": rows}

@@ -32,7 +32,7 @@ def matched_rows(tree: xr.DataTree, n_classes: int) -> Iterator[dict[str, Any]]:
     Parameters
     ----------
     tree : DataTree
-        A recording with ``/training``, ``/gradients``, ``/updates`` and ``/signals``.
+        A recording with ``/training``, ``/gradients``, ``/updates`` and ``/activations``.
     n_classes : int
         Classes of its data.
 

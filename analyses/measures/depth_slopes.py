@@ -18,7 +18,7 @@ from gradscope.errors import RecordingError
 from gradscope.stats.slopes.ols import ols_slopes
 
 QUANTITIES = {
-    "output_grad_rms": "signals",
+    "output_grad_rms": "activations",
     "grad_rms": "gradients",
     "grad_param_product": "updates",
     "update_ratio": "updates",
@@ -66,7 +66,7 @@ def layer_profiles(tree: xr.DataTree) -> xr.Dataset:
     Parameters
     ----------
     tree : DataTree
-        A recording with ``/gradients``, ``/updates`` and ``/signals``.
+        A recording with ``/gradients``, ``/updates`` and ``/activations``.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def layer_profiles(tree: xr.DataTree) -> xr.Dataset:
     found = {}
     for name, group in QUANTITIES.items():
         data = tree.children[group].to_dataset(inherit=False)[name]
-        picked = data.sel(layer=layers) if group == "signals" else data.isel(param=own)
+        picked = data.sel(layer=layers) if group == "activations" else data.isel(param=own)
         found[name] = (("step", "layer"), np.asarray(picked.values, dtype=np.float64))
     coordinates = {
         "step": gradients["step"].values,
@@ -108,7 +108,7 @@ def depth_slopes(tree: xr.DataTree) -> xr.Dataset:
     Parameters
     ----------
     tree : DataTree
-        A recording with ``/gradients``, ``/updates`` and ``/signals``.
+        A recording with ``/gradients``, ``/updates`` and ``/activations``.
 
     Returns
     -------

@@ -103,7 +103,7 @@ class Measurement:
         groups = self._settings.groups
         writer.set_axis("param", self.table.param_axis())
         writer.set_axis("param_group", {"param_group": range(self.table.n_groups)})
-        if "signals" in groups:
+        if "activations" in groups:
             writer.set_axis("layer", self.table.layer_axis())
         if "histograms" in groups:
             for name, (first, last) in (
@@ -155,7 +155,7 @@ class Measurement:
         self.stepper.after_step(optimizer, self._rows)
         self._rows = {}
 
-    def add_signals(self, step: int, sums: Tensor) -> None:
+    def add_activations(self, step: int, sums: Tensor) -> None:
         """Add the sums of a step's outputs and output gradients (layer, len(LAYER_SUMS))."""
         if cuda_graphs.is_capturing():
             self.captured["layers"] = sums

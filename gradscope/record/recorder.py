@@ -50,7 +50,7 @@ class RecordingCost:
 
 
 class Recorder:
-    """Record gradients, second moments, updates and signals of every layer while a loop trains.
+    """Record gradients, second moments, updates and activations of every layer while a loop trains.
 
     Weights are bit-identical with and without it: nothing random is drawn, nothing on the model,
     the optimizer's state or the gradients is changed, and nothing is stored on the model.
@@ -69,7 +69,7 @@ class Recorder:
         Which steps get statistics; ``/training`` has a row for every step. "auto" takes each step
         up to 1,000, then about 1,000 log-spaced ones per factor of ten.
     record : {"light", "standard", "full"} or collection of group names
-        "light" is training and gradients; "standard" adds second moments, updates, signals and
+        "light" is training and gradients; "standard" adds second moments, updates, activations and
         histograms; "full" adds sketches, the noise scale and the flight recorder.
     include, exclude : regular expression or callable name -> bool, optional
         Which parameters; a pattern may match anywhere in the name. A layer stays if one of its

@@ -17,7 +17,7 @@ PRESETS = {
         "gradients",
         "second_moments",
         "updates",
-        "signals",
+        "activations",
         "histograms",
     ),
     "full": (
@@ -26,7 +26,7 @@ PRESETS = {
         "gradients",
         "second_moments",
         "updates",
-        "signals",
+        "activations",
         "histograms",
         "sketches",
         "noise",

@@ -1,6 +1,6 @@
 """The flow of one recording: which hook fires when, and what is done then.
 
-One attempted step is: forward passes (signals), a pre-step hook (gradients, copy of the
+One attempted step is: forward passes (activations), a pre-step hook (gradients, copy of the
 parameters), the optimizer, a post-step hook (updates, moments). A step that a scaler skips ends
 without the hooks. The row of ``/training`` stays open until the next forward pass or step, for late
 ``log``s.
@@ -19,7 +19,7 @@ from gradscope.errors import UsageError
 from gradscope.record.distributed.ranks import Ranks
 from gradscope.record.finalize.flight_recorder import FlightRecorder
 from gradscope.record.hooks import cuda_graphs
-from gradscope.record.hooks.activations import Signals
+from gradscope.record.hooks.activations import Activations
 from gradscope.record.hooks.grad_scaler import ClipWatch, ScalerWatch
 from gradscope.record.measure.choose import choose_backend
 from gradscope.record.measure.step import OWN_BETA2, early_copies
@@ -79,12 +79,12 @@ class Watcher:
         self._attach(grad_scaler)
 
     def _attach(self, grad_scaler: Any) -> None:
-        self._signals = Signals(
+        self._activations = Activations(
             self._layers,
             self._backend.add_output,
             self._on_forward,
             device=self._device,
-            is_measuring="signals" in self._settings.groups,
+            is_measuring="activations" in self._settings.groups,
         )
         self._clip = ClipWatch(self._is_ours)
         self._scaler = ScalerWatch(grad_scaler, self._before_scaler, self._after_scaler)
@@ -137,8 +137,8 @@ class Watcher:
         always = self._flight is not None or cuda_graphs.is_capturing()
         return always or self._settings.cadence(step)
 
-    def _wants_signals(self, step: int) -> bool:
-        return "signals" in self._settings.groups and self._measures(step)
+    def _wants_activations(self, step: int) -> bool:
+        return "activations" in self._settings.groups and self._measures(step)
 
     def _on_forward(self) -> bool:
         if self.is_paused:
@@ -206,15 +206,15 @@ class Watcher:
     def _end_step(self, began: float) -> None:
         """Complete the row of the step with what is known only now."""
         assert self._measurement is not None
-        sums, n_microbatches, batch_size = self._signals.take()
+        sums, n_microbatches, batch_size = self._activations.take()
         known: dict[str, Any] = {}
         if n_microbatches:
             known["n_microbatches"] = n_microbatches
-            if self._wants_signals(self.step):
-                self._measurement.add_signals(self.step, sums)
-        elif self._wants_signals(self.step) and self._signals.index:
-            self._signals.taps.warn_once()
-        self._signals.taps.is_on = self._wants_signals(self.step + 1)
+            if self._wants_activations(self.step):
+                self._measurement.add_activations(self.step, sums)
+        elif self._wants_activations(self.step) and self._activations.index:
+            self._activations.taps.warn_once()
+        self._activations.taps.is_on = self._wants_activations(self.step + 1)
         if batch_size:
             known["batch_size"] = batch_size
         coefficient = self._clip.take()
@@ -234,7 +234,7 @@ class Watcher:
         self._log_groups()
         now = time.perf_counter()
         self._training.set("wall_time", now - self._began)
-        spent = now - began + self._signals.take_seconds()
+        spent = now - began + self._activations.take_seconds()
         self.seconds += spent
         self._training.set("record_time", spent)
         self._attempt = None
@@ -274,7 +274,7 @@ class Watcher:
     def _prepare(self, optimizer: Any) -> Measurement:
         """Fix the table at the first step; make it anew when unseen parameters turn up."""
         if self._measurement is None:
-            self._signals.stop_learning()
+            self._activations.stop_learning()
             self._measurement = self._make_measurement()
             self._apply_resumed()
         elif self._measurement.table.has_news(optimizer):
@@ -285,8 +285,8 @@ class Watcher:
         return self._measurement
 
     def _make_measurement(self) -> Measurement:
-        sums, *counts = self._signals.take()
-        rows = dict(self._signals.index)
+        sums, *counts = self._activations.take()
+        rows = dict(self._activations.index)
         self._layers.arrange()
         measurement = Measurement(
             self._layers,
@@ -302,8 +302,8 @@ class Watcher:
         )
         if self._measurement is not None:
             self._ranks.begin_window(self.step, measurement.stream.pool.capacity)
-        self._signals.reindex([layer.module for layer in measurement.table.layers])
-        self._signals.put_back(rows, sums, *counts)
+        self._activations.reindex([layer.module for layer in measurement.table.layers])
+        self._activations.put_back(rows, sums, *counts)
         return measurement
 
     # -- checkpoints --------------------------------------------------------------------------
@@ -363,7 +363,7 @@ class Watcher:
 
     def close(self) -> None:
         """Remove every hook and hand over what is left."""
-        self._signals.close()
+        self._activations.close()
         self._clip.close()
         self._scaler.close()
         for handle in self._handles:

@@ -137,7 +137,7 @@ def test_histograms_add_and_their_bins_stay():
     np.testing.assert_array_equal(got.sel(layer="x"), counts[:, 0] + counts[:, 2])
 
 
-def test_signals_pool_over_their_entries():
+def test_activations_pool_over_their_entries():
     rng = np.random.default_rng(1)
     outputs = {"r1": rng.standard_normal(10), "r2": 3 + rng.standard_normal(90)}
     together = np.concatenate(list(outputs.values()))
@@ -151,7 +151,7 @@ def test_signals_pool_over_their_entries():
         {name: (("step", "layer"), [values]) for name, values in data.items()},
         {"step": [1], "layer": list(outputs), "layer_type": ("layer", ["ReLU", "ReLU"])},
     )
-    got = aggregate(xr.DataTree.from_dict({"signals": dataset}), by="layer_type")["signals"]
+    got = aggregate(xr.DataTree.from_dict({"activations": dataset}), by="layer_type")["activations"]
     assert got["output_mean"].item() == pytest.approx(together.mean())
     assert got["output_rms"].item() == pytest.approx(np.sqrt((together**2).mean()))
     assert got["output_abs_max"].item() == np.abs(together).max()

@@ -81,7 +81,7 @@ def test_rows_may_be_types_of_layers(tree):
     assert data["layer_type"].values.tolist() == ["Conv2d", "BatchNorm2d", "Linear"]
 
 
-def test_signals_have_layers_and_default_to_weight_layers(tree):
+def test_activations_have_layers_and_default_to_weight_layers(tree):
     data = select_rows(tree, "output_rms")
     assert row_dim(data) == "layer" and data.sizes["layer"] == 5
     assert select_rows(tree, "output_rms", by="layer").sizes["layer"] == 3 * 4 + 1

@@ -77,7 +77,7 @@ def test_every_step_is_recorded_and_no_weight_changed(tmp_path, callback):
     assert np.isfinite(tree["evaluation/val_loss"].values).all()
     assert tree.attrs["model_name"] == "Lit" and tree.attrs["status"] == "finished"
     assert np.isfinite(tree["updates/update_norm"].values).all()
-    assert np.isfinite(tree["signals/output_grad_rms"].sel(step=1)).all()
+    assert np.isfinite(tree["activations/output_grad_rms"].sel(step=1)).all()
     assert tree["gradients"]["param"].values.tolist()[0] == "net.0.weight"
     assert torch.autograd.backward.__module__ == "torch.autograd"
     assert not hasattr(torch.autograd.backward, "__wrapped__")

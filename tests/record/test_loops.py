@@ -74,12 +74,12 @@ def test_accumulation_pools_micro_batches(tmp_path):
     h = whole[0](x)
     out = whole[2](torch.relu(h))
     (delta,) = torch.autograd.grad(cross_entropy(out, y), out)
-    signals = tree["signals"].sel(step=1, layer="2")
-    assert float(signals["output_grad_rms"]) == pytest.approx(
+    activations = tree["activations"].sel(step=1, layer="2")
+    assert float(activations["output_grad_rms"]) == pytest.approx(
         float(delta.detach().square().mean().sqrt()), rel=1e-6
     )
-    assert float(signals["output_mean"]) == pytest.approx(float(out.detach().mean()), rel=1e-5)
-    assert int(signals["output_numel"]) == 24 * 4
+    assert float(activations["output_mean"]) == pytest.approx(float(out.detach().mean()), rel=1e-5)
+    assert int(activations["output_numel"]) == 24 * 4
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -130,7 +130,7 @@ def test_grad_scaler_unscales_and_tells_skipped_steps(tmp_path, fused, dtype):
     assert np.isnan(tree["updates/update_norm"].sel(step=2)).all()
     assert np.isnan(tree["second_moments/exp_avg_sq_mean"].sel(step=2)).all()
     # output gradients are unscaled too: with softmax they are at most 1/n
-    assert float(tree["signals/output_grad_abs_max"].sel(layer="2").max()) <= 1 / 16 + 1e-6
+    assert float(tree["activations/output_grad_abs_max"].sel(layer="2").max()) <= 1 / 16 + 1e-6
     assert "step" not in scaler.__dict__
 
 
@@ -240,7 +240,7 @@ def test_frozen_unused_unfrozen_and_added_parameters(tmp_path):
     lr = tree["training/lr"].values
     assert lr[0, 0] == 1e-3 and np.isnan(lr[0, 1]) and lr[1, 1] == 0.5
     # a module that is added is first seen when an optimizer steps its parameters
-    seen = np.isfinite(tree["signals/output_rms"].sel(layer="3").values)
+    seen = np.isfinite(tree["activations/output_rms"].sel(layer="3").values)
     assert seen.tolist() == [False, False, False, True]
 
 
@@ -289,7 +289,7 @@ def test_tied_weights_count_once(tmp_path):
     tree = run(model, optimizer, tmp_path, step)
     assert tree["gradients"]["param"].values.tolist() == ["embed.weight"]
     assert tree["gradients"]["kind"].values.tolist() == ["embedding"]
-    assert tree["signals"]["layer"].values.tolist() == ["embed", "head"]
+    assert tree["activations"]["layer"].values.tolist() == ["embed", "head"]
     assert (tree["training/batch_size"] == 5).all()  # tokens are integers
 
 
@@ -344,7 +344,7 @@ def test_checkpointing_counts_each_layer_once(tmp_path, use_reentrant):
         trees.append(run(model, optimizer, folder, step))
     plain, checkpointed = trees
     for name in ("output_numel", "output_rms", "output_grad_rms", "output_mean"):
-        a, b = plain["signals"][name], checkpointed["signals"][name]
+        a, b = plain["activations"][name], checkpointed["activations"][name]
         np.testing.assert_allclose(a.values, b.sel(layer=a["layer"]).values, rtol=1e-6)
 
 
@@ -366,7 +366,7 @@ def test_evaluation_between_steps_does_not_mix_in(tmp_path):
         recorder.log(val_loss=float(k), note=k)
 
     tree = run(model, optimizer, tmp_path, step)
-    assert float(tree["signals/output_abs_max"].max()) < 10
+    assert float(tree["activations/output_abs_max"].max()) < 10
     assert (tree["training/batch_size"] == 16).all() and (
         tree["training/n_microbatches"] == 1
     ).all()
@@ -428,7 +428,7 @@ def test_model_can_be_copied_pickled_and_averaged_while_watched(tmp_path):
         average(x * 100)
 
     tree = run(model, optimizer, tmp_path, step)
-    assert float(tree["signals/output_abs_max"].max()) < 10
+    assert float(tree["activations/output_abs_max"].max()) < 10
     assert not model[0]._forward_hooks and not model[0]._forward_pre_hooks
 
 
@@ -473,9 +473,9 @@ def test_transformer_with_several_inputs(tmp_path):
     assert params.index(f"{attention}.out_proj.weight") > params.index(
         f"{attention}.in_proj_weight"
     )
-    layers = tree["signals"]["layer"].values.tolist()
+    layers = tree["activations"]["layer"].values.tolist()
     assert layers.index("encoder.layers.0.linear1") < layers.index("decoder.layers.0.linear1")
-    assert np.isfinite(tree["signals/output_grad_rms"].sel(layer=attention)).all()
+    assert np.isfinite(tree["activations/output_grad_rms"].sel(layer=attention)).all()
     assert np.isfinite(tree["gradients/grad_norm"]).all()
 
 
@@ -502,7 +502,7 @@ def test_a_layer_used_twice_is_pooled(tmp_path):
         optimizer.step()
 
     tree = run(model, optimizer, tmp_path, step, 1)
-    row = tree["signals"].sel(step=1, layer="layer")
+    row = tree["activations"].sel(step=1, layer="layer")
     assert float(row["output_rms"]) == pytest.approx(expected, rel=1e-6)
     assert int(row["output_numel"]) == 2 * 16 * 6
 
@@ -518,7 +518,7 @@ def test_parts_of_a_model_may_be_called_alone(tmp_path):
         optimizer.step()
 
     tree = run(model, optimizer, tmp_path, step)
-    assert np.isfinite(tree["signals/output_grad_rms"]).all()
+    assert np.isfinite(tree["activations/output_grad_rms"]).all()
     assert (tree["training/n_microbatches"] == 1).all()
 
 
@@ -591,7 +591,7 @@ def test_cadence_selection_and_presets(tmp_path):
     assert tree["training"].sizes["step"] == 7
     assert tree["gradients"]["step"].values.tolist() == [1, 4, 7]
     assert tree["gradients"]["param"].values.tolist() == ["0.weight", "2.weight"]
-    assert "updates" not in tree.children and "signals" not in tree.children
+    assert "updates" not in tree.children and "activations" not in tree.children
 
 
 def test_pause(tmp_path):

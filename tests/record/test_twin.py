@@ -161,9 +161,11 @@ LAYER_FORMULAS = {
 
 
 @pytest.mark.parametrize("variable", LAYER_FORMULAS)
-def test_signals_equal_their_formula_also_before_an_in_place_activation(recording, twin, variable):
+def test_activations_equal_their_formula_also_before_an_in_place_activation(
+    recording, twin, variable
+):
     _, rows = twin
-    data = recording["signals"][variable]
+    data = recording["activations"][variable]
     layers = data["layer"].values.tolist()
     assert layers == ["0", "1", "2", "4", "5", "7"]  # no pooling, no reshaping
     for step, row in enumerate(rows, start=1):

@@ -62,7 +62,7 @@ def test_quantities_that_were_asked_for_come_in_that_order_once(tree):
 
 def test_a_quantity_that_one_run_has_is_no_mistake(tree):
     other = synthetic_recording(30, 5)
-    del other["signals"]
+    del other["activations"]
     assert choose_quantities([other, tree], ["output_rms"]) == ["output_rms"]
     run = read_run(other, "other", ["output_rms", "grad_norm"], "weight")
     assert list(run.rows) == ["grad_norm"]
@@ -75,8 +75,8 @@ def test_rows_are_weights_or_all_parameters_where_none_is_marked(tree):
     gradients["kind"] = ("param", np.full(gradients.sizes["param"], "other"))
     plain["gradients"] = xr.DataTree(gradients)
     assert read_run(plain, "a", ["grad_norm"], "weight").rows["grad_norm"].sizes["param"] == 18
-    signals = read_run(tree, "a", ["output_rms"], "param").rows["output_rms"]
-    assert signals.sizes["layer"] == 13
+    activations = read_run(tree, "a", ["output_rms"], "param").rows["output_rms"]
+    assert activations.sizes["layer"] == 13
 
 
 def test_usual_quantities_that_do_not_follow_are_left_out_but_not_silently_when_asked_for(tree):

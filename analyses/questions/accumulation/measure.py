@@ -64,7 +64,7 @@ def _start(runs: Runs) -> tuple[list[Row], list[Row]]:
     """Slopes and profiles at the first step, of the networks and of the controls."""
     slopes, profiles = [], []
     for run in runs.of(INIT) + runs.of(PLAIN):
-        with run.open("gradients", "updates", "signals") as tree:
+        with run.open("gradients", "updates", "activations") as tree:
             phases = {"start": phase_means(depth_slopes(tree), 1)["start"]}
             slopes += _slope_rows(run, phases)
             profiles += _profile_rows(run, layer_profiles(tree).isel(step=0))
@@ -184,7 +184,9 @@ def _grafting(runs: Runs) -> tuple[list[Row], list[Row]]:
             "val_loss": run.metrics.get("val_loss"),
         }
         if not run.is_diverged:
-            with run.open("training", "gradients", "second_moments", "updates", "signals") as tree:
+            with run.open(
+                "training", "gradients", "second_moments", "updates", "activations"
+            ) as tree:
                 loss = np.asarray(tree["training/loss"].values, dtype=np.float64)
                 phases = phase_means(depth_slopes(tree), len(loss))
                 row |= {

@@ -67,5 +67,5 @@ def _gradient_rows(run: RunRecord) -> list[Row]:
     }
     if run.is_diverged:
         return [{**base, "matched": matched} for matched in ("step", "loss")]
-    with run.open("training", "gradients", "updates", "signals") as tree:
+    with run.open("training", "gradients", "updates", "activations") as tree:
         return [{**base, **row} for row in matched_rows(tree, base["n_classes"])]

@@ -1,4 +1,4 @@
-"""Train and record: gradients, second moments, updates and signals of every layer.
+"""Train and record: gradients, second moments, updates and activations of every layer.
 
 Without a SCRIPT the built-in experiment trains: VGG13 on handwritten digits, unless options or a
 configuration file say otherwise. Options stand before SCRIPT; what follows belongs to it.

@@ -17,8 +17,8 @@ _SIDE_KINDS = ("bias", "dead_bias", "norm_bias")
 
 def check_dead_relu(run: Run) -> list[Sign]:
     """Find ReLU layers that put out almost only zeros."""
-    zero = run.values("signals", "output_zero_fraction")
-    names, types = (run.coordinate("signals", name) for name in ("layer", "layer_type"))
+    zero = run.values("activations", "output_zero_fraction")
+    names, types = (run.coordinate("activations", name) for name in ("layer", "layer_type"))
     if zero is None or names is None or types is None:
         return []
     is_relu = np.array(["relu" in str(kind).lower() for kind in types])
@@ -28,10 +28,10 @@ def check_dead_relu(run: Run) -> list[Sign]:
     places = np.flatnonzero(is_relu & (recent >= DEAD_FRACTION))
     if not len(places):
         return []
-    steps = run.steps("signals")
+    steps = run.steps("activations")
     layers = tuple(str(name) for name in names[places])
     message = f"{recent[places].max():.2%} of the outputs are zero in {name_some(list(layers))}"
-    depth = run.coordinate("signals", "depth")
+    depth = run.coordinate("activations", "depth")
     is_blocked = depth is not None and _has_no_gradient_below(run, int(depth[places].max()))
     if is_blocked:
         message += "; no gradient reaches the layers before"
@@ -41,7 +41,7 @@ def check_dead_relu(run: Run) -> list[Sign]:
 
 def _check_functional_relu(run: Run, names: Array) -> list[Sign]:
     """Without activation modules, a dead one shows in the gradient of the layer that feeds it."""
-    zero = run.values("signals", "output_grad_zero_fraction")
+    zero = run.values("activations", "output_grad_zero_fraction")
     owners = run.coordinate("gradients", "layer")
     if zero is None or owners is None or not np.isin(names, owners).all():
         return []
@@ -50,7 +50,7 @@ def _check_functional_relu(run: Run, names: Array) -> list[Sign]:
     dead = np.flatnonzero(recent >= NO_GRADIENT_FRACTION)
     if not len(dead) or dead[-1] == len(weight_layers) - 1:
         return []
-    steps, place = run.steps("signals"), weight_layers[dead[-1]]
+    steps, place = run.steps("activations"), weight_layers[dead[-1]]
     message = f"{recent[dead[-1]]:.2%} of the output gradients are zero in {names[place]}"
     first = int(steps[_first_true(np.asarray(zero[:, place] >= NO_GRADIENT_FRACTION))])
     return [Sign("warning", message, (str(names[place]),), first, int(steps[-1]))]

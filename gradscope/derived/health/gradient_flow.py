@@ -1,4 +1,4 @@
-"""Rules about how signals and gradients change with depth."""
+"""Rules about how activations and gradients change with depth."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Flow:
 
 def gradient_flow(run: Run, rows: str = "seen") -> Flow | None:
     """Return the norm of the gradient at the output of each weight layer, else of its weight."""
-    rms, numel = (run.values("signals", n, rows) for n in ("output_grad_rms", "output_numel"))
+    rms, numel = (run.values("activations", n, rows) for n in ("output_grad_rms", "output_numel"))
     if rms is not None and numel is not None:
         places = run.weight_layers
         norms = (rms * np.sqrt(numel))[:, places]
-        names, steps = run.coordinate("signals", "layer"), run.steps("signals", rows)
+        names, steps = run.coordinate("activations", "layer"), run.steps("activations", rows)
         what = "the gradient of the layers' outputs"
     else:
         grad_norm = run.values("gradients", "grad_norm", rows)
@@ -102,8 +102,8 @@ def check_exploding(run: Run) -> list[Sign]:
 
 def check_init(run: Run) -> list[Sign]:
     """Find outputs that grow or shrink with depth before anything was learned."""
-    rms = run.values("signals", "output_rms", "first")
-    steps, names = run.steps("signals", "first"), run.coordinate("signals", "layer")
+    rms = run.values("activations", "output_rms", "first")
+    steps, names = run.steps("activations", "first"), run.coordinate("activations", "layer")
     if rms is None or names is None or steps[0] > 1 or run.window is not None:
         return []
     places = run.weight_layers

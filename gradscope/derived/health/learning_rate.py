@@ -91,7 +91,7 @@ def _is_transformer(run: Run) -> bool:
     """Tell attention by the class or the name of a layer; layer norm keeps out other kinds."""
     found = (
         run.coordinate(group, name)
-        for group, axis in (("gradients", "param"), ("signals", "layer"))
+        for group, axis in (("gradients", "param"), ("activations", "layer"))
         for name in (axis, "layer_type")
     )
     texts = [str(text).lower() for array in found if array is not None for text in array]

@@ -93,11 +93,14 @@ class Run:
     @cached_property
     def weight_layers(self) -> Array:
         """Places of the weight layers along ``layer``: owners of weights, else first of a depth."""
-        names, owners = self.coordinate("signals", "layer"), self.coordinate("gradients", "layer")
+        names, owners = (
+            self.coordinate("activations", "layer"),
+            self.coordinate("gradients", "layer"),
+        )
         kinds = self.coordinate("gradients", "kind")
         if names is not None and owners is not None and kinds is not None:
             return np.flatnonzero(np.isin(names, owners[np.isin(kinds, ("weight", "embedding"))]))
-        depth = self.coordinate("signals", "depth")
+        depth = self.coordinate("activations", "depth")
         if depth is None:
             return np.arange(0 if names is None else len(names))
         return np.unique(depth, return_index=True)[1]

@@ -75,7 +75,7 @@ def _count_bytes(experiment: Experiment, n_rows: int) -> int:
     n_params = sum(1 for _ in experiment.model.parameters())
     n_layers = sum(not list(module.children()) for module in experiment.model.modules())
     of_params = n_rows * n_params * sum(_row_bytes(group) for group in _PARAM_GROUPS)
-    of_layers = n_rows * n_layers * _row_bytes(schema.SIGNALS)
+    of_layers = n_rows * n_layers * _row_bytes(schema.ACTIVATIONS)
     rows = of_params + of_layers + experiment.n_steps * _row_bytes(schema.TRAINING)
     n_histograms = -(-n_rows // HISTOGRAM_EVERY) * n_params
     histograms = n_histograms * _row_bytes(schema.HISTOGRAMS)

@@ -122,7 +122,7 @@ class Finisher:
                 "second_moments": variables.finish_second_moments(raw, numel, beta1, beta2),
             }
         if kind == "layers":
-            return {"signals": variables.finish_signals(raw, scale * self._divisor)}
+            return {"activations": variables.finish_activations(raw, scale * self._divisor)}
         if kind == "histograms":
             return {"histograms": variables.finish_histograms(raw, grad_scale)}
         if kind == "sketches":

@@ -106,8 +106,8 @@ def finish_updates(raw: np.ndarray) -> Rows:
     }
 
 
-def finish_signals(raw: np.ndarray, scale: np.ndarray) -> Rows:
-    """Compute ``/signals`` from raw sums.
+def finish_activations(raw: np.ndarray, scale: np.ndarray) -> Rows:
+    """Compute ``/activations`` from raw sums.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class _Pass:
         self.rows = self.sums.unbind()
 
 
-class Signals:
+class Activations:
     """Watches the forward and backward passes of some models.
 
     Parameters

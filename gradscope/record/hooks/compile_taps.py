@@ -1,4 +1,4 @@
-"""Signals from inside compiled graphs, without a graph break.
+"""Activations from inside compiled graphs, without a graph break.
 
 While ``torch.compile`` traces a module, the recorder's forward hook puts its output through an
 operator that copies it; the copy's backward does the same with the gradient. To the compiler both
@@ -87,14 +87,14 @@ class Taps:
         _open.pop(self.key, None)
 
     def warn_once(self) -> None:
-        """Say why a measured step had no signals, if a compiler is why."""
+        """Say why a measured step had no activations, if a compiler is why."""
         dynamo = sys.modules.get("torch._dynamo")
         if self._has_warned or dynamo is None or not dynamo.utils.counters["frames"]:
             return
         self._has_warned = True
         warnings.warn(
-            "signals are missing: the model was compiled before the recorder was attached, so its "
-            "layers cannot be seen; everything else is recorded. Attach the recorder before the "
+            "activations are missing: the model was compiled before the recorder was attached, so "
+            "its layers cannot be seen; everything else is recorded. Attach the recorder before the "
             "first call of the compiled model, or call torch.compiler.reset() after attaching it",
             RuntimeWarning,
             stacklevel=3,

@@ -28,11 +28,12 @@ from gradscope.store.format.migrate import migrate
 class Piece:
     """Rows of a group that lie in one file.
 
-    ``columns`` says for each label of an axis where it stands in this file (-1: nowhere); an axis
-    that is the same has no entry.
+    ``home`` is the group's path in the file. ``columns`` says for each label of an axis where it
+    stands in this file (-1: nowhere); an axis that is the same has no entry.
     """
 
     path: Path
+    home: str
     start: int
     stop: int
     variables: frozenset[str]
@@ -144,7 +145,7 @@ def _plan_group(name: str, parts: list[tuple[Path, GroupContents, float]]) -> Gr
         columns = {d: c for d, a in group.axes.items() if (c := _places(axes[d], a)) is not None}
         if n_rows:
             stop = start + n_rows
-            pieces.append(Piece(path, start, stop, frozenset(group.variables), columns))
+            pieces.append(Piece(path, group.home, start, stop, frozenset(group.variables), columns))
             start = stop
     rows = [group.rows[:n_rows] for _, group, n_rows in kept]
     return GroupPlan(name, np.concatenate(rows), axes, variables, attrs, tuple(pieces))
@@ -203,14 +204,13 @@ def read_block(
     block = np.full([len(places) for places in wanted], layout.missing(dtype), dtype)
     for piece in group.pieces:
         if variable in piece.variables:
-            _read_piece(block, piece, group.name, declaration, wanted, open_file)
+            _read_piece(block, piece, declaration, wanted, open_file)
     return block
 
 
 def _read_piece(
     block: np.ndarray,
     piece: Piece,
-    group: str,
     variable: schema.Variable,
     wanted: list[np.ndarray],
     open_file: OpenFile,
@@ -230,7 +230,7 @@ def _read_piece(
         to.append(inside)
         source.append(here)
     slab = tuple(slice(int(h.min()), int(h.max()) + 1) for h in source)
-    dataset = open_file(piece.path)[f"{group}/{variable.name}"]
+    dataset = open_file(piece.path)[f"{piece.home}/{variable.name}"]
     if any(s.stop > n for s, n in zip(slab, dataset.shape, strict=True)):
         raise RecordingError(f"{piece.path} changed while it was read; open it again")
     data = dataset[slab]

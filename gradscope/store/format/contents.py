@@ -31,9 +31,13 @@ _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError,
 
 @dataclass(frozen=True, eq=False)
 class GroupContents:
-    """One group of one file: labels of its rows and other axes, and its variables."""
+    """One group of one file: labels of its rows and other axes, and its variables.
+
+    ``home`` is its path in the file, which may be a former name.
+    """
 
     name: str
+    home: str
     rows: np.ndarray
     axes: dict[str, Axis]
     variables: dict[str, schema.Variable]
@@ -134,7 +138,8 @@ def _groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
 def _known_groups(parent: h5py.Group) -> Iterator[tuple[str, h5py.Group]]:
     there = set(hard_links(parent))
     for name in schema.GROUPS:
-        group = open_member(parent, name, h5py.Group) if name in there else None
+        home = name if name in there else schema.FORMER_NAMES.get(name, name)
+        group = open_member(parent, home, h5py.Group) if home in there else None
         if group is not None:
             yield name, group
 
@@ -155,7 +160,7 @@ def _read_group(name: str, group: h5py.Group, has_attrs: bool) -> GroupContents:
             continue
         variables[key] = _variable(name, key, dataset, lengths)
         attrs[key] = read_attributes(dataset) if has_attrs else {}
-    return GroupContents(name, rows, axes, variables, attrs)
+    return GroupContents(name, group.name.strip("/"), rows, axes, variables, attrs)
 
 
 def _datasets(name: str, group: h5py.Group) -> dict[str, h5py.Dataset]:

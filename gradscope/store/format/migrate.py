@@ -14,8 +14,19 @@ from gradscope import schema
 from gradscope.errors import RecordingError
 from gradscope.store.format.contents import FileContents
 
-MIGRATIONS: dict[int, Callable[[FileContents], FileContents]] = {}
-"""From each major version to the next. Version 1 is the first, so there is none yet."""
+
+def _to_version_2(contents: FileContents) -> FileContents:
+    """Name the recorded groups as today; `schema.FORMER_NAMES` renames the groups themselves."""
+    today = {former: name for name, former in schema.FORMER_NAMES.items()}
+    words = str(contents.attrs.get("recorded_groups", "")).split()
+    if not words:
+        return contents
+    renamed = " ".join(today.get(word, word) for word in words)
+    return replace(contents, attrs=contents.attrs | {"recorded_groups": renamed})
+
+
+MIGRATIONS: dict[int, Callable[[FileContents], FileContents]] = {1: _to_version_2}
+"""From each major version to the next."""
 
 
 def migrate(contents: FileContents) -> FileContents:

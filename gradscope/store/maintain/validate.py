@@ -13,7 +13,13 @@ from gradscope import schema
 from gradscope.errors import RecordingError
 from gradscope.store.format import layout
 from gradscope.store.format.assembly import plan
-from gradscope.store.format.contents import FileContents, one_error, open_file, read_contents
+from gradscope.store.format.contents import (
+    FileContents,
+    GroupContents,
+    one_error,
+    open_file,
+    read_contents,
+)
 from gradscope.store.format.segments import finished_path, list_segments, part_folder
 from gradscope.store.read.lazy import files_of
 
@@ -57,9 +63,9 @@ def rows_readable(contents: FileContents) -> None:
         If a checksum does not agree.
     """
     with one_error(contents.path), open_file(contents.path) as file:
-        for name, group in contents.groups.items():
+        for group in contents.groups.values():
             for variable in group.variables:
-                dataset = file[f"{name}/{variable}"]
+                dataset = file[f"{group.home}/{variable}"]
                 for start in range(0, dataset.shape[0], _ROWS):
                     dataset[start : start + _ROWS]
 
@@ -84,7 +90,8 @@ def _of_file(contents: FileContents) -> Iterator[str]:
             for variable, declaration in group.variables.items():
                 try:
                     with one_error(contents.path):
-                        yield from _of_variable(file[f"{name}/{variable}"], name, declaration)
+                        dataset = file[f"{group.home}/{variable}"]
+                        yield from _of_variable(dataset, group, declaration)
                 except RecordingError as error:
                     yield f"/{name}/{variable} cannot be read: {error}"
 
@@ -102,16 +109,17 @@ def _of_attributes(contents: FileContents) -> Iterator[str]:
 
 
 def _of_root(file: h5py.File) -> Iterator[str]:
+    today = {former: name for name, former in schema.FORMER_NAMES.items()}
     for name in file:
-        if name not in schema.GROUPS:
+        if today.get(name, name) not in schema.GROUPS:
             yield f"/{name} is not declared"
             continue
-        group, known = file[name], layout.declared_group(name)
+        group, known = file[name], layout.declared_group(today.get(name, name))
         if not isinstance(group, h5py.Group):
             yield f"/{name} is not a group"
             continue
-        named = {known.dims[0], *_along(name)}
-        children = schema.GROUPS if name == "spikes" else ()
+        named = {known.dims[0], *_along(known.name)}
+        children = {*schema.GROUPS, *today} if name == "spikes" else ()
         for key in group:
             if not (key in named or key in known.variables or key in children or known.is_open):
                 yield f"/{name}/{key} is not declared"
@@ -122,16 +130,18 @@ def _along(group: str) -> Iterator[str]:
         yield from layout.coordinates_of(dim)
 
 
-def _of_variable(dataset: h5py.Dataset, group: str, declaration: schema.Variable) -> Iterator[str]:
-    where = f"/{group}/{declaration.name}"
-    expected = layout.numpy_dtype(layout.declared(group, declaration.name))
+def _of_variable(
+    dataset: h5py.Dataset, group: GroupContents, declaration: schema.Variable
+) -> Iterator[str]:
+    where = f"/{group.name}/{declaration.name}"
+    expected = layout.numpy_dtype(layout.declared(group.name, declaration.name))
     if dataset.dtype != expected:
         yield f"{where} has dtype {dataset.dtype}, declared is {expected}"
     if "_FillValue" not in dataset.attrs:
         yield f"{where} has no _FillValue"
     for axis, dim in enumerate(declaration.dims):
         scales = [scale.name for scale in dataset.dims[axis].values()]
-        if f"/{group}/{dim}" not in scales:
+        if f"/{group.home}/{dim}" not in scales:
             yield f"{where}: {dim} is not attached to axis {axis}"
     is_count = declaration.dtype.startswith("int") and declaration.reduction == "count"
     for start in range(0, dataset.shape[0], _ROWS):

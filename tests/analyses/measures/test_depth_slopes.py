@@ -63,7 +63,7 @@ def test_too_few_layers_and_missing_groups_are_named(tmp_path):
         with pytest.raises(RecordingError, match="four weight layers; this net has 3"):
             depth_slopes(tree)
     with open_recording(tmp_path / "small.h5", groups=("gradients",)) as tree:
-        with pytest.raises(RecordingError, match="need /signals, which was not recorded"):
+        with pytest.raises(RecordingError, match="need /activations, which was not recorded"):
             depth_slopes(tree)
 
 

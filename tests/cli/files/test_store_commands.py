@@ -63,7 +63,7 @@ def test_validate_prints_every_violation_at_once(tmp_path, capsys):
         del file.attrs["status"]
         file["gradients/grad_norm"][0, 0] = -1
         file["extra"] = 1
-        file["signals/made_up"] = np.ones(5)
+        file["activations/made_up"] = np.ones(5)
         del file["updates/update_norm"].attrs["_FillValue"]
     assert main(["validate", str(sound), str(broken)]) == 1
     said = capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_validate_prints_every_violation_at_once(tmp_path, capsys):
         "root attribute status is missing",
         "/gradients/grad_norm holds norms below zero",
         "/extra is not declared",
-        "/signals/made_up is not declared",
+        "/activations/made_up is not declared",
         "/updates/update_norm has no _FillValue",
     ):
         assert words in said

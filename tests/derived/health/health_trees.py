@@ -53,7 +53,7 @@ def healthy(n_steps=120, n_layers=N_LAYERS, **attrs):
                 over("param", n_layers, update_norm=1e-3, param_norm=1, update_ratio=1e-3),
                 {"step": steps, **on_param},
             ),
-            "/signals": xr.Dataset(
+            "/activations": xr.Dataset(
                 over(
                     "layer",
                     2 * n_layers,

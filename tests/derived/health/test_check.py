@@ -7,7 +7,7 @@ from gradscope.store.read.recording import open_recording
 from tests.derived.health.health_trees import drop, healthy, write
 from tests.helpers import synthetic_columns, write_recording
 
-GROUPS = ("training", "gradients", "updates", "signals")
+GROUPS = ("training", "gradients", "updates", "activations")
 
 
 def test_a_healthy_run_has_no_finding():
@@ -28,7 +28,7 @@ def test_nothing_at_all_is_no_finding():
 
 
 def test_worst_comes_first_and_what_follows_becomes_a_note():
-    tree = write(healthy(), "signals/output_zero_fraction", 1.0, slice(5, None), 7)
+    tree = write(healthy(), "activations/output_zero_fraction", 1.0, slice(5, None), 7)
     tree = write(tree, "gradients/grad_norm", 0.0, slice(5, None), slice(0, 4))
     tree = write(tree, "training/loss", 2.3)
     findings = check_health(tree)

@@ -26,11 +26,11 @@ def notes(tree):
 def slope(tree, factor):
     """Multiply gradients by ``factor`` from the last layer to the first."""
     by_layer = factor ** (1 - DEPTH / (N_LAYERS - 1))
-    tree = write(tree, "signals/output_grad_rms", 1e-2 * np.repeat(by_layer, 2))
+    tree = write(tree, "activations/output_grad_rms", 1e-2 * np.repeat(by_layer, 2))
     return write(tree, "gradients/grad_norm", by_layer)
 
 
-@pytest.mark.parametrize("groups", [(), ("signals",)], ids=["outputs", "weights only"])
+@pytest.mark.parametrize("groups", [(), ("activations",)], ids=["outputs", "weights only"])
 @pytest.mark.parametrize(
     ("factor", "rule"), [(1e-6, "vanishing gradients"), (1e6, "exploding gradients")]
 )
@@ -42,13 +42,13 @@ def test_gradients_that_change_with_depth(factor, rule, groups):
     assert result[rule].layers == tuple((WEIGHTS if groups else LAYERS)[:2])
     assert (result[rule].first_step, result[rule].last_step) in {(1, 120), (1, 10)}
     assert found(drop(slope(healthy(), factor**0.3), *groups)) == {}
-    assert found(drop(slope(healthy(), factor), "signals", "gradients")) == {}
+    assert found(drop(slope(healthy(), factor), "activations", "gradients")) == {}
 
 
 def test_gradients_that_vanish_at_first_only_are_told():
     tree = healthy()
     row = 1e-2 * np.repeat(1e-6 ** (1 - DEPTH / (N_LAYERS - 1)), 2)
-    result = found(write(tree, "signals/output_grad_rms", row, slice(10)))
+    result = found(write(tree, "activations/output_grad_rms", row, slice(10)))
     assert set(result) == {"vanishing gradients"}
     assert "steps 1 to 10" in result["vanishing gradients"].message
 
@@ -56,21 +56,21 @@ def test_gradients_that_vanish_at_first_only_are_told():
 @pytest.mark.parametrize(("factor", "verb"), [(1e6, "larger"), (1e-6, "smaller")])
 def test_bad_init_by_depth(factor, verb):
     by_layer = np.repeat(factor ** (DEPTH / (N_LAYERS - 1)), 2)
-    result = found(write(healthy(), "signals/output_rms", by_layer))
+    result = found(write(healthy(), "activations/output_rms", by_layer))
     assert set(result) == {"bad init"} and verb in result["bad init"].message
     assert result["bad init"].layers == tuple(LAYERS[-2:]) and result["bad init"].last_step == 1
-    assert found(write(healthy(), "signals/output_rms", by_layer), window=50) == {}
+    assert found(write(healthy(), "activations/output_rms", by_layer), window=50) == {}
 
 
 def test_bad_init_by_a_loud_head_but_a_small_or_zero_head_is_fine():
-    loud = write(healthy(), "signals/output_rms", 100.0, 0, slice(-2, None))
+    loud = write(healthy(), "activations/output_rms", 100.0, 0, slice(-2, None))
     assert found(loud)["bad init"].layers == ("layers.14",)
     for value in (1e-6, 0.0):
-        assert found(write(healthy(), "signals/output_rms", value, 0, slice(-2, None))) == {}
+        assert found(write(healthy(), "activations/output_rms", value, 0, slice(-2, None))) == {}
 
 
 def test_dead_relu_blocks_what_lies_before():
-    tree = write(healthy(), "signals/output_zero_fraction", 1.0, slice(30, None), 7)
+    tree = write(healthy(), "activations/output_zero_fraction", 1.0, slice(30, None), 7)
     result = found(tree)
     assert set(result) == {"dead ReLU"} and result["dead ReLU"].severity == "warning"
     assert result["dead ReLU"].layers == ("layers.7",) and result["dead ReLU"].first_step == 31
@@ -80,17 +80,17 @@ def test_dead_relu_blocks_what_lies_before():
 
 
 def test_sparse_relus_and_zeros_of_other_layers_are_fine():
-    assert found(write(healthy(), "signals/output_zero_fraction", 0.98)) == {}
-    assert found(write(healthy(), "signals/output_zero_fraction", 1.0, columns=6)) == {}
+    assert found(write(healthy(), "activations/output_zero_fraction", 0.98)) == {}
+    assert found(write(healthy(), "activations/output_zero_fraction", 1.0, columns=6)) == {}
 
 
 def test_dead_functional_relu_shows_in_the_output_gradient():
     tree = healthy()
-    saturated = write(tree, "signals/output_grad_zero_fraction", 1.0, slice(60, None), 6)
+    saturated = write(tree, "activations/output_grad_zero_fraction", 1.0, slice(60, None), 6)
     assert found(saturated) == {}  # there are activation modules, and they are not dead
-    signals = tree["signals"].to_dataset(inherit=False)
-    tree["signals"] = type(tree)(signals.isel(layer=slice(0, None, 2)))
-    dead = write(tree, "signals/output_grad_zero_fraction", 1.0, slice(60, None), 3)
+    activations = tree["activations"].to_dataset(inherit=False)
+    tree["activations"] = type(tree)(activations.isel(layer=slice(0, None, 2)))
+    dead = write(tree, "activations/output_grad_zero_fraction", 1.0, slice(60, None), 3)
     assert found(dead)["dead ReLU"].layers == ("layers.6",)
     assert found(dead)["dead ReLU"].first_step == 61
     assert found(tree) == {}
@@ -176,7 +176,7 @@ def test_transformer_without_warmup():
 
 def test_transformer_whose_gradients_collapse_after_the_start():
     row = 1e-2 * np.repeat(1e-6 ** (1 - DEPTH / (N_LAYERS - 1)), 2)
-    tree = write(healthy(), "signals/output_grad_rms", row, slice(12, None))
+    tree = write(healthy(), "activations/output_grad_rms", row, slice(12, None))
     cold = as_transformer(write(tree, "training/loss", NOT_LEARNING))
     result = found(cold)
     assert set(result) == {"transformer without warm-up"}

@@ -116,7 +116,7 @@ def test_the_recording_is_that_of_one_process(runs):
         "training/loss",
         "gradients/grad_norm",
         "updates/update_norm",
-        "signals/output_grad_rms",
+        "activations/output_grad_rms",
         "evaluation/val_loss",
     ):
         assert two[name].dims == one[name].dims
@@ -136,7 +136,14 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(runs):
         assert whole["metrics"] == resumed["metrics"]
         assert all(torch.equal(whole["weights"][k], t) for k, t in resumed["weights"].items())
     whole, resumed = (open_recording(folder / f"{name}.h5") for name in ("dropout", "resumed"))
-    for group in ("training", "gradients", "second_moments", "updates", "signals", "evaluation"):
+    for group in (
+        "training",
+        "gradients",
+        "second_moments",
+        "updates",
+        "activations",
+        "evaluation",
+    ):
         datasets = [tree[group].to_dataset() for tree in (whole, resumed)]
         times = {"wall_time", "record_time"} & set(datasets[0].data_vars)
         one, other = (dataset.drop_vars(times).load() for dataset in datasets)

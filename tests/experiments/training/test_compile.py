@@ -35,7 +35,14 @@ def test_a_compiled_run_records_what_an_eager_one_does(tmp_path):
     for is_compiled in (True, False):
         train(Config(**TINY, compile=is_compiled), tmp_path / f"{is_compiled}.h5")
     compiled, eager = (open_recording(tmp_path / f"{which}.h5") for which in (True, False))
-    for group in ("training", "gradients", "second_moments", "updates", "signals", "evaluation"):
+    for group in (
+        "training",
+        "gradients",
+        "second_moments",
+        "updates",
+        "activations",
+        "evaluation",
+    ):
         for name in set(eager[group].data_vars) - {"wall_time", "record_time"}:
             np.testing.assert_allclose(
                 compiled[group][name], eager[group][name], rtol=1e-3, atol=1e-6, err_msg=name

@@ -95,7 +95,7 @@ def test_the_recording_says_what_ran_and_a_rerun_gives_the_same_numbers(tmp_path
     config = Config.from_mapping(json.loads(first.attrs["config_json"]))
     train(config, tmp_path / "again.h5")
     again = open_recording(tmp_path / "again.h5")
-    for group in ("gradients", "updates", "second_moments", "signals", "evaluation"):
+    for group in ("gradients", "updates", "second_moments", "activations", "evaluation"):
         assert first[group].to_dataset().identical(again[group].to_dataset()), group
 
 

@@ -101,7 +101,7 @@ def train_by_hand(path, monkeypatch, *, is_graphed):
 
 
 def assert_same_recording(one, other, rtol):
-    for group in ("training", "gradients", "second_moments", "updates", "signals"):
+    for group in ("training", "gradients", "second_moments", "updates", "activations"):
         assert set(one[group].data_vars) == set(other[group].data_vars)
         for name in set(one[group].data_vars) - set(TIMES):
             np.testing.assert_allclose(

@@ -52,8 +52,8 @@ def test_a_script_at_module_level_with_workers_and_checkpoints(record, tmp_path)
     assert tree["training/loss"].values.tolist() == pytest.approx(losses_printed(out), rel=1e-6)
     assert tree["training/lr"].values.ravel().tolist() == pytest.approx([0.1] * 3 + [0.05] * 3)
     # everything of the first step is there, in the order of execution
-    assert tree["signals"]["layer"].values.tolist() == ["0", "1", "2", "4"]
-    assert np.isfinite(tree["signals/output_grad_rms"].sel(step=1)).all()
+    assert tree["activations"]["layer"].values.tolist() == ["0", "1", "2", "4"]
+    assert np.isfinite(tree["activations/output_grad_rms"].sel(step=1)).all()
     assert tree["gradients"]["kind"].values.tolist()[:2] == ["weight", "dead_bias"]
     assert tree["training/batch_size"].values.tolist() == [8] * 6
     assert tree.attrs["seed"] == 5 and tree.attrs["status"] == "finished"
@@ -125,7 +125,7 @@ def test_amp_accumulation_clipping_and_groups(record, flags):
 def test_a_closure_is_whole_from_its_first_step(record):
     _, out, _, [tree] = record("lbfgs.py")
     assert tree["training/loss"].values.tolist() == pytest.approx(losses_printed(out), rel=1e-6)
-    assert tree["signals"]["layer"].values.tolist() == ["first", "last"]
+    assert tree["activations"]["layer"].values.tolist() == ["first", "last"]
     assert np.isfinite(tree["updates/update_norm"].values).all()
     # what the updates say is where the parameters went
     norms = tree["updates/param_norm"].sel(param="first.weight").values
@@ -145,9 +145,9 @@ def test_lightning(record, n_micro):
     means = np.reshape(losses_printed(out), (-1, n_micro)).mean(1)
     np.testing.assert_allclose(tree["training/loss"].values, means, rtol=1e-6)
     assert tree.attrs["model_name"] == "Lit"
-    assert tree["signals"]["layer"].values.tolist() == ["first", "last"]
+    assert tree["activations"]["layer"].values.tolist() == ["first", "last"]
     assert np.isfinite(tree["updates/update_norm"].values).all()
-    assert np.isfinite(tree["signals/output_grad_rms"].values).all()
+    assert np.isfinite(tree["activations/output_grad_rms"].values).all()
 
 
 @pytest.mark.parametrize(("script", "n_examples"), [("hf.py", 4), ("accelerated.py", 8)])
@@ -181,7 +181,7 @@ def test_trainings_one_after_the_other_get_a_file_each_and_are_let_go(record, tm
     _, out, _, trees = record("folds.py", options=["--record", "light"])
     assert sorted(p.name for p in tmp_path.glob("*.h5")) == ["run-2.h5", "run-3.h5", "run.h5"]
     assert all(tree["training"].sizes["step"] == 110 for tree in trees)
-    assert all("signals" not in tree.children for tree in trees)
+    assert all("activations" not in tree.children for tree in trees)
     assert out.strip().endswith("alive [False, False, True]")
 
 

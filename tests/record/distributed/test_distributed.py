@@ -72,7 +72,7 @@ def assert_global(tmp_path, size):
     expected = single(tmp_path, size, record="full", flight_recorder=0)
     assert_same(gradscope.open_recording(tmp_path / "outer.h5").load(), expected, 1e-5)
     inner = gradscope.open_recording(tmp_path / "inner.h5").load()
-    for name in ("gradients/grad_norm", "signals/output_grad_rms", "training/loss"):
+    for name in ("gradients/grad_norm", "activations/output_grad_rms", "training/loss"):
         np.testing.assert_allclose(inner[name].values, expected[name].values, 1e-3, err_msg=name)
     sharded = gradscope.open_recording(tmp_path / "fsdp.h5").load()
     assert_same(sharded, expected.drop_nodes(["sketches", "noise"]), 1e-5)
@@ -82,7 +82,7 @@ def assert_global(tmp_path, size):
 def test_rank_0_decides_and_nobody_hangs(two_ranks):
     tree = gradscope.open_recording(two_ranks / "cadence.h5").load()
     assert tree["gradients"]["step"].values.tolist() == [1, 3, 5, 7]
-    assert tree["signals"]["step"].values.tolist() == [1, 3, 5, 7]
+    assert tree["activations"]["step"].values.tolist() == [1, 3, 5, 7]
     assert tree["training/batch_size"].values.tolist() == [2 * BATCH] * 7
     alone = gradscope.open_recording(two_ranks / "only_rank_0.h5").load()
     assert alone["training/batch_size"].values.tolist() == [BATCH] * N_STEPS

@@ -115,8 +115,8 @@ def test_everything_is_recorded_as_without_a_compiler(tmp_path, kind):
     tree, _ = record(tmp_path, kind)
     assert_equal(tree, expected)
     assert tree.attrs["model_name"] == "Block"
-    layers = tree["signals"]["layer"].values.tolist()
-    assert layers == expected["signals"]["layer"].values.tolist()
+    layers = tree["activations"]["layer"].values.tolist()
+    assert layers == expected["activations"]["layer"].values.tolist()
     if kind != "step":  # a compiled step is broken by torch itself, at backward and zero_grad
         assert not counters["graph_break"]
         assert counters["stats"]["unique_graphs"] == 1
@@ -152,8 +152,10 @@ def test_steps_that_are_not_measured_run_the_bare_graph(tmp_path):
     tapped = [sum("gradscope.tap" in target for target in graph) for graph in graphs]
     assert tapped == [6, 0]  # five layers, one of them twice; compiled once each
     tree = gradscope.open_recording(tmp_path / "run.h5").load()
-    assert tree["signals"]["step"].values.tolist() == [1, 3, 5]
-    assert np.isfinite(tree["signals/output_grad_rms"].sel(layer=["first", "twice", "head"])).all()
+    assert tree["activations"]["step"].values.tolist() == [1, 3, 5]
+    assert np.isfinite(
+        tree["activations/output_grad_rms"].sel(layer=["first", "twice", "head"])
+    ).all()
     assert np.isfinite(tree["training/loss"]).all()
 
 
@@ -184,7 +186,7 @@ def test_evaluation_with_gradients_does_not_mix_in(tmp_path):
             optimizer.step()
             recorder.log(loss=loss)
     tree = gradscope.open_recording(tmp_path / "run.h5").load()
-    assert float(tree["signals/output_abs_max"].max()) < 10
+    assert float(tree["activations/output_abs_max"].max()) < 10
     assert (tree["training/n_microbatches"] == 1).all()
     assert (tree["training/batch_size"] == 16).all()
 
@@ -203,10 +205,10 @@ def test_attached_after_compiling_says_once_what_is_missing(tmp_path):
         with gradscope.Recorder(model, optimizer, tmp_path / "run.h5") as recorder:
             for _ in range(N_STEPS):
                 recorder.log(loss=step["f"]())
-    said = [str(w.message) for w in caught if "signals are missing" in str(w.message)]
+    said = [str(w.message) for w in caught if "activations are missing" in str(w.message)]
     tree = gradscope.open_recording(tmp_path / "run.h5").load()
     assert tree["training"].sizes["step"] == N_STEPS
     for name in ("gradients/grad_norm", "updates/update_norm", "second_moments/exp_avg_sq_mean"):
         assert np.isfinite(tree[name]).all()
-    assert "signals" not in tree.children
+    assert "activations" not in tree.children
     assert len(said) == 1 and "before the recorder was attached" in said[0]

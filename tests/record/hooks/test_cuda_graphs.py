@@ -45,7 +45,7 @@ def test_rows_of_a_captured_step_belong_to_its_replays(tmp_path, monkeypatch):
     norms = tree["gradients/grad_norm"]
     assert norms["step"].values.tolist() == [1, 3, 5, 7]
     assert norms.sel(step=[5, 7]).values.tolist() == [[2.0, 2.0], [4.0, 4.0]]
-    assert tree["signals/output_rms"].sel(step=7).values == pytest.approx([5**0.5] * 2)
+    assert tree["activations/output_rms"].sel(step=7).values == pytest.approx([5**0.5] * 2)
 
 
 def test_clipping_in_a_captured_step_is_that_of_each_replay(tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ def test_graph_replays_equal_eager_steps(tmp_path):
         "gradients/grad_norm",
         "updates/update_norm",
         "second_moments/exp_avg_sq_mean",
-        "signals/output_rms",
-        "signals/output_grad_rms",
+        "activations/output_rms",
+        "activations/output_grad_rms",
     ):
         np.testing.assert_allclose(graphed[name].values, eager[name].values, rtol=1e-4)

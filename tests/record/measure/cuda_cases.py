@@ -364,7 +364,7 @@ def test_a_recording_is_the_same_through_either_backend(tmp_path, monkeypatch):
                 model(make((5, 6), seed=step)).square().mean().backward()
                 optimizer.step()
         trees.append(gradscope.open_recording(path).load())
-    for group in ("gradients", "updates", "second_moments", "signals", "histograms"):
+    for group in ("gradients", "updates", "second_moments", "activations", "histograms"):
         fast, exact = (tree[group].to_dataset() for tree in trees)
         assert set(fast) == set(exact) and fast.sizes["step"] == 2
         for name in fast:

@@ -202,7 +202,7 @@ def test_flight_recorder_keeps_full_rate_around_an_event(tmp_path, how, reason, 
     assert tree["spikes"]["event"].values.tolist() == [bad_step]
     assert tree["spikes/spike_reason"].values.tolist() == [reason]
     expected = list(range(bad_step - 5, bad_step + 6))
-    for group in ("training", "gradients", "updates", "signals"):
+    for group in ("training", "gradients", "updates", "activations"):
         assert tree["spikes"][group]["step"].values.tolist() == expected
     kept = tree["spikes/gradients/grad_norm"].sel(param="0.weight", step=bad_step)
     assert float(kept) == pytest.approx(norm_then, rel=1e-6)
@@ -278,7 +278,7 @@ def test_resume_goes_on_from_the_checkpoint(tmp_path):
         "second_moments/exp_avg_sq_mean",
         "second_moments/state_step",
         "histograms/exp_avg_sq_histogram",
-        "signals/output_grad_rms",
+        "activations/output_grad_rms",
     ):
         assert parts[name]["step"].values.tolist() == whole[name]["step"].values.tolist(), name
         np.testing.assert_array_equal(parts[name].values, whole[name].values, err_msg=name)
@@ -311,7 +311,7 @@ def test_full_records_everything(tmp_path):
         "gradients",
         "second_moments",
         "updates",
-        "signals",
+        "activations",
         "histograms",
         "sketches",
         "noise",

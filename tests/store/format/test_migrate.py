@@ -24,10 +24,10 @@ def test_an_older_file_opens_and_merges_in_todays_terms(tmp_path, monkeypatch):
     path = write_recording(tmp_path / "old.h5", 5, 2)
     loss = open_recording(path)["training"]["loss"].values
     before = path.read_bytes()
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", "2.0")
-    monkeypatch.setitem(migrate.MIGRATIONS, 1, rename_loss)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", "3.0")
+    monkeypatch.setitem(migrate.MIGRATIONS, 2, rename_loss)
     tree = open_recording(path)
-    assert tree.attrs["schema_version"] == "2.0"
+    assert tree.attrs["schema_version"] == "3.0"
     assert "loss" not in tree["training"].data_vars
     assert tree["training"]["cost"].values.tolist() == loss.tolist()
     merge_files([path], tmp_path / "new.h5")
@@ -37,8 +37,8 @@ def test_an_older_file_opens_and_merges_in_todays_terms(tmp_path, monkeypatch):
 
 def test_where_no_way_leads_it_says_so(tmp_path, monkeypatch):
     path = write_recording(tmp_path / "old.h5", 3, 2)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", "3.0")
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", "4.0")
     with pytest.raises(
-        RecordingError, match=r"version 1\.0, which this gradscope \(3\.0\) no long"
+        RecordingError, match=r"version 2\.0, which this gradscope \(4\.0\) no long"
     ):
         open_recording(path)

@@ -50,7 +50,7 @@ def test_csv_has_a_line_a_step_and_parameter(path, tmp_path):
     assert line["param"] == gradients["param"].values[2]
     assert float(line["grad_norm"]) == pytest.approx(gradients["grad_norm"].values[3, 2])
     names = {p.name for p in (tmp_path / "x").iterdir()}
-    assert {"training.csv", "training.param_group.csv", "signals.csv"} <= names
+    assert {"training.csv", "training.param_group.csv", "activations.csv"} <= names
 
 
 @pytest.mark.skipif(importlib.util.find_spec("zarr") is None, reason="zarr is not installed")

@@ -105,7 +105,7 @@ def test_a_tree_survives_pickling_and_closing(path):
 
 
 def test_only_the_groups_asked_for(path):
-    assert list(open_recording(path, groups=("signals",)).children) == ["signals"]
+    assert list(open_recording(path, groups=("activations",)).children) == ["activations"]
 
 
 def test_a_tree_opened_live_keeps_its_rows_while_segments_are_merged(tmp_path):

@@ -165,7 +165,7 @@ def test_what_stands_there_is_not_overwritten_unasked(tmp_path):
         ("gradients", {"grad_norm": [[1, 1]]}, "need 'step'"),
         ("gradients", {"step": [1], "grad_norm": [[1, 1, 1]]}, r"must have shape \(1, 2\)"),
         ("gradients", {"step": [2, 2], "grad_norm": np.ones((2, 2))}, "do not increase"),
-        ("signals", {"step": [1], "output_rms": [[1.0]]}, r"call set_axis\('layer'"),
+        ("activations", {"step": [1], "output_rms": [[1.0]]}, r"call set_axis\('layer'"),
         ("nowhere", {"step": [1]}, "unknown group 'nowhere'"),
         ("training", {"step": [1], "a/b": [1.0]}, "no name for a variable"),
         ("training", {"step": [1], "param": [1.0]}, "name of a dimension"),
