@@ -94,8 +94,8 @@ class Taps:
         self._has_warned = True
         warnings.warn(
             "activations are missing: the model was compiled before the recorder was attached, so "
-            "its layers cannot be seen; everything else is recorded. Attach the recorder before the "
-            "first call of the compiled model, or call torch.compiler.reset() after attaching it",
+            "its layers cannot be seen; everything else is recorded. Attach the recorder before "
+            "the first call of the compiled model, or call torch.compiler.reset() after attaching it",
             RuntimeWarning,
             stacklevel=3,
         )
