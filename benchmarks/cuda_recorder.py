@@ -6,7 +6,8 @@ First asserts with torch's profiler that no recorded step waits for the device. 
 of the same net take turns, block by block: bare, with the parameter streams (gradients, updates,
 second moments) at every step, and with activations too; "activations every tenth" is computed as
 0.9 of the second and 0.1 of the third. Last, each kernel alone in a graph, as a multiple of its
-byte floor: each tensor read or written once at the bandwidth of a large copy, measured in the same run.
+byte floor: each tensor read or written once at the bandwidth of a large copy, measured in the
+same run.
 Prints tables and writes benchmarks/results/recorder-cuda.json and .md. ``--device cpu`` tries the
 eager part, for nobody's numbers.
 """
