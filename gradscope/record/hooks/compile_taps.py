@@ -95,7 +95,7 @@ class Taps:
         warnings.warn(
             "activations are missing: the model was compiled before the recorder was attached, so "
             "its layers cannot be seen; everything else is recorded. Attach the recorder before "
-            "the first call of the compiled model, or call torch.compiler.reset() after attaching it",
+            "the first call of the compiled model, or call torch.compiler.reset() after attaching",
             RuntimeWarning,
             stacklevel=3,
         )
