@@ -39,7 +39,7 @@ def test_errors_are_one_line(capsys, tmp_path):
 def test_a_closed_pipe_is_no_error(tmp_path):
     """``gradscope COMMAND | head`` ends quietly."""
     program = (
-        "import sys; from gradscope.cli import main, info\n"
+        "import sys; from gradscope.cli import main; from gradscope.cli.files import info\n"
         "info.run = lambda arguments: print('x' * 10**6, flush=True) or 0\n"
         "sys.exit(main.main(['info', 'run.h5']))"
     )

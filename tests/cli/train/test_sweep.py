@@ -38,7 +38,7 @@ alpha = [-0.1, 0.5]
 def command(tmp_path, monkeypatch, capfd):
     """Run the command in a folder of its own; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "COMMANDS", ("record", "sweep"))
+    monkeypatch.setattr(cli, "COMMANDS", {"record": "train", "sweep": "train"})
     Path("spec.toml").write_text(SPEC)
 
     def run(*arguments):

@@ -245,7 +245,7 @@ def test_a_recording_that_cannot_be_finished_does_not_change_the_end(record, mon
 
 
 def in_a_process(folder, *words, text=""):
-    program = "import sys\nfrom gradscope.cli import main\nmain.COMMANDS = ('record',)\n"
+    program = "import sys\nfrom gradscope.cli import main\nmain.COMMANDS = {'record': 'train'}\n"
     program += "sys.exit(main.main(sys.argv[1:]))"
     return subprocess.run(
         [sys.executable, "-c", program, "record", *words],

@@ -155,7 +155,7 @@ def exists(folder, size):
 
 def outlive(folder, size, last_rank):
     """Train without any collective of the user's own; the last rank does something else."""
-    from gradscope.record.distributed.ranks import ranks
+    from gradscope.record.distributed import ranks
 
     ranks.TIMEOUT_SECONDS = 3.0
     rank = dist.get_rank()
@@ -191,7 +191,7 @@ def leave_early(folder, size):
 
 def only_rank_0(folder, size):
     """A recorder made on one rank only does not hang the job."""
-    from gradscope.record.distributed.ranks import ranks
+    from gradscope.record.distributed import ranks
 
     ranks.TIMEOUT_SECONDS = 1.0
     model, optimizer = make()

@@ -134,7 +134,7 @@ def test_kill_in_the_middle_of_a_merge(tmp_path, moment):
     unhurried = PROGRAM.replace("flush_seconds=0.01", "flush_seconds=60")
     program = unhurried.partition("for line in sys.stdin")[0] + (
         "import pathlib\n"
-        "from gradscope.store import segments\n"
+        "from gradscope.store.format import segments\n"
         f"part = pathlib.Path({str(tmp_path / 'run.h5.part')!r})\n"
         "unlinked = []\n"
         "def die_if(condition):\n"
