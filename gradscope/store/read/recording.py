@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,24 @@ def arrays_of(source: Source, name: str) -> dict[str, tuple[schema.Variable, Rec
     """Return every stored and derived variable of a group: declaration, array, attributes."""
     group = source.plan.groups[name]
     found: dict[str, tuple[schema.Variable, RecordedArray, dict]] = {}
+    custom = _custom_attrs(source) if name.split("/")[-1] == "custom" else {}
     for key, declaration in group.variables.items():
-        attrs = group.attrs.get(key) or declaration.attrs
+        attrs = {**(group.attrs.get(key) or declaration.attrs), **custom.get(key, {})}
         found[key] = (declaration, StoredArray(source, name, key), attrs)
     for key, declaration in schema.DERIVED.get(name.split("/")[-1], {}).items():
         derived = derive(source, name, key)
         if derived is not None and key not in found:
             found[key] = (declaration, derived, declaration.attrs)
     return found
+
+
+def _custom_attrs(source: Source) -> dict[str, dict[str, str]]:
+    """Return what the user declared of each variable of ``/custom``."""
+    try:
+        found = json.loads(str(source.plan.attrs.get("custom_json", "{}")))
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _lazy(declaration: schema.Variable, array: RecordedArray, attrs: dict[str, Any]) -> xr.Variable:

@@ -18,8 +18,8 @@ from gradscope.store.format.segments import finished_path
 from gradscope.store.read.lazy import files_of
 
 _NOT_COMPARED = {
-    *("created_at", "config_json", "command", "is_complete", "resume_step"),
-    *("record_bytes", "record_seconds", "schema_version"),
+    *("created_at", "config_json", "custom_json", "command", "is_complete", "resume_step"),
+    *("failure", "record_bytes", "record_seconds", "schema_version"),
 }
 _HYPERPARAMETERS = ("alpha", "lr", "beta1", "beta2", "eps", "weight_decay")
 

@@ -104,6 +104,21 @@ def test_a_tree_survives_pickling_and_closing(path):
     xr.testing.assert_equal(again["gradients"].dataset.load(), tree["gradients"].dataset.load())
 
 
+def test_custom_variables_carry_what_the_user_declared(tmp_path):
+    words = {"skew": {"long_name": "skewness of the gradient", "aggregation": "sum"}}
+    with RecordingWriter(tmp_path / "run.h5", {"custom_json": words}) as writer:
+        writer.set_axis("param", {"param": ["a.weight", "b.weight"]})
+        writer.append("custom", {"step": [1, 2], "skew": [[0.5, 1.5], [2.5, np.nan]]})
+        writer.append("custom", {"step": [3], "other": [[1.0, 2.0]]})
+    with open_recording(tmp_path / "run.h5") as tree:
+        skew = tree["custom/skew"]
+        assert skew.dims == ("step", "param")
+        assert skew.values[1, 0] == 2.5 and np.isnan(skew.values[2]).all()
+        assert skew.attrs["long_name"] == "skewness of the gradient"
+        assert skew.attrs["aggregation"] == "sum"
+        assert "aggregation" not in tree["custom/other"].attrs
+
+
 def test_only_the_groups_asked_for(path):
     assert list(open_recording(path, groups=("activations",)).children) == ["activations"]
 

@@ -1,0 +1,47 @@
+"""Attributes of the root group, and the version of the schema."""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = "2.0"
+"""Major versions differ in meaning, minor ones only add names."""
+
+FORMER_NAMES = {"activations": "signals"}
+"""What a group is called in files of schema version 1."""
+
+STATUSES = ("running", "finished", "interrupted", "diverged", "failed")
+
+ROOT_ATTRIBUTES: dict[str, str] = {
+    "schema_version": "version of the vocabulary, major.minor",
+    "status": "running, finished, interrupted, diverged or failed",
+    "is_complete": "1 once the recording was properly closed",
+    "failure": "why recording stopped early, when an error of gradscope closed it",
+    "created_at": "start of the recording, UTC, ISO 8601",
+    "creation_library": "gradscope",
+    "creation_library_version": "version of gradscope",
+    "torch_version": "version of PyTorch",
+    "python_version": "version of Python",
+    "numpy_version": "version of NumPy",
+    "cuda_version": "version of CUDA that PyTorch was built for",
+    "device": "device of the parameters",
+    "git_commit": "commit of the working folder, with a mark where files differ",
+    "command": "command line, paths as typed",
+    "seed": "seed of the run",
+    "model_name": "name of the model",
+    "dataset_name": "name of the data set",
+    "optimizer_name": "class of the optimizer",
+    "optimizer_names": "classes of several optimizers, in the order of their index",
+    "sample_dims": "dimensions of the data set's samples",
+    "config_json": "configuration, enough to run it again",
+    "custom_json": "long_name, units, aggregation and scale of the variables of /custom, by name",
+    "record_bytes": "bytes written, merges included",
+    "record_seconds": "host time that recording took",
+    "first_nonfinite_step": "first step with a gradient that is not finite",
+    "first_nonfinite_layer": "layer nearest to the loss where it was not finite",
+    "recorded_groups": "groups that were asked for",
+    "cadence": "which steps were recorded",
+    "batch_size_source": "how batch_size was known",
+    "resume_step": "of a segment only: rows of earlier segments beyond it are void",
+    "world_size": "processes that trained together",
+    "local_since_step": "first step whose rows are rank 0's own, the others being lost",
+}
+"""Attributes of the root group, with their meanings."""
