@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from gradscope.experiments.models.vgg import CHANNELS, VGG
-from gradscope.record.measure.choose import ReferenceBackend, choose_backend
-from gradscope.record.measure.reference.sums import GRAD_OCTAVES, PARAM_SUMS
+from gradscope.record.measure.choose import choose_backend
+from gradscope.record.measure.reference.backend import ReferenceBackend
+from gradscope.record.measure.reference.sums import GRAD_LOG2_COUNTS, PARAM_SUMS
 from gradscope.record.model.layers import first_tensor
 from gradscope.schema import GRAD_BIN_RANGE
 
@@ -113,7 +114,7 @@ def kernels(batch: int) -> dict[str, tuple[int, Callable[[], object]]]:
     n, rows = len(params), list(range(len(params)))
     out, counts, sums = (
         torch.zeros(shape, dtype=torch.float64, device="cuda")
-        for shape in ((n, len(PARAM_SUMS)), (n, GRAD_OCTAVES.stop), (len(outputs), 6))
+        for shape in ((n, len(PARAM_SUMS)), (n, GRAD_LOG2_COUNTS.stop), (len(outputs), 6))
     )
     below = torch.full((n,), 1e-16, dtype=torch.float64, device="cuda")
     backend = choose_backend(torch.device("cuda"))
@@ -132,7 +133,7 @@ def kernels(batch: int) -> dict[str, tuple[int, Callable[[], object]]]:
         ),
         "updates": (3 * size, lambda: backend.updates(out, rows, copies, params, grads)),
         "moments": (2 * size, lambda: backend.moments(out, rows, v, m, below, below * torch.inf)),
-        "octaves": (size, lambda: backend.octaves(counts, rows, grads, GRAD_BIN_RANGE)),
+        "log2 counts": (size, lambda: backend.log2_counts(counts, rows, grads, GRAD_BIN_RANGE)),
         "outputs": (sum(y.nbytes for y in outputs), measure_outputs),
     }
 

@@ -10,15 +10,14 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads of several processes would only wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-COMPILE = "import gradscope.record.measure.cpu.kernels"
+COMPILE = """
+from gradscope.record.measure.cpu.backend import CompiledBackend
+CompiledBackend().probe()
+"""
 
 
 def pytest_configure(config):
-    """Compile the kernels once, in a process of its own, so that all others load the same code.
-
-    The process that compiles them sums in another order than those that load them afterwards, which
-    shows in the last bits of float32; some tests compare processes bit for bit.
-    """
+    """Compile the kernels once, before several workers would each do it."""
     if not hasattr(config, "workerinput"):
         subprocess.run([sys.executable, "-c", COMPILE], cwd=config.rootpath, check=False)
 

@@ -51,8 +51,8 @@ class Threads:
 
         Parameters
         ----------
-        function : numba.core.ccallback.CFunc
-            Of type ``void(void *)``; divides the work among those who call it.
+        function : Kernel
+            Divides the work among those who call it.
         data : int
             Address.
         n_threads : int

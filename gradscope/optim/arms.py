@@ -43,7 +43,8 @@ class _Step:
             scoped = self.v_hat / scale
         else:
             scoped = scale
-        return power(scoped, alpha) + self.group["eps"]
+        eps: float = self.group["eps"]
+        return power(scoped, alpha) + eps
 
     def norm_sq(self, denominator: Tensor) -> Tensor:
         """Return the local sum of squares of ``step_size * m / denominator`` in float64."""

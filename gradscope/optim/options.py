@@ -39,7 +39,7 @@ def check_options(group: dict[str, Any]) -> None:
 
 def is_elementwise(group: dict[str, Any]) -> bool:
     """Whether every entry is updated on its own, as the fast paths need it."""
-    return group["scope"] == "element" and group["graft"] == "none"
+    return bool(group["scope"] == "element" and group["graft"] == "none")
 
 
 def _check_number(

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT, StateDict
 
 from gradscope.optim.arms import update_arms
@@ -145,7 +146,7 @@ class SMES(Optimizer):
         """Tell GradScaler whether to leave unscaling and skipping to the kernel."""
         self._step_supports_amp_scaling = bool(self.defaults["fused"])
 
-    @torch._disable_dynamo
+    @_disable_dynamo
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Load a state of SMES, `torch.optim.Adam` or `~torch.optim.AdamW`.
 

@@ -15,8 +15,8 @@ from gradscope.record.finalize.finalizer import Finisher
 from gradscope.record.finalize.flight_recorder import FlightRecorder
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.microbatch_grads import MicroBatches
-from gradscope.record.measure.choose import Backend
-from gradscope.record.measure.reference.sums import LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
+from gradscope.record.measure.reference.backend import Backend
+from gradscope.record.measure.reference.sums import LAYER_SUMS, MOMENT_LOG2_COUNTS, PARAM_SUMS
 from gradscope.record.measure.step import Stepper
 from gradscope.record.model.layers import LayerTable
 from gradscope.record.model.params import ParamTable
@@ -92,7 +92,7 @@ class Measurement:
         }
         if "histograms" in groups:
             every = min(self._settings.histogram_every, CAPACITY)
-            shapes["histograms"] = (-(-CAPACITY // every), (n, MOMENT_OCTAVES.stop))
+            shapes["histograms"] = (-(-CAPACITY // every), (n, MOMENT_LOG2_COUNTS.stop))
         if "sketches" in groups:
             shapes["sketches"] = (CAPACITY, (n, schema.N_SKETCHES))
         if "noise" in groups:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gradscope.record.measure.cpu.backend import MOST_PARTS, PART, CompiledBackend
+from gradscope.native.jobs import MOST_PARTS, PART
+from gradscope.record.measure.cpu.backend import CompiledBackend
 from gradscope.record.measure.reference.sums import PARAM_SUMS
 
 N = 3 * PART + 1000

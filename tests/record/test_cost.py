@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import gradscope
-from gradscope.record.measure.reference.sums import LAYER_SUMS, MOMENT_OCTAVES, PARAM_SUMS
+from gradscope.record.measure.reference.sums import LAYER_SUMS, MOMENT_LOG2_COUNTS, PARAM_SUMS
 from gradscope.record.rows.stream import CAPACITY
 
 
@@ -23,7 +23,7 @@ def test_memory_is_one_copy_of_the_parameters_and_fixed_buffers(tmp_path):
     optimizer = torch.optim.Adam(model.parameters())
     copy = sum(p.nbytes for p in model.parameters())
     n_params, n_layers = 4, 3
-    row = n_params * (len(PARAM_SUMS) + MOMENT_OCTAVES.stop) + n_layers * len(LAYER_SUMS)
+    row = n_params * (len(PARAM_SUMS) + MOMENT_LOG2_COUNTS.stop) + n_layers * len(LAYER_SUMS)
     with gradscope.Recorder(model, optimizer, tmp_path / "run.h5", every=1) as recorder:
         train(recorder, model, optimizer, 2)
         early = recorder.cost.memory

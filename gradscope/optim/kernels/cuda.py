@@ -2,7 +2,7 @@
 
 Runs on CPU, slowly, where the environment has ``TRITON_INTERPRET=1`` before triton is imported.
 """
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 # ruff: noqa: ANN001, ANN201, ANN202
 
 from __future__ import annotations
@@ -45,47 +45,63 @@ def smes_kernel(
     """Update one block of one tensor as `gradscope.optim.update.smes_update` does."""
     if HAS_FOUND and tl.load(found_inf) != 0:
         return
-    tensor = tl.load(tensor_of + tl.program_id(0))
-    size = tl.load(sizes + tensor)
-    if IS_ALIGNED:
-        size = tl.multiple_of(size, 4)
-    start = tl.load(block_of + tl.program_id(0)).to(tl.int64) * BLOCK
-    index = start + tl.arange(0, BLOCK)
-    inside = index < size
+    tensor, index, inside = _block(sizes, tensor_of, block_of, IS_ALIGNED, BLOCK)
     params = _pointer(addresses + tensor, PARAM, IS_ALIGNED) + index
     grads = _pointer(addresses + n_tensors + tensor, GRAD, IS_ALIGNED) + index
     exp_avgs = _pointer(addresses + 2 * n_tensors + tensor, tl.float32, IS_ALIGNED) + index
     exp_avg_sqs = _pointer(addresses + 3 * n_tensors + tensor, tl.float32, IS_ALIGNED) + index
 
+    if IS_LR_POINTER:
+        lr = tl.load(lr).to(tl.float32)
     theta = tl.load(params, mask=inside, other=0.0).to(tl.float32)
     g = tl.load(grads, mask=inside, other=0.0).to(tl.float32)
     m = tl.load(exp_avgs, mask=inside, other=0.0)
     v = tl.load(exp_avg_sqs, mask=inside, other=0.0)
-    if IS_LR_POINTER:
-        lr = tl.load(lr).to(tl.float32)
     if HAS_SCALE:
         g = g / tl.load(grad_scale)
         tl.store(grads, g.to(GRAD), mask=inside)
     if IS_MAXIMIZING:
         g = -g
-    if IS_DECOUPLED:
-        theta = theta * (1 - lr * weight_decay)
-    else:
-        g = g + weight_decay * theta
+    theta, g = _decay(theta, g, lr, weight_decay, IS_DECOUPLED)
     m = m + one_minus_beta1 * (g - m)
     v = v + one_minus_beta2 * (g * g - v)
     m_hat, v_hat = m, v
     if HAS_CORRECTION:
-        step = tl.load(_pointer(addresses + 4 * n_tensors + tensor, tl.float32, False)).to(
-            tl.float64
-        )
-        m_hat = m / (1 - tl.exp(step * LOG_BETA1)).to(tl.float32)
-        v_hat = v / (1 - tl.exp(step * LOG_BETA2)).to(tl.float32)
+        m_hat, v_hat = _correct(m, v, addresses + 4 * n_tensors + tensor, LOG_BETA1, LOG_BETA2)
     theta = theta - lr * m_hat / (_power(v_hat, alpha_high, alpha_low) + eps)
 
     tl.store(params, theta.to(PARAM), mask=inside)
     tl.store(exp_avgs, m, mask=inside)
     tl.store(exp_avg_sqs, v, mask=inside)
+
+
+@triton.jit
+def _block(sizes, tensor_of, block_of, IS_ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
+    """Return this program's tensor, the entries of its block, and which of them exist."""
+    tensor = tl.load(tensor_of + tl.program_id(0))
+    size = tl.load(sizes + tensor)
+    if IS_ALIGNED:
+        size = tl.multiple_of(size, 4)
+    index = tl.load(block_of + tl.program_id(0)).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    return tensor, index, index < size
+
+
+@triton.jit
+def _decay(theta, g, lr, weight_decay, IS_DECOUPLED: tl.constexpr):
+    """Return parameter and gradient after the decay of one or the other."""
+    if IS_DECOUPLED:
+        theta = theta * (1 - lr * weight_decay)
+    else:
+        g = g + weight_decay * theta
+    return theta, g
+
+
+@triton.jit
+def _correct(m, v, step_address, LOG_BETA1: tl.constexpr, LOG_BETA2: tl.constexpr):
+    """Return the bias-corrected moments; the tensor's step count lies behind an address."""
+    step = tl.load(_pointer(step_address, tl.float32, False)).to(tl.float64)
+    m_hat = m / (1 - tl.exp(step * LOG_BETA1)).to(tl.float32)
+    return m_hat, v / (1 - tl.exp(step * LOG_BETA2)).to(tl.float32)
 
 
 @triton.jit

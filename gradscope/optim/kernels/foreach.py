@@ -103,4 +103,4 @@ def _pieces(columns: tuple[list[Tensor], ...]) -> Iterator[list[list[Tensor]]]:
 def _cut(tensors: tuple[Tensor, ...], limit: int) -> Iterator[tuple[Tensor, ...]]:
     if tensors[0].numel() <= limit or not all(t.is_contiguous() for t in tensors):
         return iter([tensors])
-    return zip(*(t.view(-1).split(limit) for t in tensors), strict=True)
+    return zip(*(torch.split(t.view(-1), limit) for t in tensors), strict=True)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from gradscope.record.measure.reference.sums import (
-    GRAD_OCTAVES,
+    GRAD_LOG2_COUNTS,
     LAYER_SUMS,
-    MOMENT_OCTAVES,
+    MOMENT_LOG2_COUNTS,
     PARAM_SUMS,
 )
 
@@ -141,14 +141,14 @@ def finish_histograms(raw: np.ndarray, grad_scale: np.ndarray) -> Rows:
 
     Parameters
     ----------
-    raw : array, float64, (row, param, MOMENT_OCTAVES.stop)
-        `measures.octave_counts` of gradient and second moment.
+    raw : array, float64, (row, param, MOMENT_LOG2_COUNTS.stop)
+        `measures.log2_counts` of gradient and second moment.
     grad_scale : array, float64, (row,)
         What the gradients were still multiplied by; a power of two moves the octaves, with any
         other scale they are missing.
     """
     rows = {}
-    for prefix, columns in (("grad", GRAD_OCTAVES), ("exp_avg_sq", MOMENT_OCTAVES)):
+    for prefix, columns in (("grad", GRAD_LOG2_COUNTS), ("exp_avg_sq", MOMENT_LOG2_COUNTS)):
         counts = raw[..., columns]
         if prefix == "grad":
             counts = _shift_octaves(counts, grad_scale)

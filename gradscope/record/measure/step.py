@@ -10,10 +10,10 @@ from torch import Tensor
 
 from gradscope import schema
 from gradscope.record.distributed.ranks import local
-from gradscope.record.measure.choose import Backend
+from gradscope.record.measure.reference.backend import Backend
 from gradscope.record.measure.reference.sums import (
-    GRAD_OCTAVES,
-    MOMENT_OCTAVES,
+    GRAD_LOG2_COUNTS,
+    MOMENT_LOG2_COUNTS,
     PARAM_SUMS,
     STATE_STEP,
     EpsilonEdges,
@@ -111,7 +111,7 @@ class Stepper:
             self._backend.gradients(out["params"], rows, grads, source, [] if is_after else copies)
             if "histograms" in out:
                 bins = schema.GRAD_BIN_RANGE
-                self._backend.octaves(out["histograms"][:, GRAD_OCTAVES], rows, grads, bins)
+                self._backend.log2_counts(out["histograms"][:, GRAD_LOG2_COUNTS], rows, grads, bins)
             if "sketches" in out:
                 for row, grad in zip(rows, grads, strict=True):
                     out["sketches"][row] = self.sketcher.sketch(self.table.params[row], grad)
@@ -192,8 +192,8 @@ class Stepper:
                 0, self._unknown.get(tuple(unknown), out.device, torch.int64), torch.nan
             )
         if "histograms" in rows_out:
-            target = rows_out["histograms"][:, MOMENT_OCTAVES]
-            self._backend.octaves(target, kept, v, schema.MOMENT_BIN_RANGE)
+            target = rows_out["histograms"][:, MOMENT_LOG2_COUNTS]
+            self._backend.log2_counts(target, kept, v, schema.MOMENT_BIN_RANGE)
 
     def _edges(
         self, constants: list[tuple[float, float, float]], device: torch.device

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gradscope.record.measure.choose import ReferenceBackend
+from gradscope.record.measure.choose import _warn_of_reference, choose_backend
 from gradscope.record.measure.cpu.backend import CompiledBackend
 from gradscope.record.measure.reference import sums
+from gradscope.record.measure.reference.backend import ReferenceBackend
 from gradscope.record.measure.reference.sums import GRADIENT, MOMENT, PARAM_SUMS, UPDATE
 
 INF = torch.inf
@@ -142,22 +143,22 @@ def test_reference_sums_by_hand():
     assert found.tolist() == pytest.approx(expected, rel=1e-12)
 
 
-def test_octaves_by_hand():
+def test_log2_counts_by_hand():
     x = torch.tensor([0.0, 1.0, 1.99, -2.0, 0.5, 0.49, 8.0, 1e30, -1e-30, 1e-45, INF, torch.nan])
-    # octaves -1..2: 0.5 | 1, 1.99 | -2 | none; zero 1; under: 0.49, 1e-30, 1e-45; over: 8, 1e30
-    assert sums.octave_counts(x, (-1, 2)).tolist() == [1, 2, 1, 0, 1, 3, 2, 2]
+    # bins -1..2: 0.5 | 1, 1.99 | -2 | none; zero 1; under: 0.49, 1e-30, 1e-45; over: 8, 1e30
+    assert sums.log2_counts(x, (-1, 2)).tolist() == [1, 2, 1, 0, 1, 3, 2, 2]
 
 
 @pytest.mark.parametrize("bins", [(-80, 15), (-149, 31)])
 @pytest.mark.parametrize("special", SPECIALS)
 @pytest.mark.parametrize("case", CASES)
-def test_octaves(case, special, bins):
+def test_log2_counts(case, special, bins):
     tensors = [SPECIALS[special](make(s, 1.0, i)) for i, s in enumerate(CASES[case])]
     shape = (len(tensors), bins[1] - bins[0] + 5)
     fast, exact = torch.zeros(shape).double(), torch.zeros(shape).double()
     rows = list(range(len(tensors)))
-    CompiledBackend().octaves(fast, rows, tensors, bins)
-    ReferenceBackend().octaves(exact, rows, tensors, bins)
+    CompiledBackend().log2_counts(fast, rows, tensors, bins)
+    ReferenceBackend().log2_counts(exact, rows, tensors, bins)
     assert torch.equal(fast, exact)
     assert fast.sum(dim=1).tolist() == [t.numel() for t in tensors]
 
@@ -177,3 +178,15 @@ def test_epsilon_edges_by_hand():
     # alpha 0.5: sqrt(v) <= 0.01 <=> v <= 1e-4; -0.5: 1/sqrt(v) <= 0.01 <=> v >= 1e4
     assert below.tolist() == pytest.approx([1e-4, -1, -1, INF])
     assert above.tolist() == pytest.approx([INF, 1e4, INF, INF])
+
+
+def test_where_nothing_compiles_the_reference_serves_with_one_warning(monkeypatch):
+    def probe(self):
+        raise RuntimeError("no compiler for this processor")
+
+    monkeypatch.setattr(CompiledBackend, "probe", probe)
+    _warn_of_reference.cache_clear()
+    with pytest.warns(RuntimeWarning, match="no compiler for this processor") as warned:
+        backends = [choose_backend(torch.device("cpu")) for _ in range(3)]
+    assert [type(b) for b in backends] == [ReferenceBackend] * 3
+    assert len(warned) == 1

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradscope.record.measure.choose import ReferenceBackend, choose_backend
+from gradscope.record.measure.choose import choose_backend
+from gradscope.record.measure.reference.backend import ReferenceBackend
 
 ROOT = Path(__file__).parents[3]
 needs_triton = pytest.mark.skipif(
@@ -21,20 +22,24 @@ COMPILE = """
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from gradscope.record.measure.cuda import kernels
-from gradscope.record.measure.cuda import output_kernel
+from gradscope.record.measure.cuda.finish_kernel import finish_kernel
+from gradscope.record.measure.cuda.gradient_kernel import gradient_kernel
+from gradscope.record.measure.cuda.log2_kernel import log2_kernel
+from gradscope.record.measure.cuda.moment_kernel import moment_kernel
+from gradscope.record.measure.cuda.output_kernel import output_kernel
+from gradscope.record.measure.cuda.update_kernel import update_kernel
 f = tl.float32
 tables = dict(addresses="*i64", sizes="*i64", chunks="*i32", n_tensors="i32", n_chunks="i32",
     partial="*fp64", items="*i64", below="*fp64", above="*fp64", first="*i32", rows="*i64",
     out="*fp64", row_stride="i32", y="*fp32", n="i32", sums="*fp64", ticket="*i32")
 shape = dict(IS_ALIGNED=True, CHUNK=8192, TILE=1024, WIDTH=16)
 jobs = [
-    (kernels.gradient_kernel, dict(shape, GRAD=f, PARAM=f, COPY=f, HAS_COPY=True)),
-    (kernels.update_kernel, dict(shape, BEFORE=f, AFTER=f, GRAD=f)),
-    (kernels.moment_kernel, dict(shape, V=f, M=f, HAS_M=True)),
-    (kernels.octave_kernel, dict(shape, KIND=f, LOW=-149, N_BINS=181, WIDTH=256)),
-    (kernels.finish_kernel, dict(COLUMN=9, N=3, MAXIMA=1, ROWS=128, WIDTH=16)),
-    (output_kernel.output_kernel, dict(TILE=1024, MAX_PROGRAMS=512, WIDTH=8)),
+    (gradient_kernel, dict(shape, GRAD=f, PARAM=f, COPY=f, HAS_COPY=True)),
+    (update_kernel, dict(shape, BEFORE=f, AFTER=f, GRAD=f)),
+    (moment_kernel, dict(shape, V=f, M=f, HAS_M=True)),
+    (log2_kernel, dict(shape, KIND=f, LOW=-149, N_BINS=181, WIDTH=256)),
+    (finish_kernel, dict(COLUMN=9, N=3, MAXIMA=1, ROWS=128, WIDTH=16)),
+    (output_kernel, dict(TILE=1024, MAX_PROGRAMS=512, WIDTH=8)),
 ]
 for kernel, constants in jobs:
     names = kernel.arg_names
@@ -60,15 +65,10 @@ def run(*arguments, **environment):
 
 
 def run_cases(**environment):
-    """Run cuda_cases.py in a process of its own: triton reads its environment when imported."""
-    arguments = (
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "tests/record/measure/cuda_cases.py",
-    )
+    """Run the cases in a process of their own: triton reads its environment when imported."""
+    folder = "tests/record/measure/cuda_cases"
+    files = [f"{folder}/{name}.py" for name in ("step_sums", "counts_and_outputs", "launches")]
+    arguments = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *files)
     result = run(*arguments, **environment)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
 
@@ -91,7 +91,8 @@ def test_kernels_compile_to_vector_loads_and_stores():
 
 def test_without_triton_the_reference_is_chosen(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradscope.record.measure.cuda.backend", None)
-    assert type(choose_backend(torch.device("cuda"))) is ReferenceBackend
+    with pytest.warns(RuntimeWarning, match="no compiled measurement for cuda tensors"):
+        assert type(choose_backend(torch.device("cuda"))) is ReferenceBackend
 
 
 @needs_triton
@@ -103,7 +104,8 @@ def test_where_the_kernels_fail_the_reference_is_chosen(monkeypatch):
         "gradscope.record.measure.cuda.backend.CudaBackend.__init__", lambda self, device: None
     )
     monkeypatch.setattr("gradscope.record.measure.cuda.backend.CudaBackend.probe", probe)
-    assert type(choose_backend(torch.device("cuda"))) is ReferenceBackend
+    with pytest.warns(RuntimeWarning, match="Failed to find C compiler"):
+        assert type(choose_backend(torch.device("cuda"))) is ReferenceBackend
 
 
 @pytest.mark.gpu

@@ -1,18 +1,25 @@
-"""The backend for tensors in main memory: `kernels_cpu` where they fit, the reference elsewhere."""
+"""The backend for tensors in main memory: compiled kernels where they fit, else the reference."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from gradscope.native.compiler import Kernel
+from gradscope.native.jobs import JOB, n_parts, run_job
+from gradscope.native.tensors import fit_together, is_plain
 from gradscope.native.threads import Threads
-from gradscope.record.measure.choose import ReferenceBackend
-from gradscope.record.measure.cpu import kernels
+from gradscope.record.measure.cpu.gradients import gradients
+from gradscope.record.measure.cpu.log2_counts import log2_counts
+from gradscope.record.measure.cpu.moments import THRESHOLDS, moments
+from gradscope.record.measure.cpu.outputs import outputs
+from gradscope.record.measure.cpu.updates import updates
+from gradscope.record.measure.reference.backend import Picked, ReferenceBackend
 from gradscope.record.measure.reference.sums import (
     GRADIENT,
     MAXIMA,
@@ -22,13 +29,9 @@ from gradscope.record.measure.reference.sums import (
     UPDATE,
 )
 
-N_WORDS = len(kernels.JOB)
-PART = 65_536
-"""Entries that are worth waking a thread for."""
-MOST_PARTS = 32
-"""More parts than threads, so that none waits long for the last; their sums are added by NumPy."""
-
-_T = TypeVar("_T")
+KERNELS = (gradients, updates, moments, outputs, log2_counts)
+_WORD = {name: i for i, name in enumerate(JOB.names or ())}
+"""Where a job's fields stand among its words of 8 bytes."""
 
 
 class CompiledBackend(ReferenceBackend):
@@ -42,20 +45,28 @@ class CompiledBackend(ReferenceBackend):
         self._threads = Threads()
         self._small = _Small()
 
+    def probe(self) -> None:
+        """Compile or load every kernel.
+
+        Raises
+        ------
+        Exception
+            Whatever keeps numba from compiling here.
+        """
+        for kernel in KERNELS:
+            _ = kernel.address
+
     def add_output(self, tensor: Tensor, sums: Tensor) -> None:
         """See `Backend`."""
-        if not _is_plain(tensor):
+        if not is_plain(tensor):
             super().add_output(tensor, sums)
             return
         n = tensor.numel()
-        if _n_parts(n) == 1:  # as most are: added to the sums at once, with little around it
-            words = self._small.words
-            words[0], words[2], words[6] = 0, n, sums.data_ptr()
-            words[N_WORDS], words[N_WORDS + 1] = tensor.data_ptr(), n
-            self._threads.run(kernels.outputs, self._small.address, 1)
+        if n_parts(n) == 1:  # as most are: added to the sums at once, with little around it
+            self._threads.run(outputs, self._small.job(tensor.data_ptr(), n, sums.data_ptr()), 1)
             return
-        table, numel = np.array([[tensor.data_ptr()], [n]])
-        parts = self._sum(kernels.outputs, table, numel, len(OUTPUT_SUMS))[:, 0]
+        table, numel = np.array([[tensor.data_ptr()]]), np.array([n])
+        parts = run_job(outputs, self._threads, table, numel, n_sums=len(OUTPUT_SUMS))[:, 0]
         target = sums.numpy()
         peak = max(target[2], parts[:, 2].max())
         target += parts.sum(axis=0)
@@ -71,9 +82,9 @@ class CompiledBackend(ReferenceBackend):
     ) -> None:
         """See `Backend`."""
         streams = [grads, params, copies] if copies else [grads, params]
-        slow = self._run(kernels.gradients, out, rows, streams, GRADIENT, width=3)
+        slow = self._run(gradients, out, rows, streams, GRADIENT, width=3)
         if slow:
-            some = _Picked(slow)
+            some = Picked(slow)
             super().gradients(out, some(rows), some(grads), some(params), some(copies))
 
     def updates(
@@ -85,9 +96,9 @@ class CompiledBackend(ReferenceBackend):
         grads: Sequence[Tensor],
     ) -> None:
         """See `Backend`."""
-        slow = self._run(kernels.updates, out, rows, [before, after, grads], UPDATE, width=3)
+        slow = self._run(updates, out, rows, [before, after, grads], UPDATE, width=3)
         if slow:
-            some = _Picked(slow)
+            some = Picked(slow)
             super().updates(out, some(rows), some(before), some(after), some(grads))
 
     def moments(
@@ -100,148 +111,91 @@ class CompiledBackend(ReferenceBackend):
         above: Tensor,
     ) -> None:
         """See `Backend`."""
-        edges = _round_inward(below.numpy(), above.numpy())
-        slow = self._run(
-            kernels.moments, out, rows, [exp_avg_sqs, exp_avgs], MOMENT, width=2, edges=edges
-        )
+        thresholds = _round_inward(below.numpy(), above.numpy())
+        streams = [exp_avg_sqs, exp_avgs]
+        slow = self._run(moments, out, rows, streams, MOMENT, width=2, thresholds=thresholds)
         if slow:
-            some = _Picked(slow)
+            some = Picked(slow)
             super().moments(
                 out, some(rows), some(exp_avg_sqs), some(exp_avgs), below[slow], above[slow]
             )
         missing = [row for row, m in zip(rows, exp_avgs, strict=True) if m is None]
         out[missing, PARAM_SUMS.index("exp_avg_square_sum")] = torch.nan
 
-    def octaves(
+    def log2_counts(
         self, out: Tensor, rows: Sequence[int], tensors: Sequence[Tensor], bins: tuple[int, int]
     ) -> None:
         """See `Backend`."""
         every = slice(0, out.shape[1])
-        slow = self._run(
-            kernels.octaves, out, rows, [tensors], every, width=1, low_high=bins, names=()
-        )
+        slow = self._run(log2_counts, out, rows, [tensors], every, width=1, bins=bins, names=())
         if slow:
-            some = _Picked(slow)
-            super().octaves(out, some(rows), some(tensors), bins)
+            some = Picked(slow)
+            super().log2_counts(out, some(rows), some(tensors), bins)
 
     def _run(
         self,
-        kernel: Any,
+        kernel: Kernel,
         out: Tensor,
         rows: Sequence[int],
         streams: Sequence[Sequence[Tensor | None]],
         columns: slice,
         *,
         width: int,
-        edges: tuple[np.ndarray, ...] = (),
-        low_high: tuple[int, int] = (0, 0),
+        thresholds: NDArray[np.void] | None = None,
+        bins: tuple[int, int] = (0, 0),
         names: tuple[str, ...] = PARAM_SUMS,
     ) -> list[int]:
         """Run a kernel over what fits; return the positions of what does not."""
-        fits = [_fit_together(first, others) for first, *others in zip(*streams, strict=True)]
+        fits = [fit_together(first, others) for first, *others in zip(*streams, strict=True)]
         fast, slow = (
             [i for i, fit in enumerate(fits) if fit is wanted] for wanted in (True, False)
         )
         if not fast:
             return slow
-        some = _Picked(fast) if slow else list
+        some = Picked(fast) if slow else list
         table = np.zeros((len(fast), width), dtype=np.int64)
         for column, stream in enumerate(streams):
             table[:, column] = [0 if t is None else t.data_ptr() for t in some(stream)]
         numel = np.array([t.numel() for t in some(streams[0]) if t is not None], dtype=np.int64)
-        kept = [edge[fast] for edge in edges]
-        low, high = (edge.ctypes.data for edge in kept) if kept else low_high
-        parts = self._sum(kernel, table, numel, columns.stop - columns.start, low, high)
+        extra = np.array(bins) if thresholds is None else thresholds[fast]
+        n_sums = columns.stop - columns.start
+        parts = run_job(kernel, self._threads, table, numel, n_sums=n_sums, extra=extra.ctypes.data)
         maxima = tuple(i for i, name in enumerate(names[columns]) if name in MAXIMA)
         out.numpy()[some(rows), columns] = _combine(parts, maxima)
         return slow
-
-    def _sum(
-        self,
-        kernel: Any,
-        table: np.ndarray,
-        numel: np.ndarray,
-        n_sums: int,
-        low: int = 0,
-        high: int = 0,
-    ) -> np.ndarray:
-        """Call a kernel on all threads; return its sums, (part, tensor, sum).
-
-        The parts depend on the number of entries alone, so that results do not on that of threads.
-        """
-        n = int(numel.sum())
-        n_parts = _n_parts(n)
-        out = np.zeros((n_parts, len(numel), n_sums))
-        pointers = [array.ctypes.data for array in (table, numel, out)]
-        job = np.array([0, n_parts, n, len(numel), *pointers, n_sums, low, high], dtype=np.int64)
-        self._threads.run(kernel, job.ctypes.data, min(n_parts, torch.get_num_threads()))
-        return out
 
 
 class _Small(threading.local):
     """The job of one output, kept between calls; each thread that trains has its own."""
 
     def __init__(self) -> None:
-        self.words = np.zeros(N_WORDS + 2, dtype=np.int64)
-        self.address = self.words.ctypes.data
-        table = self.address + 8 * N_WORDS
-        self.words[1:8] = [1, 0, 1, table, table + 8, 0, len(OUTPUT_SUMS)]
+        self._words = np.zeros(len(_WORD) + 2, dtype=np.int64)
+        self._address = self._words.ctypes.data
+        table = self._address + 8 * len(_WORD)
+        fixed = {"n_parts": 1, "n_tensors": 1, "table": table, "numel": table + 8}
+        for name, value in {**fixed, "n_sums": len(OUTPUT_SUMS)}.items():
+            self._words[_WORD[name]] = value
+
+    def job(self, tensor: int, n: int, sums: int) -> int:
+        """Fill in the addresses of tensor and sums; return the address of the job."""
+        words = self._words
+        words[_WORD["next"]], words[_WORD["n_entries"]], words[_WORD["out"]] = 0, n, sums
+        words[len(_WORD)], words[len(_WORD) + 1] = tensor, n
+        return self._address
 
 
-def _n_parts(n: int) -> int:
-    return min(max(n // PART, 1), MOST_PARTS)
-
-
-class _Picked:
-    """Picks the same positions of several sequences; nothing of an empty one."""
-
-    def __init__(self, positions: list[int]) -> None:
-        self._positions = positions
-
-    def __call__(self, items: Sequence[_T]) -> list[_T]:
-        return [items[i] for i in self._positions] if items else []
-
-
-_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Float32 in main memory without gaps or overlaps."""
-    return (
-        tensor.dtype is torch.float32
-        and tensor.is_cpu
-        and type(tensor) in _PLAIN_TYPES
-        and (tensor.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(tensor))
-    )
-
-
-def _fit_together(first: Tensor, others: Iterable[Tensor | None]) -> bool:
-    """Whether entry i of one belongs to entry i of the others, in memory order."""
-    if not _is_plain(first):
-        return False
-    strides = first.stride()
-    for t in others:
-        if t is not None and not (
-            t.dtype is torch.float32
-            and t.stride() == strides
-            and t.is_cpu
-            and type(t) in _PLAIN_TYPES
-        ):
-            return False
-    return True
-
-
-def _combine(parts: np.ndarray, maxima: tuple[int, ...]) -> np.ndarray:
+def _combine(parts: NDArray[np.float64], maxima: tuple[int, ...]) -> NDArray[np.float64]:
     """Add what the parts summed; some columns by maximum."""
-    combined = parts.sum(axis=0)
+    combined: NDArray[np.float64] = parts.sum(axis=0)
     combined[:, maxima] = parts[:, :, maxima].max(axis=0)
     return combined
 
 
-def _round_inward(below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _round_inward(below: NDArray[np.float64], above: NDArray[np.float64]) -> NDArray[np.void]:
     """Round thresholds to the float32 that compare with float32 entries as the exact ones do."""
     with np.errstate(over="ignore"):
         low, high = below.astype(np.float32), above.astype(np.float32)
-    low = np.where(low > below, np.nextafter(low, np.float32(-np.inf)), low)
-    high = np.where(high < above, np.nextafter(high, np.float32(np.inf)), high)
-    return low, high
+    thresholds = np.empty(len(below), dtype=THRESHOLDS)
+    thresholds["below"] = np.where(low > below, np.nextafter(low, np.float32(-np.inf)), low)
+    thresholds["above"] = np.where(high < above, np.nextafter(high, np.float32(np.inf)), high)
+    return thresholds

@@ -9,24 +9,27 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from gradscope.record.measure.choose import ReferenceBackend
-from gradscope.record.measure.cuda import kernels as kernels
-from gradscope.record.measure.cuda import output_kernel
+from gradscope.record.measure.cuda import output_kernel, tiles
+from gradscope.record.measure.cuda.finish_kernel import finish_kernel
+from gradscope.record.measure.cuda.gradient_kernel import gradient_kernel
 from gradscope.record.measure.cuda.launch_plan import DTYPES, Cut, Group, Tables, is_dense
+from gradscope.record.measure.cuda.log2_kernel import log2_kernel
+from gradscope.record.measure.cuda.moment_kernel import moment_kernel
+from gradscope.record.measure.cuda.update_kernel import update_kernel
+from gradscope.record.measure.reference.backend import Picked, ReferenceBackend
 from gradscope.record.measure.reference.sums import GRADIENT, MAXIMA, MOMENT, PARAM_SUMS, UPDATE
 
-_T = TypeVar("_T")
-_OPTIONS = {"num_warps": kernels.N_WARPS, "enable_fp_fusion": True}
+_OPTIONS = {"num_warps": tiles.N_WARPS, "enable_fp_fusion": True}
 # What `CudaBackend.probe` must find of a single 1, for parameter, moments and thresholds alike.
 _SUMS_OF_ONE = (1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0)
-_OCTAVES_OF_ONE = (1, 0, 0, 0, 0, 0)
+_COUNTS_OF_ONE = (1, 0, 0, 0, 0, 0)
 _OUTPUT_OF_ONE = (1, 1, 1, 0, 0, 1)
 _KINDS = {dtype: getattr(tl, str(dtype).removeprefix("torch.")) for dtype in DTYPES}
 
@@ -45,7 +48,7 @@ class CudaBackend(ReferenceBackend):
 
     def __init__(self, device: torch.device) -> None:
         self._device = _with_index(device)
-        self._tables = Tables(self._device, kernels.CHUNK)
+        self._tables = Tables(self._device, tiles.CHUNK)
         self._work: dict[int, tuple[Tensor, Tensor]] = {}
 
     def probe(self) -> None:
@@ -62,10 +65,10 @@ class CudaBackend(ReferenceBackend):
         self.gradients(out, [0], [one], [one], [torch.empty_like(one)])
         self.updates(out, [0], [one], [one], [one])
         self.moments(out, [0], [one], [one], zeros(1), zeros(1) + 1)
-        self.octaves(counts, [0], [one], (0, 1))
+        self.log2_counts(counts, [0], [one], (0, 1))
         self.add_output(one, sums)
         found = [*out[0].tolist(), *counts[0].tolist(), *sums.tolist()]
-        if found != [*_SUMS_OF_ONE, *_OCTAVES_OF_ONE, *_OUTPUT_OF_ONE]:
+        if found != [*_SUMS_OF_ONE, *_COUNTS_OF_ONE, *_OUTPUT_OF_ONE]:
             raise RuntimeError(f"triton's kernels do not add up on {self._device}: {found}")
 
     def add_output(self, tensor: Tensor, sums: Tensor) -> None:
@@ -76,7 +79,7 @@ class CudaBackend(ReferenceBackend):
             super().add_output(tensor, sums)
             return
         n = tensor.numel()
-        n_programs = -(-n // (output_kernel.TILES_EACH * kernels.TILE))
+        n_programs = -(-n // (output_kernel.TILES_EACH * tiles.TILE))
         partial, ticket = self._workspace()
         with self._on_device():
             output_kernel.output_kernel[(min(max(n_programs, 1), output_kernel.MAX_PROGRAMS),)](
@@ -85,7 +88,7 @@ class CudaBackend(ReferenceBackend):
                 sums,
                 partial,
                 ticket,
-                TILE=kernels.TILE,
+                TILE=tiles.TILE,
                 MAX_PROGRAMS=output_kernel.MAX_PROGRAMS,
                 WIDTH=output_kernel.WIDTH,
                 **_OPTIONS,
@@ -105,7 +108,7 @@ class CudaBackend(ReferenceBackend):
         for group in plan.groups:
             partial = self._partial(group.cut)
             self._launch(
-                kernels.gradient_kernel,
+                gradient_kernel,
                 group,
                 partial,
                 GRAD=_kind(group, 0),
@@ -115,7 +118,7 @@ class CudaBackend(ReferenceBackend):
             )
             self._finish(partial, group, out, GRADIENT)
         if plan.misfits:
-            some = _Picked(plan.misfits)
+            some = Picked(plan.misfits)
             super().gradients(out, some(rows), some(grads), some(params), some(copies))
 
     def updates(
@@ -131,7 +134,7 @@ class CudaBackend(ReferenceBackend):
         for group in plan.groups:
             partial = self._partial(group.cut)
             self._launch(
-                kernels.update_kernel,
+                update_kernel,
                 group,
                 partial,
                 BEFORE=_kind(group, 0),
@@ -140,7 +143,7 @@ class CudaBackend(ReferenceBackend):
             )
             self._finish(partial, group, out, UPDATE)
         if plan.misfits:
-            some = _Picked(plan.misfits)
+            some = Picked(plan.misfits)
             super().updates(out, some(rows), some(before), some(after), some(grads))
 
     def moments(
@@ -157,7 +160,7 @@ class CudaBackend(ReferenceBackend):
         for group in plan.groups:
             partial = self._partial(group.cut)
             self._launch(
-                kernels.moment_kernel,
+                moment_kernel,
                 group,
                 partial,
                 group.items,
@@ -169,21 +172,21 @@ class CudaBackend(ReferenceBackend):
             )
             self._finish(partial, group, out, MOMENT)
         if plan.misfits:
-            some = _Picked(plan.misfits)
+            some = Picked(plan.misfits)
             edges = [torch.stack(some(edge.unbind())) for edge in (below, above)]
             super().moments(out, some(rows), some(exp_avg_sqs), some(exp_avgs), *edges)
 
-    def octaves(
+    def log2_counts(
         self, out: Tensor, rows: Sequence[int], tensors: Sequence[Tensor], bins: tuple[int, int]
     ) -> None:
         """See `Backend`."""
         n_bins = bins[1] - bins[0] + 1
         width = triton.next_power_of_2(n_bins + 5)  # four counts more, and one column to spare
-        plan = self._tables.plan("octaves", rows, [tensors])
+        plan = self._tables.plan("log2_counts", rows, [tensors])
         for group in plan.groups:
             partial = self._partial(group.cut, width, torch.int32)
             self._launch(
-                kernels.octave_kernel,
+                log2_kernel,
                 group,
                 partial,
                 KIND=_kind(group, 0),
@@ -193,14 +196,14 @@ class CudaBackend(ReferenceBackend):
             )
             self._finish(partial, group, out, slice(0, n_bins + 4), names=())
         if plan.misfits:
-            some = _Picked(plan.misfits)
-            super().octaves(out, some(rows), some(tensors), bins)
+            some = Picked(plan.misfits)
+            super().log2_counts(out, some(rows), some(tensors), bins)
 
     def _launch(
         self, kernel: Any, group: Group, partial: Tensor, *extra: Tensor, **constants: Any
     ) -> None:
         """Run a kernel over all chunks of a group."""
-        constants = {"WIDTH": kernels.WIDTH, **constants}
+        constants = {"WIDTH": tiles.WIDTH, **constants}
         with self._on_device():
             kernel[(partial.shape[0],)](
                 group.addresses,
@@ -212,8 +215,8 @@ class CudaBackend(ReferenceBackend):
                 *extra,
                 **constants,
                 IS_ALIGNED=group.is_aligned,
-                CHUNK=kernels.CHUNK,
-                TILE=kernels.TILE,
+                CHUNK=tiles.CHUNK,
+                TILE=tiles.TILE,
                 **_OPTIONS,
             )
 
@@ -230,7 +233,7 @@ class CudaBackend(ReferenceBackend):
         maxima = sum(1 << i for i, name in enumerate(names[columns]) if name in MAXIMA)
         width = partial.shape[1]
         with self._on_device():
-            kernels.finish_kernel[(group.rows.numel(),)](
+            finish_kernel[(group.rows.numel(),)](
                 partial,
                 group.cut.first,
                 group.rows,
@@ -239,13 +242,13 @@ class CudaBackend(ReferenceBackend):
                 COLUMN=columns.start,
                 N=columns.stop - columns.start,
                 MAXIMA=maxima,
-                ROWS=kernels.FINISHED // width,
+                ROWS=tiles.FINISHED // width,
                 WIDTH=width,
                 **_OPTIONS,
             )
 
     def _partial(
-        self, cut: Cut, width: int = kernels.WIDTH, dtype: torch.dtype = torch.float64
+        self, cut: Cut, width: int = tiles.WIDTH, dtype: torch.dtype = torch.float64
     ) -> Tensor:
         return torch.empty((cut.chunks.shape[1], width), dtype=dtype, device=self._device)
 
@@ -270,16 +273,6 @@ class CudaBackend(ReferenceBackend):
         if self._device.type != "cuda" or torch.cuda.current_device() == self._device.index:
             return contextlib.nullcontext()
         return torch.cuda.device(self._device)
-
-
-class _Picked:
-    """Picks the same positions of several sequences; nothing of an empty one."""
-
-    def __init__(self, positions: Sequence[int]) -> None:
-        self._positions = positions
-
-    def __call__(self, items: Sequence[_T]) -> list[_T]:
-        return [items[i] for i in self._positions] if items else []
 
 
 def _kind(group: Group, stream: int) -> Any:

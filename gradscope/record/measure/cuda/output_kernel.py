@@ -1,5 +1,5 @@
 """Triton kernel for the raw sums of one activation, or of the gradient that arrives there."""
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 # ruff: noqa: ANN001, ANN202, ANN201
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def output_kernel(
     MAX_PROGRAMS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Add the sums of one tensor (`measures.OUTPUT_SUMS`) to a row, in one launch.
+    """Add the sums of one tensor (`sums.OUTPUT_SUMS`) to a row, in one launch.
 
     Each program leaves its sums in ``partial`` float64 (MAX_PROGRAMS, WIDTH); the one that draws
     the last number of ``ticket`` int32 adds them up, in a fixed order, and puts the zero back.

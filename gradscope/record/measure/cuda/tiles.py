@@ -1,5 +1,16 @@
-"""What the Triton kernels of the recorder are made of: addresses, masks, folds, logarithms."""
-# mypy: disable-error-code="no-untyped-def"
+"""Parts shared by the recorder's Triton kernels: addresses, masks, folds, logarithms.
+
+One launch covers all parameters. Tensors come as a table of addresses and are cut into chunks of
+`CHUNK` entries, one program each; `finish_kernel` adds a tensor's chunks in a fixed order, so
+results repeat to the last bit. Sums are kept in float64: on a data-centre GPU (float64 at half the
+rate of float32) that hides behind memory, where scaling by the chunk's largest power of two would
+need the largest first and so a barrier for each tile; entries from 1e-45 to 3e38 then need no care
+at all. On a consumer GPU (1:64) it should take about twice the time of reading, counting
+instructions.
+
+Runs on the CPU, slowly, where ``TRITON_INTERPRET=1`` is set before triton is imported.
+"""
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 # ruff: noqa: ANN001, ANN201, RET505
 
 from __future__ import annotations
@@ -7,6 +18,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+CHUNK = 8192
+"""Entries of one program: enough to pay for its start, few enough to fill a GPU with 1 M."""
+TILE = 1024
+"""Entries loaded at once by a program of `N_WARPS` warps."""
+N_WARPS = 4
+WIDTH = 16
+"""Columns of a row of partial sums."""
+FINISHED = 2048
+"""Partial sums that `finish_kernel` loads at once."""
 _LN2 = tl.constexpr(0.6931471805599453)
 INFINITY = tl.constexpr(float("inf"))
 

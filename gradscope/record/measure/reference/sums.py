@@ -37,12 +37,12 @@ MOMENT_SUMS = (
 PARAM_SUMS = (*GRADIENT_SUMS, *UPDATE_SUMS, *MOMENT_SUMS, "state_step")
 OUTPUT_SUMS = ("sum", "square_sum", "abs_max", "n_zero", "n_nonfinite", "numel")
 LAYER_SUMS = tuple(f"{what}_{name}" for what in ("output", "output_grad") for name in OUTPUT_SUMS)
-GRAD_OCTAVES = slice(0, schema.GRAD_BIN_RANGE[1] - schema.GRAD_BIN_RANGE[0] + 5)
-MOMENT_OCTAVES = slice(
-    GRAD_OCTAVES.stop,
-    GRAD_OCTAVES.stop + schema.MOMENT_BIN_RANGE[1] - schema.MOMENT_BIN_RANGE[0] + 5,
+GRAD_LOG2_COUNTS = slice(0, schema.GRAD_BIN_RANGE[1] - schema.GRAD_BIN_RANGE[0] + 5)
+MOMENT_LOG2_COUNTS = slice(
+    GRAD_LOG2_COUNTS.stop,
+    GRAD_LOG2_COUNTS.stop + schema.MOMENT_BIN_RANGE[1] - schema.MOMENT_BIN_RANGE[0] + 5,
 )
-"""Where `octave_counts` of gradient and second moment stand in a row of histograms."""
+"""Where `log2_counts` of gradient and second moment stand in a row of histograms."""
 MAXIMA = frozenset({"grad_abs_max", "moment_max", "output_abs_max", "output_grad_abs_max"})
 """Raw numbers that combine by maximum; all others add."""
 
@@ -148,14 +148,14 @@ def output_sums(tensor: Tensor) -> Tensor:
     )
 
 
-def octave_counts(tensor: Tensor, bins: tuple[int, int]) -> Tensor:
-    """Count entries by the octave of their magnitude.
+def log2_counts(tensor: Tensor, bins: tuple[int, int]) -> Tensor:
+    """Count entries by the power of two below their magnitude.
 
     Parameters
     ----------
     tensor : Tensor, any shape
     bins : (first, last)
-        Octaves b with 2**b <= abs(x) < 2**(b + 1), both ends included.
+        Bins b with 2**b <= abs(x) < 2**(b + 1), both ends included.
 
     Returns
     -------
@@ -166,13 +166,13 @@ def octave_counts(tensor: Tensor, bins: tuple[int, int]) -> Tensor:
     values = tensor.detach().double().abs().flatten()
     finite = values[torch.isfinite(values)]
     nonzero = finite[finite > 0]
-    octave = torch.frexp(nonzero)[1].long() - 1
-    inside = (octave >= first) & (octave <= last)
-    counts = torch.bincount(octave[inside] - first, minlength=last - first + 1)
+    power = torch.frexp(nonzero)[1].long() - 1
+    inside = (power >= first) & (power <= last)
+    counts = torch.bincount(power[inside] - first, minlength=last - first + 1)
     outside = [
         finite.numel() - nonzero.numel(),
-        (octave < first).sum(),
-        (octave > last).sum(),
+        (power < first).sum(),
+        (power > last).sum(),
         values.numel() - finite.numel(),
     ]
     tail = torch.stack([torch.as_tensor(n, device=tensor.device) for n in outside])

@@ -1,0 +1,99 @@
+"""Compilation of CPU kernels with numba, cached on disk.
+
+numba's cache looks only at the file of the function that it caches. A kernel here is inlined from
+several files, so its name in the cache carries a digest of all of them: an edit in any file gives
+a new entry, never a stale one.
+
+Everything that a kernel calls is inlined. Otherwise the process that compiles would call one copy
+of an inner function and a process that loads the kernel from the cache another one, optimized in
+another context: sums of the two would differ in the last bits.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import warnings
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+
+from numba import cfunc, njit, types
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Bool: TypeAlias = Any
+Float32: TypeAlias = Any
+Float64: TypeAlias = Any
+Int32: TypeAlias = Any
+Int64: TypeAlias = Any
+Address: TypeAlias = Any
+Array: TypeAlias = Any
+"""Kinds of values inside of kernels, for the reader: numba infers the types by itself."""
+
+_OPTIONS: dict[str, Any] = {
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "nsz", "contract", "arcp"},  # NaN and infinity stay what they are
+}
+
+
+def jit(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function that kernels call; it is inlined into each of them."""
+    return cast("Callable[P, R]", njit(forceinline=True, **_OPTIONS)(function))
+
+
+class Kernel:
+    """A compiled function of type ``void(void *)``.
+
+    Calling it from several threads at once, and without Python, is what it is for: see
+    `gradscope.native.threads.Threads`.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the address of a job (`gradscope.native.jobs.JOB`).
+    """
+
+    def __init__(self, function: Callable[[Address], None]) -> None:
+        self._function = function
+        package = function.__module__.rpartition(".")[0]
+        function.__qualname__ = f"{function.__name__}_{_digest(package)}"
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Where the compiled function lies in memory; the first use compiles or loads it."""
+        signature = types.void(types.int64)
+        compiled: Any
+        try:
+            compiled = cfunc(signature, cache=True, **_OPTIONS)(self._function)
+        except Exception as error:  # a read-only installation, a full disk, a damaged cache
+            compiled = cfunc(signature, **_OPTIONS)(self._function)
+            _warn_of_cache(f"{type(error).__name__}: {error}")
+        return int(compiled.address)
+
+
+@functools.cache
+def _digest(package: str) -> str:
+    """Digest of the sources that kernels of a package are made from: its own and those here."""
+    digest = hashlib.sha256()
+    for name in ("gradscope.native", package):
+        files = [f for f in resources.files(name).iterdir() if f.name.endswith(".py")]
+        for file in sorted(files, key=lambda f: f.name):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+_warned: list[str] = []
+
+
+def _warn_of_cache(reason: str) -> None:
+    """Warn once in a process that nothing is kept for the next one."""
+    if not _warned:
+        _warned.append(reason)
+        warnings.warn(
+            "compiled CPU kernels cannot be cached on disk, so every process compiles them anew "
+            f"(some seconds). Set NUMBA_CACHE_DIR to a writable folder. The reason: {reason}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
