@@ -49,7 +49,7 @@ def test_every_quantity_of_parameters_and_layers_says_how_it_combines_and_is_dra
         assert (variable.aggregation.weight != "") == (variable.aggregation.rule in WEIGHTED), (
             variable.name
         )
-        assert all(schema.lookup(name) for name in variable.aggregation.of)
+        assert all(name in schema.VARIABLES for name in variable.aggregation.of)
 
 
 def test_bounds_follow_from_the_kind_of_number():

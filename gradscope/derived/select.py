@@ -9,13 +9,12 @@ import xarray as xr
 
 from gradscope import schema
 from gradscope.derived.aggregate import aggregate
-from gradscope.derived.variables import FORMULAS, inputs_of
+from gradscope.derived.aggregation_rules import needed_for
 from gradscope.errors import UsageError, unknown
 
 BY = ("weight", "param", "layer", "stage", "layer_type")
 ALONG = ("step", "epoch", "loss")
 WEIGHT_KINDS = ("weight", "embedding")
-SELF_SUFFICIENT = ("_norm", "_max", "_rms", "grad_mean", "grad_abs_mean", "grad_zero_fraction")
 
 
 def select_rows(
@@ -129,18 +128,14 @@ def _parameters(data: xr.DataArray, by: str) -> xr.DataArray:
 
 def _united(tree: xr.DataTree, quantity: str, by: str) -> xr.DataArray:
     """Aggregate exactly over layers, stages or layer types."""
-    group = schema.find(quantity)[0]
-    needed = {quantity, "grad_nonfinite", "output_numel"}
-    needed |= set(inputs_of(quantity)) if quantity in FORMULAS else set()
-    if quantity.endswith(SELF_SUFFICIENT) or quantity in FORMULAS:
-        # Read no more of a long recording than this quantity needs.
-        nodes = {name: node.to_dataset(inherit=False) for name, node in tree.children.items()}
-        kept = {
-            name: data[[key for key in data.data_vars if key in needed]]
-            for name, data in nodes.items()
-        }
-        tree = xr.DataTree.from_dict({f"/{name}": data for name, data in kept.items()})
-    united = aggregate(tree, by=by)[group].dataset
+    home = next(name for name, node in tree.children.items() if quantity in node.data_vars)
+    needed = needed_for(quantity)  # read no more of a long recording than this quantity needs
+    nodes = {name: node.to_dataset(inherit=False) for name, node in tree.children.items()}
+    kept = {
+        f"/{name}": data[[key for key in data.data_vars if key in needed]]
+        for name, data in nodes.items()
+    }
+    united = aggregate(xr.DataTree.from_dict(kept), by=by)[home].dataset
     if quantity not in united.data_vars:
         raise UsageError(
             f"`{quantity}` of a {by} does not follow from what is recorded of its parameters; "

@@ -13,7 +13,7 @@ from gradscope import schema
 from gradscope.derived.select import WEIGHT_KINDS, quantities, row_dim, select_rows
 from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import quantity_label, row_labels
-from gradscope.plots.axes.scales import Scale, scale_of
+from gradscope.plots.axes.scales import Scale, declared_kind, scale_of
 from gradscope.plots.axes.step_axis import Columns, is_log_spaced, step_columns
 from gradscope.plots.draw.curves import ranges
 from gradscope.plots.layouts.view import describe
@@ -135,10 +135,11 @@ def joint_scales(runs: Sequence[RunData], wanted: Sequence[str]) -> dict[str, Sc
     """Choose one scale a quantity for all runs, so that colours compare; none without a number."""
     scales = {}
     for name in wanted:
-        values = [np.ravel(run.rows[name].values) for run in runs if name in run.rows]
+        rows = [run.rows[name] for run in runs if name in run.rows]
+        values = [np.ravel(data.values) for data in rows]
         joint = np.concatenate(values).astype(float) if values else np.zeros(0)
         if np.isfinite(joint).any():
-            scales[name] = scale_of(joint, name)
+            scales[name] = scale_of(joint, declared_kind(rows[0]))
     return scales
 
 
@@ -146,7 +147,7 @@ def own_scale(data: xr.DataArray, joint: Scale) -> Scale:
     """Choose the scale of one run alone; the joint one where it would be of another kind."""
     if not np.isfinite(data.values).any():
         return joint
-    own = scale_of(np.ravel(data.values).astype(float), str(data.name))
+    own = scale_of(np.ravel(data.values).astype(float), declared_kind(data))
     return own if own.kind == joint.kind else joint
 
 

@@ -11,6 +11,9 @@ A new quantity is one `Variable` in its group's file under `gradscope.schema.gro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from gradscope.schema.attributes import FORMER_NAMES, ROOT_ATTRIBUTES, SCHEMA_VERSION, STATUSES
 from gradscope.schema.coordinates import (
     INDEXES,
@@ -29,7 +32,14 @@ from gradscope.schema.groups.sketches import N_SKETCHES, SKETCHES
 from gradscope.schema.groups.spikes import SPIKES
 from gradscope.schema.groups.training import TRAINING
 from gradscope.schema.groups.updates import UPDATES
-from gradscope.schema.variable import CUSTOM_AGGREGATIONS, Aggregation, Group, Variable
+from gradscope.schema.variable import (
+    CUSTOM_AGGREGATIONS,
+    SCALES,
+    Aggregation,
+    Group,
+    Scale,
+    Variable,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -50,6 +60,7 @@ __all__ = [
     "PARAM_COORDINATES",
     "PARAM_KINDS",
     "ROOT_ATTRIBUTES",
+    "SCALES",
     "SCHEMA_VERSION",
     "SECOND_MOMENTS",
     "SKETCHES",
@@ -57,11 +68,13 @@ __all__ = [
     "STATUSES",
     "TRAINING",
     "UPDATES",
+    "VARIABLES",
     "Aggregation",
     "Group",
+    "Scale",
     "Variable",
+    "declaration",
     "find",
-    "lookup",
 ]
 
 GROUPS: dict[str, Group] = {
@@ -86,11 +99,12 @@ DERIVED: dict[str, dict[str, Variable]] = {
 }
 """Variables that ``open_recording`` adds, by group; they are never stored."""
 
-_HOMES: dict[str, tuple[str, Variable]] = {
+VARIABLES: dict[str, tuple[str, Variable]] = {
     name: (group.name, variable)
     for group in GROUPS.values()
     for name, variable in (group.variables | group.derived).items()
 }
+"""Group and declaration of every stored or derived variable, by its name."""
 
 
 def find(quantity: str) -> tuple[str, Variable]:
@@ -101,10 +115,29 @@ def find(quantity: str) -> tuple[str, Variable]:
     KeyError
         If no variable of that name is declared.
     """
-    return _HOMES[quantity]
+    return VARIABLES[quantity]
 
 
-def lookup(quantity: str) -> Variable | None:
-    """Return the declaration of a stored or derived variable; None where there is none."""
-    found = _HOMES.get(quantity)
-    return None if found is None else found[1]
+def declaration(quantity: str, attrs: Mapping[Any, Any] | None = None) -> Variable:
+    """Return the declaration of a variable, or what the attributes say of one that users added.
+
+    Parameters
+    ----------
+    quantity : str
+        Name of the variable.
+    attrs : mapping, optional
+        Its attributes: ``long_name``, ``units``, and for variables of ``/custom`` ``aggregation``
+        (a key of `CUSTOM_AGGREGATIONS`) and ``scale``.
+    """
+    if quantity in VARIABLES:
+        return VARIABLES[quantity][1]
+    words = {key: str(value) for key, value in (attrs or {}).items()}
+    scale = words.get("scale")
+    return Variable(
+        name=quantity,
+        dims=(),
+        long_name=words.get("long_name", quantity),
+        units=words.get("units", "1"),
+        aggregation=CUSTOM_AGGREGATIONS.get(words.get("aggregation", "none"), Aggregation()),
+        scale=SCALES.get(scale or "auto", "auto"),
+    )

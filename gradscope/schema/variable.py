@@ -21,6 +21,15 @@ other numbers with an arbitrary zero. ``signed`` numbers on both sides of zero: 
 value is negative, else log. All but ``log`` and ``auto`` are compared by differences.
 """
 
+SCALES: dict[str, Scale] = {
+    "auto": "auto",
+    "log": "log",
+    "linear": "linear",
+    "signed": "signed",
+    "share": "share",
+}
+"""Scales by the names that a variable of ``/custom`` may give in its attribute ``scale``."""
+
 Rule = Literal[
     "none",
     "sum",

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gradscope import schema
 from gradscope.derived.compare.align import align_runs
 from gradscope.derived.compare.groups import Side, pair_runs
 from gradscope.derived.compare.metrics import Outcome, outcomes, settings_by_side
@@ -214,8 +215,7 @@ def compare_runs(
 
 def is_magnitude(data: xr.DataArray) -> bool:
     """Tell whether a quantity is compared by ratios: never negative, no share and no logarithm."""
-    name = str(data.name)
-    if name.startswith("log_") or name.endswith(("_fraction", "_accuracy", "_cosine")):
+    if schema.declaration(str(data.name), data.attrs).scale not in ("log", "auto"):
         return False
     finite = data.values[np.isfinite(data.values)]
     return bool(finite.size and finite.min() >= 0 and finite.max() > 0)

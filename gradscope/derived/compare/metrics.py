@@ -161,8 +161,13 @@ def _n_unfinished(tree: xr.DataTree, side: Side) -> int:
 
 def metric_unit(metric: str) -> str:
     """Return the unit of a metric that the schema declares; empty for shares and unknown ones."""
-    declared = schema.EVALUATION.variables.get(metric) or schema.TRAINING.variables.get(metric)
-    return declared.units if declared is not None and declared.units != "1" else ""
+    units = schema.declaration(metric).units
+    return units if units != "1" else ""
+
+
+def is_share(metric: str) -> bool:
+    """Tell whether a metric is a fraction from 0 to 1, printed in per cent."""
+    return schema.declaration(metric).scale == "share"
 
 
 def settings_by_side(tree: xr.DataTree, sides: Sequence[Side]) -> dict[str, tuple[str, ...]]:

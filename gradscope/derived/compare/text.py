@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradscope.derived.compare.groups import Side
-from gradscope.derived.compare.metrics import Outcome, metric_unit
+from gradscope.derived.compare.groups import Side, is_seed
+from gradscope.derived.compare.metrics import Outcome, is_share, metric_unit
 
 if TYPE_CHECKING:
     from gradscope.derived.compare.maps import Comparison, SideMap
@@ -58,7 +58,7 @@ def _runs(side: Side) -> str:
 
 
 def _settings(comparison: Comparison, letters: dict[str, str]) -> list[list[str]]:
-    names = [name for name in comparison.settings if not name.endswith("seed")]
+    names = [name for name in comparison.settings if not is_seed(name)]
     rows = [[name, *comparison.settings[name]] for name in names[:MAX_SETTINGS]]
     if not rows:
         return []
@@ -90,7 +90,7 @@ def _outcomes(comparison: Comparison, letters: dict[str, str]) -> list[list[str]
 
 
 def _metric_name(metric: str) -> str:
-    unit = "%" if metric.endswith("_accuracy") else metric_unit(metric)
+    unit = "%" if is_share(metric) else metric_unit(metric)
     words = "training loss, last 5 %" if metric == "loss" else metric.replace("_", " ")
     return f"{words} ({unit})" if unit else words
 
@@ -110,7 +110,7 @@ def _difference(one: Outcome) -> str:
 def _interval(metric: str, mean: float, low: float, high: float, *, sign: str = "") -> str:
     if math.isnan(mean):
         return "missing"
-    factor, kind = (100, ".2f") if metric.endswith("_accuracy") else (1, ".4g")
+    factor, kind = (100, ".2f") if is_share(metric) else (1, ".4g")
     text, ends = (
         f"{factor * mean:{sign}{kind}}",
         f" [{factor * low:{sign}{kind}}, {factor * high:{sign}{kind}}]",

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gradscope import schema
 from gradscope.errors import UsageError
 from gradscope.experiments.config import Config
 
@@ -68,7 +69,7 @@ class Tuning:
         value = metrics.get(self.metric, math.nan)
         if status != "finished" or not math.isfinite(value):
             return WORST
-        return -value if self.metric.endswith("loss") else value
+        return value if schema.declaration(self.metric).scale == "share" else -value
 
     def next_points(self, scores: Mapping[Point, float], *, has_decay: bool) -> list[Point]:
         """Return the points to try next; none when the cell is tuned.

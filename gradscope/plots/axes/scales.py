@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.ticker import (
@@ -16,6 +17,8 @@ from matplotlib.ticker import (
     NullLocator,
     SymmetricalLogLocator,
 )
+
+from gradscope import schema
 
 TAIL = 0.001
 """Share of values at each end that may lie beyond the colours, when they would stretch them."""
@@ -71,15 +74,20 @@ class Scale:
         return "RdBu_r" if self.kind in ("diverging", "symlog", "ratio") else "viridis"
 
 
-def scale_of(values: np.ndarray, name: str = "") -> Scale:
-    """Choose a scale from the values, and from the name where it says what they are.
+def declared_kind(data: xr.DataArray) -> schema.Scale:
+    """Return how the schema, or for a variable that users added its attributes, say to draw it."""
+    return schema.declaration(str(data.name), data.attrs).scale
+
+
+def scale_of(values: np.ndarray, kind: schema.Scale = "auto") -> Scale:
+    """Choose a scale from the values and from how they are declared to be drawn.
 
     Parameters
     ----------
     values : ndarray
-        Any shape; what is not finite is left out.
-    name : str
-        Shares (``*_fraction``, ``*_accuracy``) and logarithms (``log_*``) are drawn linearly.
+        Any shape; values that are not finite are left out.
+    kind : {"auto", "log", "linear", "signed", "share"}
+        As declared in `gradscope.schema`; magnitudes with a negative value are drawn as signed.
 
     Raises
     ------
@@ -88,11 +96,11 @@ def scale_of(values: np.ndarray, name: str = "") -> Scale:
     """
     finite = values[np.isfinite(values)]
     if finite.size == 0:
-        raise ValueError(f"`{name}` has no finite value to draw")
-    if name.startswith("log_") or name.endswith(("_fraction", "_accuracy")):
+        raise ValueError("there is no finite value to draw")
+    if kind in ("linear", "share"):
         low, high = _padded(float(finite.min()), float(finite.max()))
         return Scale("linear", low, high)
-    if finite.min() < 0:
+    if kind == "signed" or finite.min() < 0:
         return _signed(finite)
     positive = finite[finite > 0]
     if positive.size == 0:
@@ -152,6 +160,8 @@ def effect_scale(values: np.ndarray, *, is_ratio: bool) -> Scale:
 def _signed(finite: np.ndarray) -> Scale:
     """Symmetric about zero; logarithmic in both directions over more than three factors of ten."""
     sizes = np.abs(finite)
+    if not sizes.any():
+        return Scale("diverging", -1.0, 1.0)
     bulk, top = float(np.quantile(sizes, 1 - TAIL)), float(sizes.max())
     high = bulk if 0 < 1.5 * bulk < top else top
     middle = float(np.median(sizes[sizes > 0]))

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from gradscope.derived.select import along_dim, row_dim
 from gradscope.plots.axes.labels import fit_label, label_rows, quantity_label, row_labels, settle
-from gradscope.plots.axes.scales import Scale, format_values, scale_of
+from gradscope.plots.axes.scales import Scale, declared_kind, format_values, scale_of
 from gradscope.plots.axes.step_axis import Columns, format_steps, is_log_spaced, step_columns
 
 MISSING: dict[str, Any] = {"facecolor": "0.92", "hatch": "//////", "edgecolor": "0.72"}
@@ -69,7 +69,7 @@ def draw_heatmap(
     ax = Figure(layout="constrained").add_subplot() if ax is None else ax
     along = data[along_dim(data)]
     steps, values = along.values, np.asarray(data.values, dtype=float)
-    scale = scale_of(values, str(data.name)) if scale is None else scale
+    scale = scale_of(values, declared_kind(data)) if scale is None else scale
     is_log = step_scale == "log" or (step_scale == "auto" and is_log_spaced(steps))
     columns = step_columns(values, steps, is_log_axis=is_log, is_log_value=scale.kind == "log")
     mesh = _mesh(ax, columns, scale)

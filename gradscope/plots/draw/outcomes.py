@@ -45,17 +45,23 @@ def palette(n_colors: int) -> list:
 def draw_metric(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
     """Draw a metric over steps by condition; losses over many factors on a log axis."""
     values = table[metric]
-    is_log = metric.endswith("_loss") and values.min() > 0 and values.max() > 20 * values.min()
+    is_log = is_drawn_log(metric, values.to_numpy())
     scale = Scale("log", float(values.min()), float(values.max())) if is_log else None
     draw_bands(table, "step", metric, ax=ax, label=metric_label(metric), scale=scale)
     format_steps(ax, is_log=False)
 
 
+def is_drawn_log(metric: str, values: np.ndarray) -> bool:
+    """Tell whether a metric needs a log axis: no share, positive, over a factor of 20 or more."""
+    kind = schema.declaration(metric).scale
+    is_share = kind == "share" or (kind == "auto" and values.max(initial=0) <= 1)
+    return bool(not is_share and values.min() > 0 and values.max() > 20 * values.min())
+
+
 def metric_label(metric: str) -> str:
-    """Name a metric shortly: the whole story is in its ``long_name``."""
-    declared = schema.EVALUATION.variables.get(metric)
-    unit = f" ({declared.units})" if declared is not None and declared.units != "1" else ""
-    return metric.replace("_", " ") + unit
+    """Return the short name of a metric with its unit."""
+    units = schema.declaration(metric).units
+    return metric.replace("_", " ") + (f" ({units})" if units != "1" else "")
 
 
 def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:

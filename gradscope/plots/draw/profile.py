@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradscope.plots.axes.labels import fit_label, note_undrawn, quantity_label
-from gradscope.plots.axes.scales import format_values, scale_of
+from gradscope.plots.axes.scales import declared_kind, format_values, scale_of
 
 N_STEPS = 5
 
@@ -48,7 +48,7 @@ def draw_profile(
     chosen = profile_steps(data["step"].values) if at is None else np.asarray(at)
     part = data.sel(step=chosen, method="nearest")
     values = np.asarray(part.values, dtype=float)
-    scale = scale_of(values, str(data.name))
+    scale = scale_of(values, declared_kind(data))
     place, label = _place(data)
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(values)))
     marker = "o" if len(place) <= 40 else ""

@@ -18,7 +18,7 @@ from gradscope.plots.axes.labels import (
     row_labels,
     settle,
 )
-from gradscope.plots.axes.scales import format_values, scale_of
+from gradscope.plots.axes.scales import declared_kind, format_values, scale_of
 from gradscope.plots.axes.step_axis import format_steps, is_log_spaced, step_columns
 
 MAX_POINTS = 300
@@ -50,7 +50,7 @@ def draw_trajectories(
     if ax is None:
         ax, cax = Figure(layout="constrained").subplots(1, 2, width_ratios=[20, 1])
     steps, values = data["step"].values, np.asarray(data.values, dtype=float)
-    scale = scale_of(values, str(data.name))
+    scale = scale_of(values, declared_kind(data))
     is_log = step_scale == "log" or (step_scale == "auto" and is_log_spaced(steps))
     columns = step_columns(
         values, steps, is_log_axis=is_log, is_log_value=scale.kind == "log", max_columns=MAX_POINTS

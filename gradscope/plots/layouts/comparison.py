@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.patheffects import withStroke
 
+from gradscope import schema
 from gradscope.derived.compare.maps import Comparison, SideMap
 from gradscope.derived.compare.metrics import Outcome
 from gradscope.derived.compare.text import LETTERS
@@ -119,7 +120,7 @@ def _draw_outcomes(comparison: Comparison, tree: xr.DataTree, figure: SubFigure)
 
 def _shown_metrics(comparison: Comparison) -> list[str]:
     known = list(dict.fromkeys(one.metric for one in comparison.outcomes))
-    accuracies = [name for name in known if name.endswith("_accuracy")]
+    accuracies = [name for name in known if schema.declaration(name).scale == "share"]
     others = [name for name in known if name not in accuracies and name != "loss"]
     return accuracies[:1] + others[:1] if accuracies else others[:2]
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 from gradscope.errors import UsageError, unknown
 from gradscope.plots.axes.labels import quantity_label
-from gradscope.plots.axes.scales import scale_of
+from gradscope.plots.axes.scales import declared_kind, scale_of
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.draw.heatmap import draw_heatmap, draw_key
 from gradscope.plots.draw.outcomes import draw_alpha, draw_alpha_map, draw_bands, draw_metric
@@ -31,7 +31,7 @@ def heatmaps(tree: xr.DataTree, view: View) -> Picture:
     figure = new_figure(view.width_mm, height)
     ratios = [1.0] * len(names) + [0.05]
     *axes, cax = figure.subplots(1, len(names) + 1, width_ratios=ratios, squeeze=False)[0]
-    scale = scale_of(data.values, str(data.name))
+    scale = scale_of(data.values, declared_kind(data))
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         one = data.isel(run=number)
         one = one.isel(step=~np.isnan(one.values).all(axis=1)) if np.isfinite(one).any() else one
@@ -66,7 +66,7 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
             str(data.name),
             ax=ax,
             label=quantity_label(data),
-            scale=scale_of(data.values, str(data.name)),
+            scale=scale_of(data.values, declared_kind(data)),
         )
         ax.set_title(f"step {step:,}")
         ax.set_xlabel("row in network order")

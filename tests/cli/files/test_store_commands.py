@@ -71,7 +71,7 @@ def test_validate_prints_every_violation_at_once(tmp_path, capsys):
         "sound.h5: sound",
         "broken.h5: 5 violations",
         "root attribute status is missing",
-        "/gradients/grad_norm holds norms below zero",
+        "/gradients/grad_norm holds values outside 0 to inf",
         "/extra is not declared",
         "/activations/made_up is not declared",
         "/updates/update_norm has no _FillValue",

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.figure import Figure
 
 from gradscope.plots.axes.scales import (
     RoomyLogLocator,
     _ratio_ticks,
+    declared_kind,
     effect_scale,
     format_values,
     plain_number,
@@ -28,18 +30,30 @@ def test_a_few_outliers_do_not_take_the_colours_and_are_marked():
 
 
 def test_shares_and_logarithms_are_linear():
-    assert scale_of(np.array([0.2, 0.9]), "grad_zero_fraction").kind == "linear"
-    assert scale_of(np.array([-30.0, -5.0]), "log_exp_avg_sq_mean").kind == "linear"
-    assert scale_of(np.zeros(3), "grad_zero_fraction").low < 0
+    assert scale_of(np.array([0.2, 0.9]), "share").kind == "linear"
+    assert scale_of(np.array([-30.0, -5.0]), "linear").kind == "linear"
+    assert scale_of(np.zeros(3), "share").low < 0
 
 
 def test_signed_quantities_are_symmetric_about_zero():
     scale = scale_of(np.array([-0.5, 0.1, 0.3]))
     assert (scale.kind, scale.low, scale.high) == ("diverging", -0.5, 0.5)
     assert scale.extend == "neither"
+    assert scale_of(np.array([0.1, 0.4]), "signed").low == -0.4
+    assert scale_of(np.zeros(2), "signed").kind == "diverging"
     wide = scale_of(np.array([-1e-6, 1e-6, 1e-6, 1.0]))
     assert wide.kind == "symlog" and isinstance(wide.norm, SymLogNorm)
     assert wide.norm(0.0) == pytest.approx(0.5)
+
+
+def test_the_schema_or_the_users_attributes_say_how_to_draw():
+    def kind(name, **attrs):
+        return declared_kind(xr.DataArray(0.0, name=name, attrs=attrs))
+
+    assert kind("grad_norm") == "log"
+    assert kind("grad_zero_fraction") == "share"
+    assert kind("mine") == kind("mine_fraction") == "auto"
+    assert kind("mine", scale="share") == "share"
 
 
 def test_all_zero_and_constant_values_can_be_drawn():
@@ -49,8 +63,8 @@ def test_all_zero_and_constant_values_can_be_drawn():
 
 
 def test_nothing_finite_is_an_error():
-    with pytest.raises(ValueError, match="`x` has no finite value"):
-        scale_of(np.array([np.nan, np.inf]), "x")
+    with pytest.raises(ValueError, match="no finite value"):
+        scale_of(np.array([np.nan, np.inf]))
 
 
 @pytest.mark.parametrize(
