@@ -17,8 +17,8 @@ import torch
 
 from benchmarks.health_runs import Case, development, healthy, is_healthy, mild, planted
 from gradscope.derived.health.check import check_health
-from gradscope.derived.health.loss import loss_curve
-from gradscope.derived.health.run_data import Run
+from gradscope.derived.health.rules.loss import loss_curve
+from gradscope.derived.health.run_data import RecordedRun
 from gradscope.store.read.recording import open_recording
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,7 +33,7 @@ def judge(case: Case, path: Path) -> dict:
     seconds = time.perf_counter() - start
     tree = open_recording(path)
     findings = [f for f in check_health(tree) if f.severity != "note"]
-    curve = loss_curve(Run(tree))
+    curve = loss_curve(RecordedRun(tree))
     tree.close()
     found = {f.rule for f in findings}
     return {

@@ -31,7 +31,7 @@ from benchmarks.health_models import (
     mlp,
 )
 from gradscope import Recorder
-from gradscope.derived.health.loss import LossCurve
+from gradscope.derived.health.rules.loss import LossCurve
 from gradscope.experiments.config import Config
 from gradscope.experiments.datasets import tokens
 from gradscope.experiments.training.loop import train

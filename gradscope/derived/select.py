@@ -17,7 +17,7 @@ ALONG = ("step", "epoch", "loss")
 WEIGHT_KINDS = ("weight", "embedding")
 
 
-def select_rows(
+def select(
     tree: xr.DataTree,
     quantity: str,
     *,

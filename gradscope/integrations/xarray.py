@@ -86,7 +86,7 @@ class RecordingAccessor:
             Settings to group by, such as ``"alpha"``; runs of one group count as replicates,
             whatever else differs. By default runs that differ in their seed only are one group.
         quantity, by, layers
-            What to compare, of which rows; as in `gradscope.derived.select.select_rows`.
+            What to compare, of which rows; as in `gradscope.derived.select.select`.
         axis, confidence
             As in `gradscope.derived.compare.maps.compare_runs`.
 
@@ -100,11 +100,11 @@ class RecordingAccessor:
         UsageError
             If the tree holds one group only, or the runs cannot be compared so.
         """
-        from gradscope.derived.select import select_rows
+        from gradscope.derived.select import select
 
         names = (over,) if isinstance(over, str) else tuple(over)
         sides = sides_by_setting(self._tree, names)
-        data = select_rows(self._tree, quantity, by=by, layers=layers).load()
+        data = select(self._tree, quantity, by=by, layers=layers).load()
         return compare_runs(self._tree, data, sides, axis=axis, confidence=confidence)
 
     def plot_comparison(self, comparison: Comparison, **options: Any) -> Figure:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from gradscope import schema
-from gradscope.derived.select import WEIGHT_KINDS, quantities, row_dim, select_rows
+from gradscope.derived.select import WEIGHT_KINDS, quantities, row_dim, select
 from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import quantity_label, row_labels
 from gradscope.plots.axes.scales import Scale, declared_kind, scale_of
@@ -82,7 +82,7 @@ def choose_quantities(trees: Sequence[xr.DataTree], asked: Sequence[str] | None)
         return sorted(known)
     for name in asked:
         if name not in known:
-            select_rows(trees[0], name)  # says what is wrong with it
+            select(trees[0], name)  # says what is wrong with it
     return list(dict.fromkeys(asked))
 
 
@@ -102,7 +102,7 @@ def read_rows(tree: xr.DataTree, name: str, by: str) -> xr.DataArray | None:
         by = "param"
     if by == "param" and "layer" in homes[0].dims:
         by = "layer"
-    return select_rows(tree, name, by=by).load()
+    return select(tree, name, by=by).load()
 
 
 def read_curves(tree: xr.DataTree) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def write_report(
         What can be picked: variables over steps and layers, or ``["all"]``; the usual ones by
         default.
     by : {"weight", "param", "layer", "stage", "layer_type"}
-        What is a row, as in `gradscope.derived.select.select_rows`.
+        What is a row, as in `gradscope.derived.select.select`.
 
     Returns
     -------

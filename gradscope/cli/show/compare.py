@@ -1,14 +1,15 @@
 """Compare runs: what differs in their settings, outcomes and gradients, layer by step.
 
-Runs that differ only in their seed are replicates of each other and become one side; every other
-side is compared with that of the first recording. `--over alpha` groups by a setting, whatever else
-differs. `--each` makes every argument a side: a recording, a folder or a quoted pattern, as in
+Runs that differ only in their seed are replicates of each other and become one condition; every
+other condition is compared with that of the first recording. `--over alpha` groups by a setting,
+whatever else differs. `--each` makes every argument a condition: a recording, a folder or a
+quoted pattern, as in
 `gradscope compare --each 'before/*.h5' 'after/*.h5'`, for runs whose files do not say what changed.
 
 Prints a table and writes one figure: the training loss, final metrics with intervals over runs, and
 a map of the ratio (or, of signed quantities and shares, the difference) by layer and step, with the
 first place outside what seeds do, one error rate for the whole map. That takes six runs on either
-side at 95 %; with one run on a side there is no band.
+condition at 95 %; with one run of a condition there is no band.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gradscope.errors import UsageError
 if TYPE_CHECKING:
     import xarray
 
-    from gradscope.derived.compare.groups import Side
+    from gradscope.derived.compare.conditions import Condition
 
 SUMMARY = "compare runs"
 
@@ -36,13 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "recordings",
         metavar="RECORDING",
         nargs="+",
-        help=".h5 files, folders, or quoted patterns; the first one's side is the reference",
+        help=".h5 files, folders, or quoted patterns; the first one's condition is the reference",
     )
     groups = parser.add_mutually_exclusive_group()
     groups.add_argument(
         "--over", metavar="NAMES", help="group by these settings only, as --over alpha,lr"
     )
-    groups.add_argument("--each", action="store_true", help="every argument is a side")
+    groups.add_argument("--each", action="store_true", help="every argument is a condition")
     parser.add_argument(
         "--quantity",
         default="grad_norm",
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     data_path = path.with_suffix(".csv") if arguments.data else None
 
     from gradscope.derived.compare.maps import compare_runs
-    from gradscope.derived.select import select_rows
+    from gradscope.derived.select import select
     from gradscope.plots.layouts.comparison import draw_comparison
     from gradscope.plots.layouts.figure import View, save_picture
 
@@ -116,10 +117,10 @@ def run(arguments: argparse.Namespace) -> int:
     files = [_files(argument) for argument in arguments.recordings]
     tree = _open([file for own in files for file in own], arguments.relative_depth)
     try:
-        sides = _sides(tree, arguments, files)
-        data = select_rows(tree, view.quantity, by=view.by, layers=view.layers, steps=steps).load()
+        conditions = _conditions(tree, arguments, files)
+        data = select(tree, view.quantity, by=view.by, layers=view.layers, steps=steps).load()
         comparison = compare_runs(
-            tree, data, sides, axis=arguments.axis, confidence=arguments.confidence
+            tree, data, conditions, axis=arguments.axis, confidence=arguments.confidence
         )
         picture = draw_comparison(comparison, tree, view)
         save_picture(picture, view.style, path, data_path=data_path)
@@ -161,22 +162,22 @@ def _open(files: list[Path], relative_depth: int | None) -> xarray.DataTree:
         raise UsageError(words) from None
 
 
-def _sides(
+def _conditions(
     tree: xarray.DataTree, arguments: argparse.Namespace, files: list[list[Path]]
-) -> list[Side]:
-    from gradscope.derived.compare.groups import sides_by_label, sides_by_setting
+) -> list[Condition]:
+    from gradscope.derived.compare.conditions import conditions_by_label, conditions_by_setting
 
     if not arguments.each:
         over = [name.strip() for name in (arguments.over or "").split(",") if name.strip()]
-        sides = sides_by_setting(tree, over)
-        if len(sides) > 1 or over:
-            return sides
+        conditions = conditions_by_setting(tree, over)
+        if len(conditions) > 1 or over:
+            return conditions
     elif len(arguments.recordings) < 2:
-        raise UsageError("--each makes every argument a side, so it takes two at least")
+        raise UsageError("--each makes every argument a condition, so it takes two at least")
     if len(arguments.recordings) < 2:
-        return sides_by_setting(tree)
+        return conditions_by_setting(tree)
     names = dict(zip(tree.dataset["run"].values, _labels(arguments.recordings, files), strict=True))
-    return sides_by_label(tree, list(names.values()))
+    return conditions_by_label(tree, list(names.values()))
 
 
 def _labels(recordings: list[str], files: list[list[Path]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Settings and final metrics of groups of runs."""
+"""Settings and final metrics of conditions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from gradscope import schema
-from gradscope.derived.compare.groups import ENVIRONMENT, Side, along_run, pair_runs, short
+from gradscope.derived.compare.conditions import ENVIRONMENT, Condition, along_run, pair_runs, short
 from gradscope.stats.intervals.student_t import student_t_mean
 
 METRICS = ("test_accuracy", "val_accuracy", "train_accuracy", "test_loss", "val_loss", "train_loss")
@@ -19,19 +19,19 @@ LAST_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """A final metric of one side.
+class FinalMetric:
+    """A final metric of one condition.
 
     Parameters
     ----------
     metric : str
         A variable of ``/evaluation``; ``loss`` is the training loss, the mean of its last 5 %.
-    side : str
-        Name of the side.
+    condition : str
+        Name of the condition.
     n : int
         Runs that have the metric.
     n_runs : int
-        Runs of the side.
+        Runs of the condition.
     n_unfinished : int
         Runs that did not finish (diverged, interrupted, still running): theirs is the last value.
     mean, low, high : float
@@ -39,12 +39,12 @@ class Outcome:
     values : tuple of float
         One a run.
     difference, difference_low, difference_high : float
-        Mean of this side's runs minus their partners on the first side, with its t interval over
-        pairs; NaN on the first side, and where there are fewer than two pairs.
+        Mean of this condition's runs minus their partners in the first condition, with its t
+        interval over pairs; NaN in the first condition, and where there are fewer than two pairs.
     """
 
     metric: str
-    side: str
+    condition: str
     n: int
     n_runs: int
     n_unfinished: int
@@ -57,16 +57,16 @@ class Outcome:
     difference_high: float = math.nan
 
 
-def outcomes(
-    tree: xr.DataTree, sides: Sequence[Side], *, confidence: float = 0.95
-) -> tuple[Outcome, ...]:
-    """Return each final metric of each side with its interval over runs.
+def final_metrics(
+    tree: xr.DataTree, conditions: Sequence[Condition], *, confidence: float = 0.95
+) -> tuple[FinalMetric, ...]:
+    """Return each final metric of each condition with its interval over runs.
 
     Parameters
     ----------
     tree : DataTree
         From `gradscope.open_runs`.
-    sides : sequence of Side
+    conditions : sequence of Condition
         Groups of its runs.
     confidence : float
         Of the intervals.
@@ -75,12 +75,14 @@ def outcomes(
     for metric in _metrics(tree):
         last = _last_values(tree, metric)
         if np.isfinite(last).any():
-            own = [_outcome(tree, metric, last, side, confidence) for side in sides]
+            own = [
+                _final_metric(tree, metric, last, condition, confidence) for condition in conditions
+            ]
             found += [
                 own[0],
                 *(
-                    _against(one, last, sides[0], side, confidence)
-                    for one, side in zip(own[1:], sides[1:], strict=True)
+                    _against(one, last, conditions[0], condition, confidence)
+                    for one, condition in zip(own[1:], conditions[1:], strict=True)
                 ),
             ]
     return tuple(found)
@@ -112,21 +114,21 @@ def _end(known: np.ndarray, share: float) -> float:
     return float(known[-max(int(share * known.size), 1) :].mean()) if known.size else math.nan
 
 
-def _outcome(
-    tree: xr.DataTree, metric: str, last: np.ndarray, side: Side, confidence: float
-) -> Outcome:
-    values = last[list(side.runs)]
+def _final_metric(
+    tree: xr.DataTree, metric: str, last: np.ndarray, condition: Condition, confidence: float
+) -> FinalMetric:
+    values = last[list(condition.runs)]
     known = values[np.isfinite(values)]
     low = high = math.nan
     if known.size > 1:
         interval = student_t_mean(known, confidence=confidence)
         low, high = interval.low, interval.high
-    return Outcome(
+    return FinalMetric(
         metric=metric,
-        side=side.name,
+        condition=condition.name,
         n=int(known.size),
-        n_runs=len(side.runs),
-        n_unfinished=_n_unfinished(tree, side),
+        n_runs=len(condition.runs),
+        n_unfinished=_n_unfinished(tree, condition),
         mean=float(known.mean()) if known.size else math.nan,
         low=low,
         high=high,
@@ -135,28 +137,28 @@ def _outcome(
 
 
 def _against(
-    outcome: Outcome, last: np.ndarray, first: Side, side: Side, confidence: float
-) -> Outcome:
-    """Add what a side's metric is minus that of its partners on the first side."""
-    pairs, _ = pair_runs(first, side)
+    own: FinalMetric, last: np.ndarray, first: Condition, condition: Condition, confidence: float
+) -> FinalMetric:
+    """Add what a condition's metric is minus that of its partners in the first condition."""
+    pairs, _ = pair_runs(first, condition)
     differences = np.array([last[other] - last[one] for one, other in pairs])
     known = differences[np.isfinite(differences)]
     if known.size < 2:
-        return outcome
+        return own
     interval = student_t_mean(known, confidence=confidence)
     return replace(
-        outcome,
+        own,
         difference=interval.estimate,
         difference_low=interval.low,
         difference_high=interval.high,
     )
 
 
-def _n_unfinished(tree: xr.DataTree, side: Side) -> int:
+def _n_unfinished(tree: xr.DataTree, condition: Condition) -> int:
     if "status" in tree.dataset.coords and tree.dataset["status"].dims == ("run",):
-        states = tree.dataset["status"].values[list(side.runs)]
+        states = tree.dataset["status"].values[list(condition.runs)]
         return int((states != "finished").sum())
-    return 0 if tree.attrs.get("status") == "finished" else len(side.runs)
+    return 0 if tree.attrs.get("status") == "finished" else len(condition.runs)
 
 
 def metric_unit(metric: str) -> str:
@@ -170,8 +172,10 @@ def is_share(metric: str) -> bool:
     return schema.declaration(metric).scale == "share"
 
 
-def settings_by_side(tree: xr.DataTree, sides: Sequence[Side]) -> dict[str, tuple[str, ...]]:
-    """Return every setting that differs, each with its values on each side.
+def settings_by_condition(
+    tree: xr.DataTree, conditions: Sequence[Condition]
+) -> dict[str, tuple[str, ...]]:
+    """Return every setting that differs, each with its values in each condition.
 
     Seeds and what runs ran on are there too, but a setting that only repeats another (the model's
     name, once as an attribute and once in the configuration) is not.
@@ -180,14 +184,14 @@ def settings_by_side(tree: xr.DataTree, sides: Sequence[Side]) -> dict[str, tupl
     known = along_run(tree)
     last = [name for name in known if name in ENVIRONMENT]
     for name in [*(name for name in known if name not in ENVIRONMENT), *last]:
-        values = tuple(_several(known[name][list(side.runs)]) for side in sides)
+        values = tuple(_several(known[name][list(condition.runs)]) for condition in conditions)
         if values not in found.values():
             found[name] = values
     return found
 
 
 def _several(values: np.ndarray) -> str:
-    """Write the values of one side's runs: one, a few, or the ends of a range.
+    """Write the values of one condition's runs: one, a few, or the ends of a range.
 
     >>> _several(np.array([0.1, 0.1])), _several(np.array([2, 0, 1])), _several(np.arange(9))
     ('0.1', '0, 1, 2', '0 … 8 (9 values)')

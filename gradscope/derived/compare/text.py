@@ -6,23 +6,28 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradscope.derived.compare.groups import Side, is_seed
-from gradscope.derived.compare.metrics import Outcome, is_share, metric_unit
+from gradscope.derived.compare.conditions import Condition, is_seed
+from gradscope.derived.compare.metrics import FinalMetric, is_share, metric_unit
 
 if TYPE_CHECKING:
-    from gradscope.derived.compare.maps import Comparison, SideMap
+    from gradscope.derived.compare.result import Comparison, EffectMap
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MAX_SETTINGS = 20
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """Set a comparison as text: sides, settings, final metrics, and where the maps differ."""
-    letters = dict(zip((side.name for side in comparison.sides), LETTERS, strict=False))
+    """Set a comparison as text: conditions, settings, final metrics, and where the maps differ."""
+    letters = dict(
+        zip((condition.name for condition in comparison.conditions), LETTERS, strict=False)
+    )
     parts = [
-        [[letters[side.name], side.name, _runs(side)] for side in comparison.sides],
+        [
+            [letters[condition.name], condition.name, _runs(condition)]
+            for condition in comparison.conditions
+        ],
         _settings(comparison, letters),
-        _outcomes(comparison, letters),
+        _final_metrics(comparison, letters),
     ]
     blocks = [_columns(rows) for rows in parts]
     titles = ["", "what differs", f"at the end, mean [{comparison.confidence:.0%} over runs]"]
@@ -31,7 +36,7 @@ def comparison_text(comparison: Comparison) -> str:
         for title, block in zip(titles, blocks, strict=True)
         if block
     ]
-    text += [_map_text(comparison, one, letters[one.side.name]) for one in comparison.maps]
+    text += [_map_text(comparison, one, letters[one.condition.name]) for one in comparison.maps]
     return "\n\n".join(text)
 
 
@@ -47,9 +52,9 @@ def _columns(rows: list[list[str]]) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _runs(side: Side) -> str:
-    n_runs = len(side.runs)
-    seeds = [seed for seed in side.seeds if seed]
+def _runs(condition: Condition) -> str:
+    n_runs = len(condition.runs)
+    seeds = [seed for seed in condition.seeds if seed]
     words = f"{n_runs} run{'s' if n_runs > 1 else ''}"
     if not seeds:
         return words
@@ -67,24 +72,24 @@ def _settings(comparison: Comparison, letters: dict[str, str]) -> list[list[str]
     return [["", *letters.values()], *rows]
 
 
-def _outcomes(comparison: Comparison, letters: dict[str, str]) -> list[list[str]]:
+def _final_metrics(comparison: Comparison, letters: dict[str, str]) -> list[list[str]]:
     first, *others = letters.values()
-    metrics = list(dict.fromkeys(outcome.metric for outcome in comparison.outcomes))
+    metrics = list(dict.fromkeys(one.metric for one in comparison.final_metrics))
     if not metrics:
         return []
     rows = [["", *letters.values(), *(f"{letter} − {first}" for letter in others)]]
     for metric in metrics:
-        own = [outcome for outcome in comparison.outcomes if outcome.metric == metric]
+        own = [one for one in comparison.final_metrics if one.metric == metric]
         rows.append(
             [
                 _metric_name(metric),
-                *(_outcome(one) for one in own),
+                *(_value(one) for one in own),
                 *(_difference(one) for one in own[1:]),
             ]
         )
-    if any(outcome.n_unfinished for outcome in comparison.outcomes):
-        sides = comparison.outcomes[: len(letters)]
-        unfinished = [f"{one.n_unfinished} of {one.n_runs}" for one in sides]
+    if any(one.n_unfinished for one in comparison.final_metrics):
+        first_rows = comparison.final_metrics[: len(letters)]
+        unfinished = [f"{one.n_unfinished} of {one.n_runs}" for one in first_rows]
         rows.append(["runs not finished", *unfinished, *[""] * len(others)])
     return rows
 
@@ -95,12 +100,12 @@ def _metric_name(metric: str) -> str:
     return f"{words} ({unit})" if unit else words
 
 
-def _outcome(one: Outcome) -> str:
+def _value(one: FinalMetric) -> str:
     text = _interval(one.metric, one.mean, one.low, one.high)
     return text if one.n in (0, one.n_runs) else f"{text}, {one.n} of {one.n_runs} runs"
 
 
-def _difference(one: Outcome) -> str:
+def _difference(one: FinalMetric) -> str:
     if math.isnan(one.difference):
         return "—"
     values = (one.difference, one.difference_low, one.difference_high)
@@ -142,7 +147,7 @@ def place_text(comparison: Comparison, at: float) -> str:
     return f"epoch {at:.3g}" if comparison.axis == "epoch" else f"training loss {at:.3g}"
 
 
-def _map_text(comparison: Comparison, one: SideMap, letter: str) -> str:
+def _map_text(comparison: Comparison, one: EffectMap, letter: str) -> str:
     sign = "/" if comparison.is_ratio else "−"
     n_places, n_rows = one.effect.shape
     sizes = f"{n_places} places along {comparison.axis} × {n_rows} rows"
@@ -154,10 +159,10 @@ def _map_text(comparison: Comparison, one: SideMap, letter: str) -> str:
     )
 
 
-def _findings(comparison: Comparison, one: SideMap) -> Sequence[str]:
+def _findings(comparison: Comparison, one: EffectMap) -> Sequence[str]:
     values = one.effect.values[~one.effect.isnull().values]
     if not values.size:
-        return ["no cell is known on both sides"]
+        return ["no cell is known in both conditions"]
     low, middle, high = (
         effect_text(float(value), is_ratio=comparison.is_ratio)
         for value in (values.min(), sorted(values)[len(values) // 2], values.max())

@@ -1,49 +1,49 @@
-"""What is wrong with a run: rules that read a recording, finished or still being written."""
+"""Health of a run: rules that read a recording, finished or still being written."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Iterable, Sequence
+from graphlib import TopologicalSorter
 
 import xarray as xr
 
-from gradscope.derived.health import (
-    dead_units,
-    exponent_range,
-    gradient_flow,
-    learning_rate,
-    loss,
-    numerics,
-)
+from gradscope.derived.health import rules
 from gradscope.derived.health.rule import SEVERITIES, Finding, Rule
-from gradscope.derived.health.run_data import Run
+from gradscope.derived.health.run_data import RecordedRun
 
 __all__ = ["RULES", "SEVERITIES", "Finding", "Rule", "check_health"]
 
-RULES: tuple[Rule, ...] = (
-    numerics.OVERFLOW,
-    numerics.NONFINITE,
-    loss.DIVERGED,
-    gradient_flow.BAD_INIT,
-    learning_rate.NO_WARMUP,
-    learning_rate.TOO_HIGH,
-    dead_units.DEAD_RELU,
-    gradient_flow.VANISHING,
-    gradient_flow.EXPLODING,
-    dead_units.FROZEN,
-    learning_rate.TOO_LOW,
-    numerics.BLOW_UP_RULE,
-    loss.STALLED,
-    exponent_range.DIVERGES,
-    exponent_range.STALLS,
-    exponent_range.GAP_RULE,
-)
-"""Every rule, each before what follows from it; the signs of a theory last."""
+
+def causes_first(known: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Order rules so that each comes before those that it explains."""
+    by_name = {rule.name: rule for rule in known}
+    order = TopologicalSorter[str](dict.fromkeys(by_name, ()))
+    for rule in by_name.values():
+        for explained in rule.explains:
+            order.add(explained, rule.name)
+    return tuple(by_name[name] for name in order.static_order() if name in by_name)
 
 
-def check_health(tree: xr.DataTree, *, window: int | None = None) -> tuple[Finding, ...]:
-    """Return what is wrong with a run, worst first.
+def _find_rules() -> tuple[Rule, ...]:
+    """Collect ``RULES`` of every module in `gradscope.derived.health.rules`."""
+    modules = sorted(module.name for module in pkgutil.iter_modules(rules.__path__))
+    found = (importlib.import_module(f"{rules.__name__}.{name}").RULES for name in modules)
+    return causes_first(rule for own in found for rule in own)
 
-    What follows from another finding becomes a note that says so: dead ReLUs let no gradient
+
+RULES: tuple[Rule, ...] = _find_rules()
+"""Every rule of the package, each before what follows from it."""
+
+
+def check_health(
+    tree: xr.DataTree, *, window: int | None = None, extra: Sequence[Rule] = ()
+) -> tuple[Finding, ...]:
+    """Find what is wrong with a run, worst first.
+
+    A finding that another one explains becomes a note that says so: dead ReLUs let no gradient
     through, so the stalled loss beside them is no second problem.
 
     Parameters
@@ -51,23 +51,25 @@ def check_health(tree: xr.DataTree, *, window: int | None = None) -> tuple[Findi
     tree : DataTree
         A recording, also one that is being written, or one with few groups.
     window : int, optional
-        Rows of each group to look at, the last ones; all by default.
+        Look at this many last rows of each group; by default at all.
+    extra : sequence of Rule
+        More rules to apply after those of the package.
 
     Returns
     -------
     tuple of Finding
-        Errors, warnings, notes; empty when there is nothing to say. No finding is no proof of
-        health: a rule is silent where what it reads was not recorded.
+        Errors, warnings, notes; empty when there is nothing to say. A rule is silent where its
+        inputs were not recorded, so an empty result does not prove that the run is healthy.
 
     Raises
     ------
     ValueError
         If ``tree`` holds several runs, or ``window`` is below 1.
     """
-    run = Run(tree, window)
+    run = RecordedRun(tree, window)
     found: list[Finding] = []
     causes: dict[str, str] = {}
-    for rule in RULES:
+    for rule in causes_first([*RULES, *extra]) if extra else RULES:
         for finding in rule.find(run):
             if rule.name in causes:
                 message = f"{finding.message} (follows from: {causes[rule.name]})"

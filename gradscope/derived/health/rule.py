@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gradscope.derived.health.run_data import Run
+    from gradscope.derived.health.run_data import RecordedRun
 
 SEVERITIES = ("error", "warning", "note")
 """Worst first: the run is lost; it trains badly; good to know."""
@@ -65,7 +65,7 @@ class Rule:
         What it looks at and when it fires, in words.
     advice : str
         The first thing to try.
-    check : callable of Run -> list of Sign
+    check : callable of RecordedRun -> list of Sign
         Silent, that is empty, where what it reads was not recorded.
     thresholds : mapping of str to float
         The numbers in the formula.
@@ -76,11 +76,11 @@ class Rule:
     name: str
     formula: str
     advice: str
-    check: Callable[[Run], list[Sign]]
+    check: Callable[[RecordedRun], list[Sign]]
     thresholds: Mapping[str, float] = field(default_factory=dict)
     explains: tuple[str, ...] = ()
 
-    def find(self, run: Run) -> list[Finding]:
+    def find(self, run: RecordedRun) -> list[Finding]:
         """Apply the rule to a run."""
         return [
             Finding(

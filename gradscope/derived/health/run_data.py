@@ -14,7 +14,7 @@ MAX_ROWS = 400
 Array = np.ndarray
 
 
-class Run:
+class RecordedRun:
     """One recording, or its last rows.
 
     Parameters

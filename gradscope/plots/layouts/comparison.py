@@ -1,4 +1,4 @@
-"""Groups of runs against the first: loss, final metrics, and a map of what differs where."""
+"""Conditions against the first: loss, final metrics, and maps of what differs where."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from matplotlib.figure import SubFigure
 from matplotlib.patheffects import withStroke
 
 from gradscope import schema
-from gradscope.derived.compare.maps import Comparison, SideMap
-from gradscope.derived.compare.metrics import Outcome
+from gradscope.derived.compare.metrics import FinalMetric
+from gradscope.derived.compare.result import Comparison, EffectMap
 from gradscope.derived.compare.text import LETTERS
 from gradscope.derived.select import along_dim
 from gradscope.errors import UsageError
@@ -35,7 +35,7 @@ def draw_comparison(comparison: Comparison, tree: xr.DataTree, view: View | None
     Parameters
     ----------
     comparison : Comparison
-        From `gradscope.derived.compare.maps.compare_runs`.
+        From `gradscope.compare_runs`.
     tree : DataTree
         The runs that were compared; their training loss stands above.
     view : View, optional
@@ -49,12 +49,12 @@ def draw_comparison(comparison: Comparison, tree: xr.DataTree, view: View | None
     Raises
     ------
     UsageError
-        If there are more sides than maps that fit.
+        If there are more conditions than maps that fit.
     """
     view = View(quantity=comparison.quantity, width="page") if view is None else view
     if len(comparison.maps) > MAX_MAPS:
         raise UsageError(
-            f"at most {MAX_MAPS + 1} groups of runs fit in a figure; got {len(comparison.sides)}. "
+            f"at most {MAX_MAPS + 1} conditions fit in a figure; got {len(comparison.conditions)}. "
             f"The runs differ in {', '.join(comparison.settings)}: group by some of these, or "
             "give fewer"
         )
@@ -64,7 +64,7 @@ def draw_comparison(comparison: Comparison, tree: xr.DataTree, view: View | None
         below = rows_mm + (FRAME_MM + STRIP_MM + 3) * view.magnification
         figure = new_figure(view.width_mm, above + below)
         parts = figure.subfigures(2, 1, height_ratios=[above, below], squeeze=False)[:, 0]
-        _draw_outcomes(comparison, tree, parts[0])
+        _draw_metrics(comparison, tree, parts[0])
         _draw_maps(comparison, parts[1], view, rows_mm=rows_mm)
         figure.draw_without_rendering()
     return Picture(figure, comparison_table(comparison), _describe(comparison))
@@ -81,12 +81,14 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
             table["ratio"] = np.exp(table["log_ratio"])
         if one.p_value is not None:
             table["p_value"] = one.p_value.transpose(axis, row).values.ravel()
-        tables.append(table.assign(side=one.side.name, against=comparison.sides[0].name))
+        tables.append(
+            table.assign(condition=one.condition.name, against=comparison.conditions[0].name)
+        )
     return pd.concat(tables, ignore_index=True)
 
 
 def symbol_name(name: str) -> str:
-    """Write the name of a side as in print.
+    """Write the name of a condition as in print.
 
     >>> symbol_name("alpha = -0.1, lr = 0.1")
     'α = −0.1, lr = 0.1'
@@ -94,8 +96,8 @@ def symbol_name(name: str) -> str:
     return name.replace("alpha = ", "α = ").replace("= -", "= −")
 
 
-def _draw_outcomes(comparison: Comparison, tree: xr.DataTree, figure: SubFigure) -> None:
-    """Draw the training loss and up to two final metrics, a colour a side."""
+def _draw_metrics(comparison: Comparison, tree: xr.DataTree, figure: SubFigure) -> None:
+    """Draw the training loss and up to two final metrics, a colour a condition."""
     metrics = _shown_metrics(comparison)
     table = loss_table(tree, comparison)
     n_panels = len(metrics) + (not table.empty)
@@ -103,7 +105,9 @@ def _draw_outcomes(comparison: Comparison, tree: xr.DataTree, figure: SubFigure)
         return
     axes = figure.subplots(1, n_panels, squeeze=False)[0]
     for ax, metric in zip(axes[n_panels - len(metrics) :], metrics, strict=True):
-        draw_metric_by_side([one for one in comparison.outcomes if one.metric == metric], ax=ax)
+        draw_metric_by_condition(
+            [one for one in comparison.final_metrics if one.metric == metric], ax=ax
+        )
     if table.empty:
         return
     values = table["loss"]
@@ -115,11 +119,11 @@ def _draw_outcomes(comparison: Comparison, tree: xr.DataTree, figure: SubFigure)
     handles = axes[0].get_legend_handles_labels() if legend is not None else ([], [])
     if legend is not None:
         legend.remove()
-        figure.legend(*handles, loc="outside upper left", ncols=min(len(comparison.sides), 4))
+        figure.legend(*handles, loc="outside upper left", ncols=min(len(comparison.conditions), 4))
 
 
 def _shown_metrics(comparison: Comparison) -> list[str]:
-    known = list(dict.fromkeys(one.metric for one in comparison.outcomes))
+    known = list(dict.fromkeys(one.metric for one in comparison.final_metrics))
     accuracies = [name for name in known if schema.declaration(name).scale == "share"]
     others = [name for name in known if name not in accuracies and name != "loss"]
     return accuracies[:1] + others[:1] if accuracies else others[:2]
@@ -135,19 +139,19 @@ def loss_table(tree: xr.DataTree, comparison: Comparison) -> pd.DataFrame:
     edges = np.linspace(steps[0], steps[-1] + 1, min(N_BINS, len(steps)) + 1)
     place = np.digitize(steps, edges) - 1
     tables = []
-    for letter, side in zip(LETTERS, comparison.sides, strict=False):
-        for run in side.runs:
+    for letter, condition in zip(LETTERS, comparison.conditions, strict=False):
+        for run in condition.runs:
             own = pd.DataFrame(
                 {"step": (edges[place] + edges[place + 1] - 1) / 2, "loss": loss[run]}
             )
             own = own[np.isfinite(own["loss"])].groupby("step", as_index=False).mean()
-            tables.append(own.assign(**{"run is": f"{letter}: {symbol_name(side.name)}"}))
+            tables.append(own.assign(**{"run is": f"{letter}: {symbol_name(condition.name)}"}))
     return pd.concat(tables, ignore_index=True)
 
 
-def draw_metric_by_side(outcomes: list[Outcome], *, ax: Axes) -> None:
+def draw_metric_by_condition(metrics: list[FinalMetric], *, ax: Axes) -> None:
     """Draw a final metric: a dot a run, the mean over runs with its interval beside them."""
-    for place, one in enumerate(outcomes):
+    for place, one in enumerate(metrics):
         color = f"C{place}"
         known = [value for value in one.values if np.isfinite(value)]
         ax.plot(
@@ -162,9 +166,9 @@ def draw_metric_by_side(outcomes: list[Outcome], *, ax: Axes) -> None:
         if known:
             error = None if np.isnan(one.low) else [[one.mean - one.low], [one.high - one.mean]]
             ax.errorbar([place + 0.1], [one.mean], yerr=error, fmt="o", color=color, capsize=2)
-    ax.set_xticks(range(len(outcomes)), [LETTERS[place] for place in range(len(outcomes))])
-    ax.set_xlim(-0.6, len(outcomes) - 0.4)
-    ax.set_ylabel(metric_label(outcomes[0].metric))
+    ax.set_xticks(range(len(metrics)), [LETTERS[place] for place in range(len(metrics))])
+    ax.set_xlim(-0.6, len(metrics) - 0.4)
+    ax.set_ylabel(metric_label(metrics[0].metric))
 
 
 def _draw_maps(comparison: Comparison, figure: SubFigure, view: View, *, rows_mm: float) -> None:
@@ -183,8 +187,8 @@ def _draw_maps(comparison: Comparison, figure: SubFigure, view: View, *, rows_mm
     sign = "/" if comparison.is_ratio else "−"
     for number, one in enumerate(comparison.maps):
         strip, ax = axes[0, number], axes[1, number]
-        words = f"{LETTERS[number + 1]} {sign} A: {symbol_name(one.side.name)}"
-        words += f" against {symbol_name(comparison.sides[0].name)}"
+        words = f"{LETTERS[number + 1]} {sign} A: {symbol_name(one.condition.name)}"
+        words += f" against {symbol_name(comparison.conditions[0].name)}"
         strip.set_title(view.titled(words, n_panels=n_maps))
         drawn = draw_heatmap(
             one.effect,
@@ -210,7 +214,7 @@ def _missing_word(comparison: Comparison) -> str:
     return "missing or zero" if comparison.is_ratio else "missing"
 
 
-def _mark_first(one: SideMap, ax: Axes) -> None:
+def _mark_first(one: EffectMap, ax: Axes) -> None:
     """Ring the first cell outside the seed band."""
     if one.first is not None:
         ax.plot(
@@ -226,7 +230,7 @@ def _mark_first(one: SideMap, ax: Axes) -> None:
         )
 
 
-def _draw_outside(comparison: Comparison, one: SideMap, strip: Axes, ax: Axes) -> None:
+def _draw_outside(comparison: Comparison, one: EffectMap, strip: Axes, ax: Axes) -> None:
     """Draw the share of layers outside the seed band; or say why there is none."""
     strip.set_xscale(ax.get_xscale())
     strip.set_xlim(ax.get_xlim())
@@ -257,19 +261,19 @@ def _draw_outside(comparison: Comparison, one: SideMap, strip: Axes, ax: Axes) -
 
 
 def _describe(comparison: Comparison) -> str:
-    sides = "; ".join(
-        f"{letter}, {side.name}, {len(side.runs)} runs"
-        for letter, side in zip(LETTERS, comparison.sides, strict=False)
+    conditions = "; ".join(
+        f"{letter}, {condition.name}, {len(condition.runs)} runs"
+        for letter, condition in zip(LETTERS, comparison.conditions, strict=False)
     )
     first = "; ".join(
-        f"{one.side.name}: {one.note}"
+        f"{one.condition.name}: {one.note}"
         if one.first is None
-        else f"{one.side.name} first outside the seed band at {comparison.axis} {one.first.at:g}, "
-        f"{one.first.layer}"
+        else f"{one.condition.name} first outside the seed band at {comparison.axis} "
+        f"{one.first.at:g}, {one.first.layer}"
         for one in comparison.maps
     )
     return (
-        f"Comparison of {quantity_label(comparison.maps[0].effect)} between {sides}. Above, "
+        f"Comparison of {quantity_label(comparison.maps[0].effect)} between {conditions}. Above, "
         f"training loss and final metrics; below, maps of what differs by layer and "
         f"{comparison.axis}. {first}."
     )

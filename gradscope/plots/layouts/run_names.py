@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from gradscope.derived.compare.groups import differences
+from gradscope.derived.compare.conditions import differences
 from gradscope.plots.axes.scales import signed
 
 

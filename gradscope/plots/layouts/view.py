@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gradscope.derived.select import row_dim, select_rows
+from gradscope.derived.select import row_dim, select
 from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import quantity_label
 from gradscope.plots.axes.scales import signed
@@ -21,7 +21,7 @@ WHOLE_RUN: tuple[int | None, int | None] = (None, None)
 
 @dataclass(frozen=True)
 class View:
-    """What to draw of a recording, or of many: the options of `select_rows`, the size, the look."""
+    """What to draw of a recording, or of many: the options of `select`, the size, the look."""
 
     quantity: str = "grad_norm"
     kind: str = "heatmap"
@@ -68,7 +68,7 @@ def read_rows(tree: xr.DataTree, view: View, quantity: str | None = None) -> xr.
         If there are none.
     """
     name = view.quantity if quantity is None else quantity
-    data = select_rows(tree, name, by=view.by, layers=view.layers, steps=view.steps).load()
+    data = select(tree, name, by=view.by, layers=view.layers, steps=view.steps).load()
     if not np.isfinite(data.values).any():
         raise UsageError(f"`{name}` is missing at every step that was asked for")
     return data

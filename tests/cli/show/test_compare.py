@@ -51,18 +51,18 @@ def test_json_alone_is_printed(folder, tmp_path, capsys):
     )
     found = json.loads(text)
     assert code == 0 and found["files"] == [str(out)] and found["axis"] == "loss"
-    assert [side["name"] for side in found["sides"]] == ["alpha = 0", "alpha = 0.5"]
+    assert [condition["name"] for condition in found["conditions"]] == ["alpha = 0", "alpha = 0.5"]
     assert found["maps"][0]["first_outside"] is None
 
 
-def test_each_argument_is_a_side(folder, tmp_path, capsys):
+def test_each_argument_is_a_condition(folder, tmp_path, capsys):
     pattern = str(folder / "a0.5-*.h5")
     words = ("--each", folder / "a0-s0.h5", pattern, "--out", tmp_path / "a.png")
     code, text, _ = run(capsys, *words)
     assert code == 0 and pattern.removesuffix(".h5") in text and "1 run, seed 0" in text
 
 
-def test_two_replicates_are_a_side_each(folder, tmp_path, capsys):
+def test_two_replicates_are_a_condition_each(folder, tmp_path, capsys):
     files = (folder / "a0-s0.h5", folder / "a0-s1.h5")
     code, text, _ = run(capsys, *files, "--out", tmp_path / "a.png")
     assert code == 0 and "one run only of" in text

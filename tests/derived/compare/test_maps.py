@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gradscope.derived.compare.groups import sides_by_label, sides_by_setting
+from gradscope.derived.compare.conditions import conditions_by_label, conditions_by_setting
 from gradscope.derived.compare.maps import compare_runs
 from gradscope.errors import UsageError
 from tests.planted import planted_runs
@@ -12,7 +12,7 @@ from tests.planted import planted_runs
 
 def compared(tree, **options):
     data = tree["gradients"].dataset["grad_norm"].load()
-    return compare_runs(tree, data, sides_by_setting(tree), **options)
+    return compare_runs(tree, data, conditions_by_setting(tree), **options)
 
 
 def test_finds_the_planted_step_and_layer():
@@ -43,7 +43,7 @@ def test_effects_are_ratios_of_geometric_means():
 def test_signed_quantities_are_compared_by_differences():
     tree = planted_runs(n_seeds=2)
     data = np.log(tree["gradients"].dataset["grad_norm"].load()).rename("grad_mean")
-    comparison = compare_runs(tree, data, sides_by_setting(tree))
+    comparison = compare_runs(tree, data, conditions_by_setting(tree))
     assert not comparison.is_ratio
     expected = data.values[2:].mean(axis=0) - data.values[:2].mean(axis=0)
     np.testing.assert_allclose(comparison.maps[0].effect.values, expected, atol=1e-12)
@@ -63,9 +63,9 @@ def test_too_few_pairs_are_said():
     assert compared(planted_runs(n_seeds=5), confidence=0.9).maps[0].p_value is not None
 
 
-def test_several_sides_share_one_error_rate():
+def test_several_conditions_share_one_error_rate():
     tree = planted_runs(n_seeds=6, factor=10.0)
-    three = sides_by_label(tree, ["A"] * 6 + ["B"] * 3 + ["C"] * 3)
+    three = conditions_by_label(tree, ["A"] * 6 + ["B"] * 3 + ["C"] * 3)
     data = tree["gradients"].dataset["grad_norm"].load()
     notes = [one.note for one in compare_runs(tree, data, three).maps]
     assert notes == ["no seed band: 3 pairs of runs give no p below 0.25; 7 would do"] * 2
@@ -82,7 +82,7 @@ def test_zeros_and_missing_cells_are_missing():
 
 
 def test_outcomes_are_means_with_intervals():
-    outcomes = {(o.metric, o.side): o for o in compared(planted_runs()).outcomes}
+    outcomes = {(o.metric, o.condition): o for o in compared(planted_runs()).final_metrics}
     values = 0.9 + 0.01 * np.arange(6)
     own = outcomes["val_accuracy", "alpha = 0.5"]
     half = stats.t.ppf(0.975, 5) * values.std(ddof=1) / np.sqrt(6)
@@ -97,7 +97,7 @@ def test_unfinished_runs_are_counted():
     tree = planted_runs(n_seeds=2)
     status = ("run", ["finished", "diverged", "finished", "finished"])
     comparison = compared(tree.map_over_datasets(lambda node: node.assign_coords(status=status)))
-    assert [one.n_unfinished for one in comparison.outcomes[:2]] == [1, 0]
+    assert [one.n_unfinished for one in comparison.final_metrics[:2]] == [1, 0]
     assert "runs not finished" in str(comparison)
 
 
@@ -121,6 +121,6 @@ def test_replicates_alone_are_refused():
     tree = planted_runs()
     data = tree["gradients"].dataset["grad_norm"].load()
     with pytest.raises(UsageError, match="nothing to compare"):
-        compare_runs(tree, data, sides_by_label(tree, ["A"] * 12))
+        compare_runs(tree, data, conditions_by_label(tree, ["A"] * 12))
     with pytest.raises(UsageError, match="`confidence` must lie between 0 and 1; got 2"):
         compared(tree, confidence=2)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from gradscope.derived.health.check import RULES, check_health
+from gradscope.derived.health.rule import Rule, Sign
 from tests.derived.health.health_trees import N_LAYERS, drop, healthy, write
 
 WEIGHTS = [f"layers.{2 * k}.weight" for k in range(N_LAYERS)]
@@ -249,29 +249,23 @@ def test_gradient_blow_up():
     assert found(write(healthy(), "training/total_grad_norm", np.minimum(norms, 100))) == {}
 
 
-def test_signs_of_the_theory_are_notes_and_of_smes_only():
-    up, flat = np.linspace(2.3, 9.0, 120), 2.3 - np.minimum(np.arange(120), 40) * 0.01
-    diverging = write(healthy(optimizer_name="SMES"), "training/loss", up)
-    diverging = write(diverging, "training/alpha", 0.3)
-    sign = notes(diverging)["loss diverges at positive alpha"]
-    assert sign.message.startswith("at alpha 0.3 ") and "2405.18498" in sign.advice
-    stalling = write(healthy(optimizer_name="SMES"), "training/loss", flat)
-    assert "loss stalls early at negative alpha" in notes(stalling)
-    for tree in (write(healthy(), "training/loss", flat), healthy(optimizer_name="SMES")):
-        assert notes(tree) == {}
-
-
-def test_generalisation_gap():
-    tree = healthy(optimizer_name="SMES")
-    rows = {"train_accuracy": ("step", [0.1, 0.99]), "val_accuracy": ("step", [0.1, 0.7])}
-    tree["evaluation"] = xr.DataTree(xr.Dataset(rows, {"step": [0, 120]}))
-    assert "99.0%" in notes(tree)["large generalisation gap"].message
-    assert found(tree) == {}
-
-
 def test_every_rule_is_told_of_here_and_says_what_to_do():
     text = Path(__file__).read_text(encoding="utf-8")
     for rule in RULES:
         assert f'"{rule.name}"' in text, rule.name
         assert rule.formula and rule.advice and "\n" not in rule.advice
         assert set(rule.explains) <= {other.name for other in RULES}
+
+
+def test_causes_come_before_what_they_explain_and_extra_rules_join():
+    places = {rule.name: place for place, rule in enumerate(RULES)}
+    for rule in RULES:
+        assert all(places[rule.name] < places[name] for name in rule.explains)
+    sign = Sign("warning", "a planted sign")
+    extra = Rule(
+        name="planted", formula="", advice="", check=lambda run: [sign], explains=("stalled loss",)
+    )
+    tree = write(healthy(), "training/loss", NOT_LEARNING)
+    findings = check_health(tree, extra=[extra])
+    assert [f.rule for f in findings] == ["planted", "stalled loss"]
+    assert findings[1].message.endswith("(follows from: planted)")

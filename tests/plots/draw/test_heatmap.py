@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from gradscope.derived.select import select_rows
+from gradscope.derived.select import select
 from gradscope.plots.axes.scales import Scale
 from gradscope.plots.draw.heatmap import draw_heatmap
 from tests.helpers import auto_steps, synthetic_recording
@@ -10,7 +10,7 @@ from tests.helpers import auto_steps, synthetic_recording
 
 @pytest.fixture
 def data():
-    return select_rows(synthetic_recording(30, 6), "grad_norm").copy(deep=True)
+    return select(synthetic_recording(30, 6), "grad_norm").copy(deep=True)
 
 
 def test_cells_hold_the_numbers_with_the_input_at_the_bottom(data):
@@ -61,7 +61,7 @@ def test_one_scale_serves_several_maps(data):
 
 def test_log_spaced_steps_get_a_log_axis_and_true_columns():
     steps = auto_steps(50_000)
-    data = select_rows(synthetic_recording(50_000, 4, steps=steps), "grad_norm")
+    data = select(synthetic_recording(50_000, 4, steps=steps), "grad_norm")
     heatmap = draw_heatmap(data)
     assert heatmap.ax.get_xscale() == "log"
     assert heatmap.ax.get_xlim() == pytest.approx((0.5, heatmap.columns.edges[-1]))
@@ -69,14 +69,14 @@ def test_log_spaced_steps_get_a_log_axis_and_true_columns():
 
 
 def test_averaged_columns_are_said_on_the_axis():
-    data = select_rows(synthetic_recording(5000, 3), "grad_norm")
+    data = select(synthetic_recording(5000, 3), "grad_norm")
     heatmap = draw_heatmap(data)
     assert heatmap.columns.merged == 5
     assert heatmap.ax.get_xlabel() == "step (a column is a mean of ≤ 5)"
 
 
 def test_signed_quantities_diverge_about_zero():
-    data = select_rows(synthetic_recording(30, 6), "update_grad_cosine")
+    data = select(synthetic_recording(30, 6), "update_grad_cosine")
     norm = draw_heatmap(data).mesh.norm
     assert norm.vmin == -norm.vmax
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from gradscope.derived.select import select_rows
+from gradscope.derived.select import select
 from gradscope.plots.draw.profile import draw_profile, profile_steps
 from tests.helpers import synthetic_recording
 
 
 @pytest.fixture
 def data():
-    return select_rows(synthetic_recording(100, 6), "grad_norm").copy(deep=True)
+    return select(synthetic_recording(100, 6), "grad_norm").copy(deep=True)
 
 
 def test_lines_are_the_rows_of_their_steps(data):
@@ -34,7 +34,7 @@ def test_zero_rows_are_mentioned(data):
 
 
 def test_rows_that_share_a_depth_stand_in_order():
-    data = select_rows(synthetic_recording(10, 3), "grad_norm", by="param")
+    data = select(synthetic_recording(10, 3), "grad_norm", by="param")
     line = draw_profile(data)[0]
     assert line.get_xdata().tolist() == list(range(data.sizes["param"]))
     assert line.axes.get_xlabel() == "row in network order"

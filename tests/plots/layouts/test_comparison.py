@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gradscope.derived.compare.groups import sides_by_label, sides_by_setting
+from gradscope.derived.compare.conditions import conditions_by_label, conditions_by_setting
 from gradscope.derived.compare.maps import compare_runs
 from gradscope.errors import UsageError
 from gradscope.plots.layouts.comparison import draw_comparison, loss_table
@@ -9,9 +9,9 @@ from gradscope.plots.layouts.view import View
 from tests.planted import planted_runs
 
 
-def drawn(tree, sides=None, axis="step"):
+def drawn(tree, conditions=None, axis="step"):
     data = tree["gradients"].dataset["grad_norm"].load()
-    comparison = compare_runs(tree, data, sides or sides_by_setting(tree), axis=axis)
+    comparison = compare_runs(tree, data, conditions or conditions_by_setting(tree), axis=axis)
     return comparison, draw_comparison(comparison, tree)
 
 
@@ -49,7 +49,7 @@ def test_the_strip_is_the_share_of_layers_outside(planted):
     assert set(late.tolist()) == {0.0, 0.25}  # one of four layers, and the ground line
 
 
-def test_titles_name_both_sides_and_the_words_say_where(planted):
+def test_titles_name_both_conditions_and_the_words_say_where(planted):
     _, picture = planted
     titles = [ax.get_title(loc="left").replace("\n", " ") for ax in picture.figure.axes]
     assert "B / A: α = 0.5 against α = 0" in titles
@@ -61,7 +61,7 @@ def test_titles_name_both_sides_and_the_words_say_where(planted):
 def test_the_table_holds_every_cell(planted):
     _, picture = planted
     assert len(picture.data) == 20 * 4
-    assert {"step", "param", "log_ratio", "ratio", "p_value", "side", "against"} == set(
+    assert {"step", "param", "log_ratio", "ratio", "p_value", "condition", "against"} == set(
         picture.data.columns
     )
     cell = picture.data[(picture.data["step"] == 15) & (picture.data["param"] == "layers.2.weight")]
@@ -103,15 +103,15 @@ def test_losses_are_binned_means_by_side():
     np.testing.assert_allclose(own["step"], np.arange(1, 101).reshape(50, 2).mean(axis=1))
 
 
-def test_more_sides_than_fit_are_refused():
+def test_more_conditions_than_fit_are_refused():
     tree = planted_runs(n_seeds=4)
-    with pytest.raises(UsageError, match=r"at most 6 groups .* got 8. The runs differ in alpha"):
-        drawn(tree, sides_by_label(tree, list("ABCDEFGH")))
+    with pytest.raises(UsageError, match=r"at most 6 conditions .* got 8. The runs differ"):
+        drawn(tree, conditions_by_label(tree, list("ABCDEFGH")))
 
 
 def test_style_and_width_are_the_views():
     tree = planted_runs(n_seeds=1)
     data = tree["gradients"].dataset["grad_norm"].load()
-    comparison = compare_runs(tree, data, sides_by_setting(tree))
+    comparison = compare_runs(tree, data, conditions_by_setting(tree))
     figure = draw_comparison(comparison, tree, View(width=120)).figure
     assert figure.get_figwidth() == pytest.approx(120 / 25.4)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradscope.derived.health.rule import Rule, Sign
-from gradscope.derived.health.run_data import Array, Run, median
+from gradscope.derived.health.run_data import Array, RecordedRun, median
 
 MIN_ROWS = 20
 RISE = 0.2
@@ -57,7 +57,7 @@ class LossCurve:
         return (self.start - self.end) / self.scale if self.scale > 0 else 0.0
 
 
-def loss_curve(run: Run, min_rows: int = 1) -> LossCurve | None:
+def loss_curve(run: RecordedRun, min_rows: int = 1) -> LossCurve | None:
     """Return the whole loss; None without, and where several optimizers take turns."""
     loss, steps = run.loss, run.all_steps
     if loss is None or run.n_optimizers > 1:
@@ -68,7 +68,7 @@ def loss_curve(run: Run, min_rows: int = 1) -> LossCurve | None:
     return LossCurve(steps[is_known], loss[is_known])
 
 
-def check_diverged(run: Run) -> list[Sign]:
+def check_diverged(run: RecordedRun) -> list[Sign]:
     """Find a loss that ends above its beginning."""
     curve = loss_curve(run, 2)
     if curve is None or not run.is_from_start:
@@ -84,7 +84,7 @@ def check_diverged(run: Run) -> list[Sign]:
     return [Sign("error", f"{words} to {curve.end:.4g} at step {last:,}", (), None, last)]
 
 
-def check_stalled(run: Run) -> list[Sign]:
+def check_stalled(run: RecordedRun) -> list[Sign]:
     """Find a loss that does not fall."""
     curve = loss_curve(run, STALL_ROWS)
     if curve is None or not run.is_from_start or check_diverged(run) or curve.fall >= STALL_FALL:
@@ -113,3 +113,5 @@ STALLED = Rule(
     "wrong, then try learning rates a factor of ten apart",
     check=check_stalled,
 )
+
+RULES = (DIVERGED, STALLED)

@@ -1,16 +1,17 @@
-"""Signs of failure that the theory of second-moment scaling names, as notes: no proven causes.
+"""Health rules for the signs of a wrong exponent that the paper names.
 
-G. Zhang, H. Liu, arXiv 2405.18498: the loss diverges (alpha too positive), stalls early (too
-negative), the generalisation gap is large (wrong range). A wrong learning rate does the same.
+G. Zhang, H. Liu, arXiv 2405.18498: the loss diverges (alpha too positive) or stalls early (alpha
+too negative), or the generalisation gap is large (alpha in the wrong range). A wrong learning rate
+has the same effects, so these findings are notes. Use ``check_health(tree, extra=RULES)``.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from gradscope.derived.health.loss import check_diverged, loss_curve
 from gradscope.derived.health.rule import Rule, Sign
-from gradscope.derived.health.run_data import Run
+from gradscope.derived.health.rules.loss import check_diverged, loss_curve
+from gradscope.derived.health.run_data import RecordedRun
 
 STALL_LEVEL = 0.5
 STALL_ROWS = 100
@@ -18,7 +19,7 @@ STALL_FALL = 0.02
 GAP = 0.1
 
 
-def _alpha(run: Run) -> float | None:
+def _alpha(run: RecordedRun) -> float | None:
     """Return the last exponent of SMES; None with any other optimizer, whose exponent is fixed."""
     alpha = run.values("training", "alpha", "all")
     if alpha is None or "SMES" not in str(run.attrs.get("optimizer_name", "")):
@@ -27,7 +28,7 @@ def _alpha(run: Run) -> float | None:
     return last if np.isfinite(last) else None
 
 
-def check_diverges(run: Run) -> list[Sign]:
+def check_diverges(run: RecordedRun) -> list[Sign]:
     """Find a loss that diverges at a positive exponent."""
     alpha = _alpha(run)
     if alpha is None or alpha <= 0:
@@ -38,7 +39,7 @@ def check_diverges(run: Run) -> list[Sign]:
     ]
 
 
-def check_stalls(run: Run) -> list[Sign]:
+def check_stalls(run: RecordedRun) -> list[Sign]:
     """Find a loss that stops falling early at a negative exponent."""
     alpha, curve = _alpha(run), loss_curve(run, STALL_ROWS)
     if alpha is None or alpha >= 0 or curve is None or check_diverged(run):
@@ -55,7 +56,7 @@ def check_stalls(run: Run) -> list[Sign]:
     return [Sign("note", message, (), int(curve.steps[n // 2]), int(curve.steps[-1]))]
 
 
-def check_gap(run: Run) -> list[Sign]:
+def check_gap(run: RecordedRun) -> list[Sign]:
     """Find a large generalisation gap in the last evaluation."""
     train, val = (run.values("evaluation", f"{s}_accuracy", "all") for s in ("train", "val"))
     alpha, steps = _alpha(run), run.steps("evaluation", "all")
@@ -88,10 +89,12 @@ STALLS = Rule(
     "first",
     check=check_stalls,
 )
-GAP_RULE = Rule(
+GENERALISATION_GAP = Rule(
     name="large generalisation gap",
     formula="SMES; train_accuracy exceeds val_accuracy by at least gap in the last evaluation",
     thresholds={"gap": GAP},
     advice="arXiv 2405.18498 names it a sign of alpha in the wrong range; few data overfit at any",
     check=check_gap,
 )
+
+RULES = (DIVERGES, STALLS, GENERALISATION_GAP)

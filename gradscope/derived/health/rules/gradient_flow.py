@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradscope.derived.health.rule import Rule, Sign
-from gradscope.derived.health.run_data import Array, Run, median
+from gradscope.derived.health.run_data import Array, RecordedRun, median
 
 GRADIENT_FACTOR = 1e3
 OUTPUT_FACTOR = 1e3
@@ -42,7 +42,7 @@ class Flow:
         return slice(0, n), slice(len(self.names) - n, None)
 
 
-def gradient_flow(run: Run, rows: str = "seen") -> Flow | None:
+def gradient_flow(run: RecordedRun, rows: str = "seen") -> Flow | None:
     """Return the norm of the gradient at the output of each weight layer, else of its weight."""
     rms, numel = (run.values("activations", n, rows) for n in ("output_grad_rms", "output_numel"))
     if rms is not None and numel is not None:
@@ -66,7 +66,7 @@ def gradient_flow(run: Run, rows: str = "seen") -> Flow | None:
     return Flow(steps, norms[:, is_known], known, what)
 
 
-def _check_gradients(run: Run, *, is_vanishing: bool) -> list[Sign]:
+def _check_gradients(run: RecordedRun, *, is_vanishing: bool) -> list[Sign]:
     """Look at the beginning and at the rows seen; the worse of the two is told."""
     found = []
     for rows in ("seen", "first") if run.window is None else ("seen",):
@@ -90,17 +90,17 @@ def _check_gradients(run: Run, *, is_vanishing: bool) -> list[Sign]:
     return [Sign("warning", message, layers, int(steps[0]), int(steps[-1]))]
 
 
-def check_vanishing(run: Run) -> list[Sign]:
+def check_vanishing(run: RecordedRun) -> list[Sign]:
     """Find gradients that shrink toward the input."""
     return _check_gradients(run, is_vanishing=True)
 
 
-def check_exploding(run: Run) -> list[Sign]:
+def check_exploding(run: RecordedRun) -> list[Sign]:
     """Find gradients that grow toward the input."""
     return _check_gradients(run, is_vanishing=False)
 
 
-def check_init(run: Run) -> list[Sign]:
+def check_init(run: RecordedRun) -> list[Sign]:
     """Find outputs that grow or shrink with depth before anything was learned."""
     rms = run.values("activations", "output_rms", "first")
     steps, names = run.steps("activations", "first"), run.coordinate("activations", "layer")
@@ -160,10 +160,7 @@ EXPLODING = Rule(
     thresholds={"factor": GRADIENT_FACTOR},
     advice="scale the initial weights down, add normalisation, or clip the gradient norm",
     check=check_exploding,
-    explains=(
-        "learning rate too high",
-        "learning rate too low",
-        "stalled loss",
-        "gradient blow-up",
-    ),
+    explains=("learning rate too low", "stalled loss", "gradient blow-up"),
 )
+
+RULES = (BAD_INIT, VANISHING, EXPLODING)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradscope.derived.health.gradient_flow import GRADIENT_FACTOR, gradient_flow
-from gradscope.derived.health.loss import LossCurve, loss_curve
 from gradscope.derived.health.rule import Rule, Sign
-from gradscope.derived.health.run_data import Array, Run, median
+from gradscope.derived.health.rules.gradient_flow import GRADIENT_FACTOR, gradient_flow
+from gradscope.derived.health.rules.loss import LossCurve, loss_curve
+from gradscope.derived.health.run_data import Array, RecordedRun, median
 
 FAST_START = 0.2
 FAST = 0.1
@@ -20,7 +20,7 @@ WARM_START = 0.5
 COLLAPSE = 1e-2
 
 
-def _pace(run: Run, rows: str) -> tuple[Array, Array] | None:
+def _pace(run: RecordedRun, rows: str) -> tuple[Array, Array] | None:
     """Return steps and the update ratio of the median weight in each row."""
     ratio, places = run.values("updates", "update_ratio", rows), run.weights("updates")
     if ratio is None or not len(places):
@@ -32,7 +32,7 @@ def _learned_little(curve: LossCurve) -> bool:
     return curve.fall < LITTLE
 
 
-def _fast(run: Run) -> tuple[float, int, int] | None:
+def _fast(run: RecordedRun) -> tuple[float, int, int] | None:
     """Return update ratio and steps where it is above its bound, at the start or all along."""
     seen, first = _pace(run, "seen"), _pace(run, "first")
     if seen is None or first is None:
@@ -57,7 +57,7 @@ def _suffers(curve: LossCurve) -> str:
     return ""
 
 
-def check_too_high(run: Run) -> list[Sign]:
+def check_too_high(run: RecordedRun) -> list[Sign]:
     """Find steps that are large against the weights, while the loss suffers."""
     fast, curve = _fast(run), loss_curve(run, 2)
     if fast is None or curve is None:
@@ -70,7 +70,7 @@ def check_too_high(run: Run) -> list[Sign]:
     return [Sign("warning", message, (), first, last)]
 
 
-def check_too_low(run: Run) -> list[Sign]:
+def check_too_low(run: RecordedRun) -> list[Sign]:
     """Find steps that are tiny against the weights, while the loss hardly falls."""
     pace, curve, lr = _pace(run, "seen"), loss_curve(run, SLOW_ROWS), run.lr
     if pace is None or curve is None or not _learned_little(curve) or not run.is_from_start:
@@ -87,7 +87,7 @@ def check_too_low(run: Run) -> list[Sign]:
     return [Sign("warning", message, (), int(steps[0]), int(steps[-1]))]
 
 
-def _is_transformer(run: Run) -> bool:
+def _is_transformer(run: RecordedRun) -> bool:
     """Tell attention by the class or the name of a layer; layer norm keeps out other kinds."""
     found = (
         run.coordinate(group, name)
@@ -99,7 +99,7 @@ def _is_transformer(run: Run) -> bool:
     return has_attention and any("layernorm" in text or "rmsnorm" in text for text in texts)
 
 
-def check_no_warmup(run: Run) -> list[Sign]:
+def check_no_warmup(run: RecordedRun) -> list[Sign]:
     """Find transformers that start at full learning rate, and whose loss suffers."""
     lr = run.lr
     if lr is None or not len(lr) or not run.is_from_start or not _is_transformer(run):
@@ -113,7 +113,7 @@ def check_no_warmup(run: Run) -> list[Sign]:
     ]
 
 
-def _collapse(run: Run) -> list[Sign]:
+def _collapse(run: RecordedRun) -> list[Sign]:
     """Find gradients that pass the net at step 1 and no more after, while little is learned."""
     flow, curve = gradient_flow(run, "first"), loss_curve(run, SLOW_ROWS)
     if flow is None or curve is None or not _learned_little(curve):
@@ -176,3 +176,5 @@ TOO_LOW = Rule(
     check=check_too_low,
     explains=("stalled loss",),
 )
+
+RULES = (NO_WARMUP, TOO_HIGH, TOO_LOW)

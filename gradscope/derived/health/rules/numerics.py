@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.derived.health.rule import Rule, Sign
-from gradscope.derived.health.run_data import Array, Run, name_some
+from gradscope.derived.health.run_data import Array, RecordedRun, name_some
 
 SKIPPED_SHARE = 0.05
 MIN_SKIPPED = 3
@@ -16,12 +16,12 @@ BLOW_UP = 1e3
 FIRST_STEPS = 10
 
 
-def check_nonfinite(run: Run) -> list[Sign]:
+def check_nonfinite(run: RecordedRun) -> list[Sign]:
     """Find infinite losses, losses that end in NaN, and gradients that are not finite."""
     return _nonfinite_loss(run) + _nonfinite_gradients(run)
 
 
-def _nonfinite_loss(run: Run) -> list[Sign]:
+def _nonfinite_loss(run: RecordedRun) -> list[Sign]:
     loss, steps = run.values("training", "loss", "all"), run.steps("training", "all")
     if loss is None:
         return []
@@ -45,7 +45,7 @@ def _nonfinite_loss(run: Run) -> list[Sign]:
     ]
 
 
-def _nonfinite_gradients(run: Run) -> list[Sign]:
+def _nonfinite_gradients(run: RecordedRun) -> list[Sign]:
     counts, names = (
         run.values("gradients", "grad_nonfinite", "all"),
         run.coordinate("gradients", "param"),
@@ -66,13 +66,13 @@ def _nonfinite_gradients(run: Run) -> list[Sign]:
     return [Sign("error", message, layers, int(steps[rows[0]]), int(steps[rows[-1]]))]
 
 
-def _skipped_steps(run: Run) -> Array:
+def _skipped_steps(run: RecordedRun) -> Array:
     skipped = run.values("training", "is_skipped", "all")
     steps = run.steps("training", "all")
     return steps[:0] if skipped is None else steps[skipped == 1]
 
 
-def check_overflow(run: Run) -> list[Sign]:
+def check_overflow(run: RecordedRun) -> list[Sign]:
     """Find steps that the loss scaler keeps skipping, or a loss scale that fell below 1."""
     skipped, steps = run.values("training", "is_skipped", "all"), run.steps("training", "all")
     if skipped is None:
@@ -96,7 +96,7 @@ def check_overflow(run: Run) -> list[Sign]:
     return [Sign(severity, " and ".join(parts), (), int(at[0]), int(at[-1]))]
 
 
-def check_blow_up(run: Run) -> list[Sign]:
+def check_blow_up(run: RecordedRun) -> list[Sign]:
     """Find gradients that became far larger than they were at the beginning."""
     norm, first = (run.values("training", "total_grad_norm", rows) for rows in ("all", "first"))
     if norm is None or first is None or not run.is_from_start:
@@ -143,10 +143,12 @@ OVERFLOW = Rule(
         "learning rate too low",
     ),
 )
-BLOW_UP_RULE = Rule(
+BLOWN_UP = Rule(
     name="gradient blow-up",
     formula="a total_grad_norm at least factor times the highest of the first 10 steps",
     thresholds={"factor": BLOW_UP},
     advice="clip the gradient norm at a few times its usual size",
     check=check_blow_up,
 )
+
+RULES = (OVERFLOW, NONFINITE, BLOWN_UP)

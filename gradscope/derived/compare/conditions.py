@@ -1,4 +1,4 @@
-"""In what runs differ, and which of them are the same experiment with another seed."""
+"""Conditions of a comparison: runs that are replicates of each other, and what sets them apart."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def differences(tree: xr.DataTree) -> dict[str, np.ndarray]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class Condition:
     """Runs that are replicates of each other.
 
     Parameters
@@ -92,8 +92,8 @@ class Side:
     seeds: tuple[str, ...]
 
 
-def sides_by_setting(tree: xr.DataTree, over: Sequence[str] = ()) -> list[Side]:
-    """Group the runs of a tree: those that differ only in their seed are one side.
+def conditions_by_setting(tree: xr.DataTree, over: Sequence[str] = ()) -> list[Condition]:
+    """Group the runs of a tree: those that differ only in their seed are one condition.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def sides_by_setting(tree: xr.DataTree, over: Sequence[str] = ()) -> list[Side]:
 
     Returns
     -------
-    list of Side
-        In the order of each side's first run.
+    list of Condition
+        In the order of each condition's first run.
 
     Raises
     ------
@@ -122,10 +122,10 @@ def sides_by_setting(tree: xr.DataTree, over: Sequence[str] = ()) -> list[Side]:
     columns = [[str(value) for value in values] for values in settings.values()]
     keys = list(zip(*columns, strict=True)) or [()] * tree.sizes["run"]
     names = _names(settings, keys)
-    return _sides(tree, [names[key] for key in keys])
+    return _conditions(tree, [names[key] for key in keys])
 
 
-def sides_by_label(tree: xr.DataTree, labels: Sequence[str]) -> list[Side]:
+def conditions_by_label(tree: xr.DataTree, labels: Sequence[str]) -> list[Condition]:
     """Group the runs of a tree by a label for each.
 
     Raises
@@ -135,34 +135,37 @@ def sides_by_label(tree: xr.DataTree, labels: Sequence[str]) -> list[Side]:
     """
     if len(labels) != tree.sizes.get("run", 0):
         raise UsageError(f"{len(labels)} labels for {tree.sizes.get('run', 0)} runs")
-    return _sides(tree, list(labels))
+    return _conditions(tree, list(labels))
 
 
-def pair_runs(first: Side, second: Side) -> tuple[list[tuple[int, int]], str]:
-    """Pair the runs of two sides by seed, else in the order of their seeds; say which."""
+def pair_runs(first: Condition, second: Condition) -> tuple[list[tuple[int, int]], str]:
+    """Pair the runs of two conditions by seed, else in the order of their seeds; say which."""
     if set(first.seeds) == set(second.seeds) and all(
-        len(set(side.seeds)) == len(side.runs) and "" not in side.seeds for side in (first, second)
+        len(set(condition.seeds)) == len(condition.runs) and "" not in condition.seeds
+        for condition in (first, second)
     ):
         partner = dict(zip(second.seeds, second.runs, strict=True))
         pairs = [(run, partner[seed]) for run, seed in zip(first.runs, first.seeds, strict=True)]
         return pairs, "paired by seed"
     n_pairs = min(len(first.runs), len(second.runs))
     left = len(first.runs) + len(second.runs) - 2 * n_pairs
-    words = "paired in order, since the sides have other seeds"
+    words = "paired in order, since the conditions have other seeds"
     words += f"; {left} without partner" if left else ""
     return list(zip(_by_seed(first), _by_seed(second), strict=False)), words
 
 
-def _by_seed(side: Side) -> list[int]:
-    order = sorted(range(len(side.runs)), key=lambda i: (len(side.seeds[i]), side.seeds[i]))
-    return [side.runs[i] for i in order]
+def _by_seed(condition: Condition) -> list[int]:
+    order = sorted(
+        range(len(condition.runs)), key=lambda i: (len(condition.seeds[i]), condition.seeds[i])
+    )
+    return [condition.runs[i] for i in order]
 
 
-def _sides(tree: xr.DataTree, labels: list[str]) -> list[Side]:
+def _conditions(tree: xr.DataTree, labels: list[str]) -> list[Condition]:
     seeds = _seeds(tree)
     places = {label: [run for run, own in enumerate(labels) if own == label] for label in labels}
     return [
-        Side(name=label, runs=tuple(runs), seeds=tuple(seeds[run] for run in runs))
+        Condition(name=label, runs=tuple(runs), seeds=tuple(seeds[run] for run in runs))
         for label, runs in places.items()
     ]
 
@@ -178,7 +181,9 @@ def _what_differs(known: dict[str, np.ndarray]) -> str:
     return f"they differ in: {', '.join(known)}" if known else "they differ in nothing recorded"
 
 
-def _names(settings: dict[str, np.ndarray], keys: list[tuple[str, ...]]) -> dict[tuple, str]:
+def _names(
+    settings: dict[str, np.ndarray], keys: list[tuple[str, ...]]
+) -> dict[tuple[str, ...], str]:
     """Name each condition by as few settings as tell all conditions apart."""
     ordered = sorted(settings, key=lambda name: _FIRST.index(name) if name in _FIRST else 99)
     chosen: list[str] = []

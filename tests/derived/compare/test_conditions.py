@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gradscope.derived.compare.groups import Side, pair_runs, sides_by_label, sides_by_setting
+from gradscope.derived.compare.conditions import (
+    Condition,
+    conditions_by_label,
+    conditions_by_setting,
+    pair_runs,
+)
 from gradscope.errors import UsageError
 from tests.planted import planted_runs
 
@@ -14,14 +19,14 @@ def runs(**columns):
 
 
 def test_runs_that_differ_in_their_seed_are_one_side():
-    first, second = sides_by_setting(planted_runs(n_seeds=3))
+    first, second = conditions_by_setting(planted_runs(n_seeds=3))
     assert (first.name, first.runs, first.seeds) == ("alpha = 0", (0, 1, 2), ("0", "1", "2"))
     assert (second.name, second.runs) == ("alpha = 0.5", (3, 4, 5))
 
 
-def test_sides_are_named_by_what_tells_them_apart():
+def test_conditions_are_named_by_what_tells_them_apart():
     tree = runs(lr=[0.1, 0.1, 0.01, 0.01], alpha=[0, 0.5, 0, 0.5], note=["a", "b", "c", "d"])
-    names = [side.name for side in sides_by_setting(tree)]
+    names = [condition.name for condition in conditions_by_setting(tree)]
     assert names == [
         "alpha = 0, lr = 0.1",
         "alpha = 0.5, lr = 0.1",
@@ -32,33 +37,36 @@ def test_sides_are_named_by_what_tells_them_apart():
 
 def test_over_pools_what_else_differs():
     tree = runs(lr=[0.1, 0.1, 0.01, 0.01], alpha=[0, 0.5, 0, 0.5])
-    assert [side.runs for side in sides_by_setting(tree, ["alpha"])] == [(0, 2), (1, 3)]
+    assert [condition.runs for condition in conditions_by_setting(tree, ["alpha"])] == [
+        (0, 2),
+        (1, 3),
+    ]
 
 
 def test_a_missing_setting_is_a_value_of_its_own():
     tree = runs(clip=[np.nan, np.nan, 1.0], seed=[0, 1, 0])
-    assert [side.name for side in sides_by_setting(tree)] == ["clip = —", "clip = 1"]
+    assert [condition.name for condition in conditions_by_setting(tree)] == ["clip = —", "clip = 1"]
 
 
-def test_machines_and_accidents_make_no_sides():
+def test_machines_and_accidents_make_no_conditions():
     tree = runs(device=["cpu", "cuda"], record_bytes=[1, 2], git_commit=["a", "b"], seed=[0, 1])
-    assert len(sides_by_setting(tree)) == 1
+    assert len(conditions_by_setting(tree)) == 1
 
 
 def test_errors_name_what_differs():
     tree = planted_runs(n_seeds=1)
     with pytest.raises(UsageError, match="do not differ in 'lr'; they differ in: alpha"):
-        sides_by_setting(tree, ["lr"])
+        conditions_by_setting(tree, ["lr"])
     with pytest.raises(UsageError, match="two runs at least"):
-        sides_by_setting(tree.isel(run=[0]))
+        conditions_by_setting(tree.isel(run=[0]))
     with pytest.raises(UsageError, match="3 labels for 2 runs"):
-        sides_by_label(tree, ["a", "b", "c"])
+        conditions_by_label(tree, ["a", "b", "c"])
 
 
 def test_pairs_follow_seeds_else_their_order():
-    first = Side(name="A", runs=(0, 1), seeds=("2", "10"))
-    swapped = Side(name="B", runs=(2, 3), seeds=("10", "2"))
+    first = Condition(name="A", runs=(0, 1), seeds=("2", "10"))
+    swapped = Condition(name="B", runs=(2, 3), seeds=("10", "2"))
     assert pair_runs(first, swapped) == ([(0, 3), (1, 2)], "paired by seed")
-    others = Side(name="C", runs=(4, 5, 6), seeds=("12", "3", "4"))
+    others = Condition(name="C", runs=(4, 5, 6), seeds=("12", "3", "4"))
     pairs, words = pair_runs(first, others)
     assert pairs == [(0, 5), (1, 6)] and "other seeds; 1 without partner" in words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.derived.health.rule import Rule, Sign
-from gradscope.derived.health.run_data import Array, Run, median, name_some
+from gradscope.derived.health.run_data import Array, RecordedRun, median, name_some
 
 DEAD_FRACTION = 0.99
 NO_GRADIENT_FRACTION = 0.999
@@ -15,7 +15,7 @@ _SIDE_KINDS = ("bias", "dead_bias", "norm_bias")
 """A layer is judged by its other parameters: biases may rightly have no gradient."""
 
 
-def check_dead_relu(run: Run) -> list[Sign]:
+def check_dead_relu(run: RecordedRun) -> list[Sign]:
     """Find ReLU layers that put out almost only zeros."""
     zero = run.values("activations", "output_zero_fraction")
     names, types = (run.coordinate("activations", name) for name in ("layer", "layer_type"))
@@ -39,7 +39,7 @@ def check_dead_relu(run: Run) -> list[Sign]:
     return [Sign("error" if is_blocked else "warning", message, layers, first, int(steps[-1]))]
 
 
-def _check_functional_relu(run: Run, names: Array) -> list[Sign]:
+def _check_functional_relu(run: RecordedRun, names: Array) -> list[Sign]:
     """Without activation modules, a dead one shows in the gradient of the layer that feeds it."""
     zero = run.values("activations", "output_grad_zero_fraction")
     owners = run.coordinate("gradients", "layer")
@@ -65,7 +65,7 @@ def _first_true(is_true: Array) -> int:
     return int(np.argmax(is_true))
 
 
-def _has_no_gradient_below(run: Run, depth: int) -> bool:
+def _has_no_gradient_below(run: RecordedRun, depth: int) -> bool:
     grad_norm, depths = run.values("gradients", "grad_norm"), run.coordinate("gradients", "depth")
     if grad_norm is None or depths is None:
         return False
@@ -73,7 +73,7 @@ def _has_no_gradient_below(run: Run, depth: int) -> bool:
     return bool(len(newest) and np.all(newest == 0))
 
 
-def check_frozen(run: Run) -> list[Sign]:
+def check_frozen(run: RecordedRun) -> list[Sign]:
     """Find parameters that should train and do not, and those that the user froze."""
     grad_norm = run.values("gradients", "grad_norm")
     names = run.coordinate("gradients", "param")
@@ -96,7 +96,7 @@ def check_frozen(run: Run) -> list[Sign]:
 
 
 def _kinds_of_frozen(
-    run: Run, grad_norm: Array, update_norm: Array | None
+    run: RecordedRun, grad_norm: Array, update_norm: Array | None
 ) -> list[tuple[str, str, Array]]:
     n = grad_norm.shape[1]
     kinds = _or(run.coordinate("gradients", "kind"), np.full(n, "weight"))
@@ -153,3 +153,5 @@ FROZEN = Rule(
     check=check_frozen,
     explains=("stalled loss",),
 )
+
+RULES = (DEAD_RELU, FROZEN)

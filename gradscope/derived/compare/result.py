@@ -1,0 +1,131 @@
+"""What a comparison of runs returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gradscope.derived.compare.conditions import Condition
+from gradscope.derived.compare.metrics import FinalMetric
+from gradscope.derived.compare.text import comparison_text
+from gradscope.stats.result import plain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outside:
+    """Where a map first leaves what seeds do.
+
+    Parameters
+    ----------
+    at : float
+        The first place on the axis with any layer outside.
+    layer : str
+        The clearest layer there.
+    row : int
+        Its place among the rows.
+    effect : float
+        Its log ratio (or difference).
+    p_value : float
+        Adjusted for the whole map.
+    share : float
+        Share of the tested cells that are outside.
+    """
+
+    at: float
+    layer: str
+    row: int
+    effect: float
+    p_value: float
+    share: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EffectMap:
+    """One condition against the first, layer by step.
+
+    Parameters
+    ----------
+    condition : Condition
+        The condition that is compared with the first.
+    effect : DataArray, dims (axis, row)
+        Natural logarithm of the ratio of geometric means over runs, or difference of means; NaN
+        where a condition has no value (or, of a ratio, only zeros).
+    p_value : DataArray or None
+        Max-T p of each cell; None where there are too few pairs of runs.
+    first : Outside or None
+        None where nothing is outside, or nothing was tested.
+    n_pairs : int
+        Pairs of runs that the test flips.
+    note : str
+        How runs were paired, or why there is no band.
+    """
+
+    condition: Condition
+    effect: xr.DataArray
+    p_value: xr.DataArray | None
+    first: Outside | None
+    n_pairs: int
+    note: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Everything that a comparison of runs says.
+
+    Parameters
+    ----------
+    quantity, axis : str
+        What is compared, along what.
+    conditions : tuple of Condition
+        The first is what the others are compared with.
+    settings : dict
+        Name of a setting that differs → its values in each condition.
+    final_metrics : tuple of FinalMetric
+        Of each condition, with intervals over runs.
+    maps : tuple of EffectMap
+        One for each condition but the first.
+    is_ratio : bool
+        Whether effects are log ratios, else differences.
+    confidence : float
+        Of all intervals, and of the bands over the whole family of maps.
+    """
+
+    quantity: str
+    axis: str
+    conditions: tuple[Condition, ...]
+    settings: dict[str, tuple[str, ...]]
+    final_metrics: tuple[FinalMetric, ...]
+    maps: tuple[EffectMap, ...]
+    is_ratio: bool
+    confidence: float
+
+    def __str__(self) -> str:
+        """Set it as text: conditions, settings, final metrics, and where the maps differ."""
+        return comparison_text(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all but the maps' cells, as JSON can hold it."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        found["conditions"] = [dataclasses.asdict(condition) for condition in self.conditions]
+        found["final_metrics"] = [dataclasses.asdict(one) for one in self.final_metrics]
+        found["maps"] = [_map_dict(one) for one in self.maps]
+        result: dict[str, Any] = plain(found)
+        return result
+
+
+def _map_dict(one: EffectMap) -> dict[str, Any]:
+    values = one.effect.values[np.isfinite(one.effect.values)]
+    return {
+        "condition": one.condition.name,
+        "median_effect": float(np.median(values)) if values.size else math.nan,
+        "lowest_effect": float(values.min()) if values.size else math.nan,
+        "highest_effect": float(values.max()) if values.size else math.nan,
+        "missing": float(1 - values.size / max(one.effect.size, 1)),
+        "n_pairs": one.n_pairs,
+        "note": one.note,
+        "first_outside": None if one.first is None else dataclasses.asdict(one.first),
+    }
