@@ -1,10 +1,13 @@
-"""Make the finished file of a run that was killed; the segments it left stay as they are."""
+"""Make the finished file of a killed run, or rewrite a file of an older schema.
+
+The files that were read stay as they are.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-SUMMARY = "make the finished file of a run that was killed"
+SUMMARY = "make the finished file of a killed run, or update an old one"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,5 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{done.target}: {rows or 'no rows'}")
     for reason in done.left_out:
         print(f"  left out: {reason}")
-    print("  the segments stay where they are; remove them when you are content")
+    if done.n_segments:
+        print("  the segments stay where they are; remove them when you are content")
     return 0

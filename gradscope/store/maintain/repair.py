@@ -1,4 +1,4 @@
-"""A finished file from what a crash left behind."""
+"""A finished file from the segments of a killed run, or from a recording of an older schema."""
 
 from __future__ import annotations
 
@@ -19,23 +19,36 @@ from gradscope.store.write.merge import merge_files
 class Repair:
     """What a repair did.
 
-    ``left_out`` names the segments that could not be read, with the reason.
+    Parameters
+    ----------
+    target : Path
+        The new file.
+    n_rows : dict of str to int
+        Rows of each group in it.
+    left_out : tuple of str
+        Segments that could not be read, with the reason.
+    n_segments : int
+        Segments that were read; 0 where a finished file was rewritten.
     """
 
     target: Path
     n_rows: dict[str, int]
     left_out: tuple[str, ...]
+    n_segments: int
 
 
 def repair(path: str | os.PathLike[str], target: str | os.PathLike[str] | None = None) -> Repair:
-    """Merge the segments of a run that was killed; the segments stay where they are.
+    """Merge the segments of a killed run, or rewrite a finished file in today's schema.
+
+    The numbers stay as they are, bit for bit, and so do the files that were read.
 
     Parameters
     ----------
     path : path-like
         The recording, ``run.h5``, or its folder ``run.h5.part``.
     target : path-like, optional
-        File to make; by default the one that the run would have made.
+        File to make; by default the one that the run would have made. A finished recording needs
+        another name.
 
     Raises
     ------
@@ -44,7 +57,7 @@ def repair(path: str | os.PathLike[str], target: str | os.PathLike[str] | None =
     RecordingExistsError
         If ``target`` exists, or the run is still being written.
     RecordingError
-        If no piece can be read.
+        If no segment can be read.
     """
     source = finished_path(path)
     goal = source if target is None else Path(target)
@@ -60,14 +73,20 @@ def repair(path: str | os.PathLike[str], target: str | os.PathLike[str] | None =
         except (RecordingError, OSError) as error:
             left_out.append(" ".join(str(error).split()))
     if not sound:
-        raise RecordingError(f"no piece of {source} can be read: {left_out[0]}")
-    merge_files(sound, goal, attrs=_end_of(sound[-1]))
+        raise RecordingError(f"no segment of {source} can be read: {left_out[0]}")
+    is_finished = sound == [source]
+    merge_files(sound, goal, attrs={} if is_finished else _end_of(sound[-1]))
     groups = read_contents(goal).groups
-    return Repair(goal, {name: len(g.rows) for name, g in groups.items()}, tuple(left_out))
+    return Repair(
+        target=goal,
+        n_rows={name: len(group.rows) for name, group in groups.items()},
+        left_out=tuple(left_out),
+        n_segments=0 if is_finished else len(sound),
+    )
 
 
 def _end_of(last: Path) -> dict[str, object]:
-    """A run that still calls itself running was interrupted."""
+    """Return the attributes of a killed run: one that says it is running was interrupted."""
     status = read_contents(last).attrs.get("status")
     ended = status if status not in (None, "running") else "interrupted"
     return {"status": ended, "is_complete": 0, "resume_step": None}
