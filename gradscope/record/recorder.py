@@ -19,14 +19,21 @@ from torch import nn
 from gradscope import schema
 from gradscope.errors import UsageError, unknown
 from gradscope.record.cadence import Cadence
-from gradscope.record.distributed.ranks import Ranks, open_writer
-from gradscope.record.finalize.variables import split_evaluation
+from gradscope.record.distributed.ranks import Ranks
+from gradscope.record.distributed.writer import open_writer
+from gradscope.record.events import StepEvents
+from gradscope.record.guard import Guard
+from gradscope.record.logged import part
+from gradscope.record.measure.choose import choose_backend
+from gradscope.record.measure.custom import Measure
 from gradscope.record.model.layers import as_models, class_name, device_of
 from gradscope.record.model.optimizer_state import as_optimizers
 from gradscope.record.model.params import Selector
+from gradscope.record.pipeline import Stages
 from gradscope.record.provenance import describe_environment
-from gradscope.record.settings import choose_groups, make_settings
-from gradscope.record.watcher import Watcher
+from gradscope.record.rows.scalars import ScalarRows
+from gradscope.record.rows.stream import CAPACITY
+from gradscope.record.settings import Settings, make_settings
 from gradscope.store.write.writer import RecordingWriter
 
 if TYPE_CHECKING:
@@ -81,6 +88,11 @@ class Recorder:
     flight_recorder : int, optional
         Steps before and after a loss spike or a non-finite value that are kept at full rate, in
         ``/spikes``: 0, with "full" 50. Every step is then measured.
+    custom : mapping of str to callable, optional
+        Measures of your own, by name: ``fn(param, grad, state)`` returns one number, as a tensor
+        without axes so that nothing waits for the device. It is called for every parameter right
+        before a measured step (with a closure, right after), with the gradient that the optimizer
+        consumes and the optimizer's state of the parameter; recorded in ``/custom``.
     if_exists : {"error", "overwrite", "resume"}
         What to do about a recording that stands at ``path``. "resume" goes on writing it; give
         `load_state_dict` what `state_dict` gave at the checkpoint, and rows beyond it are dropped.
@@ -123,6 +135,7 @@ class Recorder:
         second_moment: str = "optimizer",
         histogram_every: int | None = None,
         flight_recorder: int | None = None,
+        custom: Mapping[str, Measure] | None = None,
         if_exists: str = "error",
     ) -> None:
         models, optimizers = as_models(model), as_optimizers(optimizer)
@@ -134,29 +147,33 @@ class Recorder:
             second_moment=second_moment,
             histogram_every=histogram_every,
             flight_recorder=flight_recorder,
+            custom=custom,
         )
+        attrs = _describe(models, optimizers, settings, every)
         self._detach_others(optimizers)
-        name = "-".join(class_name(m) for m in models.values())
-        attrs = describe_environment(device_of(models)) | {
-            "model_name": name,
-            "recorded_groups": " ".join(choose_groups(record)),
-            "cadence": "custom" if callable(every) else str(every),
-            "optimizer_name": " ".join(type(o).__name__ for o in optimizers.values()),
-            "optimizer_names": " ".join(optimizers).strip(),
-        }
-        ranks = self._ranks = Ranks()
+        self._ranks = Ranks()
         if callable(every):
-            settings = dataclasses.replace(settings, cadence=ranks.decide(settings.cadence))
-        self._writer = open_writer(
-            ranks,
-            Path(path) if path is not None else _default_path(name),
-            lambda path: RecordingWriter(path, attrs=attrs, if_exists=if_exists),
-        )
-        self.path = self._writer.path
+            settings = dataclasses.replace(settings, cadence=self._ranks.decide(settings.cadence))
         self._is_closed = False
-        self._watcher = Watcher(
-            models, optimizers, self._writer, settings, grad_scaler=grad_scaler, ranks=ranks
+        self._guard = Guard(self._stop)
+        device = device_of(models)
+        stages = Stages(
+            settings, choose_backend(device), ScalarRows(CAPACITY, device), self._ranks, device
         )
+        self._events = StepEvents(
+            models, optimizers, stages, grad_scaler=grad_scaler, guard=self._guard
+        )
+        try:  # the file last: what is wrong with the arguments must not cost a recording
+            self._writer = open_writer(
+                self._ranks,
+                Path(path) if path is not None else _default_path(attrs["model_name"]),
+                lambda path: RecordingWriter(path, attrs=attrs, if_exists=if_exists),
+            )
+        except BaseException:
+            self._events.detach()
+            raise
+        self._events.begin(self._writer)
+        self.path = self._writer.path
         for item in optimizers.values():
             _attached[item] = self
 
@@ -171,20 +188,20 @@ class Recorder:
     @property
     def step(self) -> int:
         """Attempted optimizer steps so far."""
-        return self._watcher.n_finished
+        return self._events.clock.n_finished
 
     @property
     def cost(self) -> RecordingCost:
         """Bytes, host seconds and memory that recording took so far."""
-        watcher = self._watcher
-        return RecordingCost(self._writer.bytes_written, watcher.seconds, watcher.nbytes)
+        events = self._events
+        return RecordingCost(self._writer.bytes_written, events.seconds, events.nbytes)
 
     @property
     def first_nonfinite(self) -> tuple[int, str] | None:
         """Step and layer of the first non-finite gradient, nearest to the loss; None without."""
         if not self._is_closed:
-            self._watcher.flush()
-        return self._watcher.first_nonfinite
+            self._events.flush()
+        return self._events.first_nonfinite
 
     def describe(self, **attributes: Any) -> None:
         """Set root attributes: seed, dataset_name, model_name, config_json, sample_dims, command.
@@ -217,22 +234,20 @@ class Recorder:
         """
         if self._is_closed:
             raise UsageError("this recorder is closed; `log` came after the end of the recording")
-        evaluation, training = split_evaluation(values, schema.EVALUATION.variables)
+        evaluation, training = part(values)
         for name, value in training.items():
-            if name in _OWN_NAMES:
-                raise ValueError(f"`{name}` is recorded by gradscope itself; log another name")
-            self._watcher.log(name, value)
+            self._events.log(name, value)
         if evaluation:
             rows = {name: np.array([float(value)]) for name, value in evaluation.items()}
             self._writer.append("evaluation", {"step": np.array([self.step]), **rows})
 
     def pause(self) -> None:
         """Stop counting and measuring steps until `unpause`."""
-        self._watcher.is_paused = True
+        self._events.clock.is_paused = True
 
     def unpause(self) -> None:
         """Go on after `pause`."""
-        self._watcher.is_paused = False
+        self._events.clock.is_paused = False
 
     def advance(self) -> None:
         """Count one replay of a CUDA graph as a step: call it after each ``graph.replay()``.
@@ -247,11 +262,11 @@ class Recorder:
         UsageError
             If no captured step was seen.
         """
-        self._watcher.advance()
+        self._events.advance()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint of the training should hold: step and own second moments."""
-        return self._watcher.state_dict()
+        return self._events.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint: steps count from there, later rows of the recording are dropped.
@@ -271,13 +286,13 @@ class Recorder:
                 "load_state_dict must come before the first step that this recorder sees; got it "
                 f"after step {self.step}"
             )
-        self._watcher.load_state_dict(state)
+        self._events.load_state_dict(state)
         self._writer.set_attrs(resume_step=int(state["step"]))
         self._writer.flush(wait=True)
 
     def flush(self) -> None:
         """Bring everything recorded so far to disk."""
-        self._watcher.flush()
+        self._events.flush()
         self._writer.flush(wait=True)
 
     def close(self, status: str | None = None) -> None:
@@ -293,19 +308,31 @@ class Recorder:
             return
         if status is not None and status not in schema.STATUSES:
             raise ValueError(unknown("status", status, schema.STATUSES))
-        self._is_closed = True
-        self._watcher.close()
+        try:
+            self._finish(status)
+        except Exception as error:
+            self._guard.fail(error)
+
+    def _stop(self, reason: str) -> None:
+        """End the recording because of an error of our own: rows stay, the training goes on."""
+        self._events.detach()
+        self._writer.set_attrs(failure=reason)
+        self._finish("failed")
+
+    def _finish(self, status: str | None) -> None:
+        was_closed, self._is_closed = self._is_closed, True
         for optimizer in [o for o, recorder in _attached.items() if recorder is self]:
             del _attached[optimizer]
+        events, writer = self._events, self._writer
+        if not was_closed:
+            events.close()
         if status is None:
-            status = "finished" if math.isfinite(float(self._watcher.last_loss)) else "diverged"
-        nonfinite = self._watcher.first_nonfinite
+            status = "finished" if math.isfinite(float(events.last_loss)) else "diverged"
+        nonfinite = events.first_nonfinite
         if nonfinite is not None:
-            self._writer.set_attrs(
-                first_nonfinite_step=nonfinite[0], first_nonfinite_layer=nonfinite[1]
-            )
-        self._writer.set_attrs(record_seconds=self._watcher.seconds, **self._ranks.attributes)
-        self._writer.close(status=status)
+            writer.set_attrs(first_nonfinite_step=nonfinite[0], first_nonfinite_layer=nonfinite[1])
+        writer.set_attrs(record_seconds=events.seconds, **self._ranks.attributes)
+        writer.close(status=status)
 
     @property
     def data(self) -> xarray.DataTree:
@@ -337,7 +364,20 @@ class Recorder:
             self.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
 
-_OWN_NAMES = frozenset(schema.TRAINING.variables) - {"loss", "batch_size"} | {"step"}
+def _describe(
+    models: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    settings: Settings,
+    every: str | int | Cadence,
+) -> dict[str, Any]:
+    """Return the root attributes that are known from the start."""
+    return describe_environment(device_of(models)) | {
+        "model_name": "-".join(class_name(m) for m in models.values()),
+        "recorded_groups": " ".join(name for name in schema.GROUPS if name in settings.groups),
+        "cadence": "custom" if callable(every) else str(every),
+        "optimizer_name": " ".join(type(o).__name__ for o in optimizers.values()),
+        "optimizer_names": " ".join(optimizers).strip(),
+    }
 
 
 def _default_path(model_name: str) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from gradscope import schema
 from gradscope.errors import unknown
 from gradscope.record.cadence import Cadence, make_cadence
+from gradscope.record.measure.custom import Measure
 from gradscope.record.model.params import Selector, make_selector
 
 PRESETS = {
@@ -32,6 +34,9 @@ PRESETS = {
         "noise",
     ),
 }
+_TAKEN = {*schema.INDEXES, *schema.PARAM_COORDINATES, *schema.LAYER_COORDINATES} | {
+    name for group in schema.GROUPS.values() for name in group.variables
+}
 ALWAYS = {"training", "evaluation"}
 HISTOGRAM_EVERY = {"full": 1}
 FLIGHT_STEPS = {"full": 50}
@@ -48,6 +53,7 @@ class Settings:
     histogram_every: int
     flight_recorder: int
     keeps_own: bool
+    custom: Mapping[str, Measure]
 
 
 def make_settings(
@@ -59,6 +65,7 @@ def make_settings(
     second_moment: str,
     histogram_every: int | None,
     flight_recorder: int | None,
+    custom: Mapping[str, Measure] | None = None,
 ) -> Settings:
     """Check the arguments of a `Recorder`.
 
@@ -71,14 +78,39 @@ def make_settings(
         raise ValueError(unknown("value of second_moment", second_moment, ("optimizer", "own")))
     preset = record if isinstance(record, str) else ""
     histograms = HISTOGRAM_EVERY.get(preset, 10)
+    custom = check_custom(custom or {})
     return Settings(
         cadence=make_cadence(every),
-        groups=frozenset(choose_groups(record)),
+        groups=frozenset({*choose_groups(record), *(("custom",) if custom else ())}),
         is_selected=make_selector(include, exclude),
         histogram_every=_count("histogram_every", histogram_every, histograms, 1),
         flight_recorder=_count("flight_recorder", flight_recorder, FLIGHT_STEPS.get(preset, 0), 0),
         keeps_own=second_moment == "own",
+        custom=custom,
     )
+
+
+def check_custom(functions: Mapping[str, Measure]) -> dict[str, Measure]:
+    """Check the user's own measures.
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping of names to callables.
+    ValueError
+        If a name is no identifier, or is that of a quantity of the schema.
+    """
+    if not isinstance(functions, Mapping):
+        raise TypeError(f"`custom` must be a dict of names to functions; got {type(functions)}")
+    for name, function in functions.items():
+        if not isinstance(name, str) or not name.isidentifier() or name in _TAKEN:
+            raise ValueError(
+                f"{name!r} cannot name a custom measure; use an identifier that is not the name of "
+                "a quantity, a dimension or a coordinate of gradscope"
+            )
+        if not callable(function):
+            raise TypeError(f"`custom[{name!r}]` must be callable; got {type(function)}")
+    return dict(functions)
 
 
 def choose_groups(record: str | Collection[str]) -> tuple[str, ...]:

@@ -201,7 +201,8 @@ def test_several_optimizers_and_models(tmp_path):
             optimizers[name].step()
 
     tree = run({"g": g, "d": d}, optimizers, tmp_path, step, 2)
-    assert tree["training/optimizer"].values.tolist() == [1, 0, 1, 0]
+    assert tree["training/optimizer"].values.tolist() == [0b10, 0b01, 0b10, 0b01]
+    assert tree["training/round"].values.tolist() == [1, 1, 2, 2]
     norm = tree["gradients/grad_norm"]
     assert {p.split(".")[0] for p in norm["param"].values} == {"g", "d"}
     is_d = np.array([p.startswith("d.") for p in norm["param"].values])
@@ -296,7 +297,7 @@ def test_tied_weights_count_once(tmp_path):
 def test_examples_are_counted_in_keyword_arguments_too(tmp_path):
     class Scaled(nn.Linear):
         def forward(self, *, scale, rows):
-            return super().forward(rows.flatten(0, 1)) * scale
+            return super().forward(rows) * scale
 
     model = Scaled(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -14,15 +14,12 @@ import datetime
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 
-from gradscope.errors import RecordingError, RecordingExistsError
 from gradscope.record.cadence import Cadence
-from gradscope.store.write.writer import RecordingWriter
 
 TIMEOUT_SECONDS = 120.0
 """A rank that lets the others wait longer is lost, and each goes on alone."""
@@ -158,28 +155,31 @@ class Ranks:
         """Whether rows must leave before ``step``, ``seconds`` after they last did."""
         return seconds > WINDOW_SECONDS if self.is_alone else step >= self._end
 
-    def begin_window(self, step: int, capacity: int) -> None:
-        """Agree on the steps from ``step`` on that leave together: ``capacity`` at most."""
+    def begin_window(self, step: int, capacity: int, round_: int) -> None:
+        """Agree on the steps from ``step`` on that leave together: ``capacity`` at most.
+
+        ``round_`` is the round that ``step`` belongs to; the cadence counts rounds.
+        """
         if self.is_alone:
             return
         now = time.perf_counter()
         self.window += 1
-        plan = self.agree(f"plan/{self.window}", lambda: self._plan(step, capacity, now))
+        plan = self.agree(f"plan/{self.window}", lambda: self._plan(round_, capacity, now))
         if plan is None:
             return
         length, _, bits = plan.partition(" ")
         self._length, self._end, self._began = int(length), step + int(length), now
-        self._decided = {step + i: bit == "1" for i, bit in enumerate(bits)}
+        self._decided = {round_ + i: bit == "1" for i, bit in enumerate(bits)}
 
-    def _plan(self, step: int, capacity: int, now: float) -> str:
+    def _plan(self, round_: int, capacity: int, now: float) -> str:
         """Lay down windows that double until they last `WINDOW_SECONDS`."""
         seconds = (now - self._began) / self._length if self._began else WINDOW_SECONDS
         fitting = int(WINDOW_SECONDS / max(seconds, 1e-9))
         length = max(1, min(2 * self._length if self._began else 1, fitting, capacity))
         if self._ask is None:
             return str(length)
-        steps = range(step, step + length)
-        bits = (self._decided[k] if k in self._decided else bool(self._ask(k)) for k in steps)
+        rounds = range(round_, round_ + length)
+        bits = (self._decided[k] if k in self._decided else bool(self._ask(k)) for k in rounds)
         return f"{length} {''.join('01'[bit] for bit in bits)}"
 
     def decide(self, cadence: Cadence) -> Cadence:
@@ -201,57 +201,3 @@ class Ranks:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:200]
-
-
-class SilentWriter:
-    """What ranks other than 0 have for a `RecordingWriter`: takes everything, writes nothing."""
-
-    error = None
-    bytes_written = 0
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def set_axis(self, name: str, columns: object) -> None:
-        """Do nothing."""
-
-    def append(self, group: str, rows: object) -> None:
-        """Do nothing."""
-
-    def set_attrs(self, **attrs: object) -> None:
-        """Do nothing."""
-
-    def flush(self, *, wait: bool = True) -> None:
-        """Do nothing."""
-
-    def close(self, status: str = "finished") -> None:
-        """Do nothing."""
-
-
-def open_writer(
-    ranks: Ranks, path: Path, make: Callable[[Path], RecordingWriter]
-) -> RecordingWriter:
-    """Open the writer on rank 0, a silent one with the same path on the others.
-
-    Raises
-    ------
-    RecordingExistsError, RecordingError
-        On every rank, if rank 0 could not open it.
-    """
-    failed: list[Exception] = []
-    opened: list[RecordingWriter] = []
-
-    def attempt() -> str:
-        try:
-            opened.append(make(path))
-        except Exception as error:
-            failed.append(error)
-            return f"{type(error).__name__}\n{error}"
-        return f"\n{path}"
-
-    kind, _, text = (ranks.agree("writer", attempt) or f"\n{path}").partition("\n")
-    if failed:
-        raise failed[0]
-    if kind:
-        raise (RecordingExistsError if kind == "RecordingExistsError" else RecordingError)(text)
-    return opened[0] if opened else cast(RecordingWriter, SilentWriter(Path(text)))

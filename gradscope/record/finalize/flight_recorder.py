@@ -12,8 +12,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gradscope.record.finalize.finalizer import Finisher, RawRows
+from gradscope.record.finalize.finalizer import Finalizer
 from gradscope.record.measure.reference.sums import GRADIENT_SUMS
+from gradscope.record.rows.facts import StepFacts
+from gradscope.record.rows.kind import RawRows
+from gradscope.record.rows.scalars import Values
 from gradscope.store.write.writer import RecordingWriter
 
 LOSS_SPIKE, NONFINITE_LOSS, NONFINITE_GRADIENT = 0, 1, 2
@@ -24,7 +27,7 @@ LEAST_HISTORY = 20
 THRESHOLD = 6.0
 
 _NONFINITE = GRADIENT_SUMS.index("grad_n_nonfinite")
-Row = tuple[dict[str, np.ndarray], dict[str, RawRows]]
+Row = tuple[Values, StepFacts, dict[str, RawRows]]
 
 
 class SpikeDetector:
@@ -88,16 +91,17 @@ class FlightRecorder:
         self._n_to_come = 0
 
     def observe(
-        self, finisher: Finisher, training: dict[str, np.ndarray], raw: Mapping[str, RawRows]
+        self, finalizer: Finalizer, values: Values, facts: StepFacts, raw: Mapping[str, RawRows]
     ) -> None:
-        """Take in a batch of full-rate rows, already prepared by the finisher."""
+        """Take in a batch of full-rate rows, already prepared by the finalizer."""
         to_write: list[Row] = []
-        for i, step in enumerate(training["step"].astype(int)):
+        for i, step in enumerate(facts.step):
             row = (
-                {name: values[i : i + 1] for name, values in training.items()},
+                {name: column[i : i + 1] for name, column in values.items()},
+                facts.at(facts.step[i : i + 1]),
                 {kind: rows.at([step]) for kind, rows in raw.items()},
             )
-            reason = self._judge(training, raw, i, step)
+            reason = self._judge(*row)
             if reason is not None and self._n_to_come == 0:
                 event = {"event": np.array([step]), "spike_reason": np.array([reason])}
                 self._writer.append("spikes", event)
@@ -110,21 +114,18 @@ class FlightRecorder:
             else:
                 self._before.append(row)
         for row in to_write:
-            self._write(finisher, *row)
+            self._write(finalizer, *row)
 
-    def _judge(
-        self, training: dict[str, np.ndarray], raw: Mapping[str, RawRows], i: int, step: int
-    ) -> int | None:
-        has_loss = "_has_loss" in training and training["_has_loss"][i] == 1
-        is_skipped = "is_skipped" in training and training["is_skipped"][i] > 0
+    def _judge(self, values: Values, facts: StepFacts, raw: Mapping[str, RawRows]) -> int | None:
         n_nonfinite = 0.0
-        if "params" in raw and not is_skipped:
-            n_nonfinite = np.nansum(raw["params"].at([step]).values[:, :, _NONFINITE])
-        return self._detector.judge(float(training["loss"][i]) if has_loss else 0.0, n_nonfinite)
+        if "params" in raw and not facts.skipped[0]:
+            n_nonfinite = float(np.nansum(raw["params"].values[:, :, _NONFINITE]))
+        loss = float(values["loss"][0]) if facts.has_loss[0] == 1 else 0.0
+        return self._detector.judge(loss, n_nonfinite)
 
     def _write(
-        self, finisher: Finisher, training: dict[str, np.ndarray], raw: dict[str, RawRows]
+        self, finalizer: Finalizer, values: Values, facts: StepFacts, raw: dict[str, RawRows]
     ) -> None:
-        self._writer.append("spikes/training", finisher.training_rows(training))
-        for group, rows in finisher.stat_rows(training, raw).items():
+        self._writer.append("spikes/training", finalizer.training_rows(values, facts))
+        for group, rows in finalizer.stat_rows(facts, raw).items():
             self._writer.append(f"spikes/{group}", rows)

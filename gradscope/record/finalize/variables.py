@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from gradscope.record.measure.reference.sums import (
@@ -12,8 +10,7 @@ from gradscope.record.measure.reference.sums import (
     MOMENT_LOG2_COUNTS,
     PARAM_SUMS,
 )
-
-Rows = dict[str, np.ndarray]
+from gradscope.record.rows.kind import Variables
 
 
 def _columns(raw: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -31,7 +28,7 @@ def as_counts(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), -1, values).astype(np.int64)
 
 
-def finish_gradients(raw: np.ndarray, numel: np.ndarray) -> Rows:
+def finish_gradients(raw: np.ndarray, numel: np.ndarray) -> Variables:
     """Compute ``/gradients`` from raw sums.
 
     Parameters
@@ -60,7 +57,7 @@ def _cosine(dot: np.ndarray, square_a: np.ndarray, square_b: np.ndarray) -> np.n
 
 def finish_second_moments(
     raw: np.ndarray, numel: np.ndarray, beta1: np.ndarray, beta2: np.ndarray
-) -> Rows:
+) -> Variables:
     """Compute ``/second_moments`` from raw sums.
 
     Parameters
@@ -92,7 +89,7 @@ def finish_second_moments(
     }
 
 
-def finish_updates(raw: np.ndarray) -> Rows:
+def finish_updates(raw: np.ndarray) -> Variables:
     """Compute ``/updates`` from raw sums (row, param, len(PARAM_SUMS))."""
     c = _columns(raw, PARAM_SUMS)
     square = c["update_square_sum"]
@@ -106,7 +103,7 @@ def finish_updates(raw: np.ndarray) -> Rows:
     }
 
 
-def finish_activations(raw: np.ndarray, scale: np.ndarray) -> Rows:
+def finish_activations(raw: np.ndarray, scale: np.ndarray) -> Variables:
     """Compute ``/activations`` from raw sums.
 
     Parameters
@@ -136,7 +133,7 @@ def finish_activations(raw: np.ndarray, scale: np.ndarray) -> Rows:
     }
 
 
-def finish_histograms(raw: np.ndarray, grad_scale: np.ndarray) -> Rows:
+def finish_histograms(raw: np.ndarray, grad_scale: np.ndarray) -> Variables:
     """Compute ``/histograms`` from octave counts.
 
     Parameters
@@ -176,7 +173,7 @@ def _shift_octaves(counts: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 def finish_noise(
     raw: np.ndarray, n: np.ndarray, batch_size: np.ndarray, scale: np.ndarray, factor: np.ndarray
-) -> Rows:
+) -> Variables:
     """Compute ``/noise``: the simple noise scale of arXiv 1812.06162, appendix A.1, by parameter.
 
     With b the size of a micro-batch and B = n b of the batch, unbiased estimates are
@@ -223,13 +220,3 @@ def total_grad_norm(raw: np.ndarray, clip_coefficient: np.ndarray) -> np.ndarray
     clipped = np.where(np.isnan(clip_coefficient), 1.0, clip_coefficient)
     with np.errstate(invalid="ignore", divide="ignore"):  # an infinite norm is clipped by 0
         return np.where(has_any, norm / clipped, np.nan)
-
-
-def split_evaluation(
-    values: Mapping[str, object], declared: Mapping[str, object]
-) -> tuple[dict, dict]:
-    """Part logged values into those of ``/evaluation`` and those of ``/training``."""
-    prefixes = ("train_", "val_", "test_", "eval_")
-    evaluation = {k: v for k, v in values.items() if k in declared or k.startswith(prefixes)}
-    training = {k: v for k, v in values.items() if k not in evaluation}
-    return evaluation, training

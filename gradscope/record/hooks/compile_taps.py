@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch._C._dynamo import eval_frame as frames
 
+from gradscope.record.hooks.batch_size import puts_time_first
+
 
 def never_a_frame(*functions: Any) -> None:
     """Mark functions that may be traced as part of a graph, but are no graph of their own."""
@@ -67,7 +69,8 @@ class Taps:
         self.key = next(_keys)
         self.modules: list[nn.Module] = []
         self._ids: dict[nn.Module, int] = {}
-        self._roots = {getattr(root, "_orig_mod", root): True for root in roots}
+        inner = (getattr(root, "_orig_mod", root) for root in roots)
+        self._roots = {root: not puts_time_first(root) for root in inner}
         self._has_warned = False
         self._clock = torch.zeros((), dtype=torch.int64)
         _open[self.key] = self
@@ -102,9 +105,8 @@ class Taps:
 
     def trace_before(self, module: nn.Module, args: tuple) -> None:
         """Put the beginning of a pass into the graph that is being traced."""
-        if self._roots.get(module):
-            first = args[0] if args else None
-            n = first.shape[0] if isinstance(first, Tensor) and first.ndim else 0
+        if module in self._roots:
+            n = _first_axis(args) if self._roots[module] else 0
             _begin(self._clock, self.key, n)
 
     def trace_after(self, module: nn.Module, output: Any) -> Any:
@@ -119,6 +121,17 @@ class Taps:
         return None
 
 
+def _first_axis(args: tuple) -> int:
+    """Length of the first axis of all tensors that go in; 0 where they do not agree on it."""
+    n = 0
+    for value in args:
+        if isinstance(value, Tensor) and value.ndim:
+            if n not in (0, value.shape[0]):
+                return 0
+            n = value.shape[0]
+    return n
+
+
 @torch.library.custom_op("gradscope::begin", mutates_args=("clock",))
 def _begin(clock: Tensor, key: int, n_examples: int) -> None:
     clock += 1
@@ -130,8 +143,8 @@ def _begin(clock: Tensor, key: int, n_examples: int) -> None:
 @torch.library.custom_op("gradscope::tap", mutates_args=())
 def _tap(output: Tensor, key: int, number: int) -> tuple[Tensor, Tensor]:
     taps = _open.get(key)
-    seen = -1 if taps is None else taps.listener.see_compiled(taps.modules[number], output)
-    return output.clone(), torch.tensor(seen)
+    seen = None if taps is None else taps.listener.see_compiled(taps.modules[number], output)
+    return output.clone(), torch.tensor(-1 if seen is None else seen)
 
 
 @torch.library.custom_op("gradscope::tap_grad", mutates_args=())

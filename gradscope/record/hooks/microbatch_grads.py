@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gradscope.record.hooks.passes import Passes
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 from gradscope.record.model.params import ParamTable
 
@@ -15,21 +16,29 @@ _SQUARE_SUM = OUTPUT_SUMS.index("square_sum")
 
 
 class MicroBatches:
-    """Sums the squared norm of what each backward pass adds to each gradient.
+    """Sums the squared norm of what each counted backward call adds to each gradient.
 
     Parameters
     ----------
     table : ParamTable
     add_output : callable
-        Adds the sums of a tensor to a row of `measures.OUTPUT_SUMS`.
+        Adds the sums of a tensor to a row of `sums.OUTPUT_SUMS`.
+    passes : Passes
+        Says which backward calls count.
     """
 
     def __init__(
-        self, table: ParamTable, add_output: Callable[[Tensor, Tensor], None], device: torch.device
+        self,
+        table: ParamTable,
+        add_output: Callable[[Tensor, Tensor], None],
+        passes: Passes,
+        device: torch.device,
     ) -> None:
         shape = (len(table.params), len(OUTPUT_SUMS))
         self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
         self._add_output = add_output
+        self._passes = passes
+        self._is_whole = False  # the hooks come when the first step's gradients are already there
         self._handles = [
             param.tensor.register_hook(functools.partial(self._add, row))
             for row, param in enumerate(table.params)
@@ -37,13 +46,19 @@ class MicroBatches:
         ]
 
     def _add(self, row: int, grad: Tensor) -> None:
-        self._add_output(grad.detach(), self._sums[row])
+        if self._passes.is_counting:
+            self._add_output(grad.detach(), self._sums[row])
 
-    def take(self) -> Tensor:
+    def take(self) -> Tensor | None:
         """Hand over the sums of squares (param,), float64, and start afresh."""
-        taken = self._sums[:, _SQUARE_SUM].clone()
-        self._sums.zero_()
+        taken = self._sums[:, _SQUARE_SUM].clone() if self._is_whole else None
+        self.discard()
         return taken
+
+    def discard(self) -> None:
+        """Start afresh."""
+        self._sums.zero_()
+        self._is_whole = True
 
     def close(self) -> None:
         """Remove the hooks."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradscope import schema
 from gradscope.record.distributed.ranks import local
+from gradscope.record.measure.custom import CustomMeasures
 from gradscope.record.measure.reference.backend import Backend
 from gradscope.record.measure.reference.sums import (
     GRAD_LOG2_COUNTS,
@@ -43,6 +44,8 @@ class Stepper:
     backend : Backend
     groups : collection of str
         Names of the recorded groups.
+    custom : CustomMeasures, optional
+        The user's own.
     keeps_own : bool
         Whether to keep a second moment for parameters whose optimizer has none.
     sketch_seed : int
@@ -55,6 +58,7 @@ class Stepper:
         backend: Backend,
         groups: Collection[str],
         *,
+        custom: CustomMeasures | None = None,
         keeps_own: bool,
         sketch_seed: int = 0,
     ) -> None:
@@ -62,6 +66,7 @@ class Stepper:
         self.sketcher = Sketcher(sketch_seed)
         self._backend = backend
         self._groups = groups
+        self._custom = custom
         self._keeps_own = keeps_own
         self._kept, self._unknown, self._noisy = _OnDevice(), _OnDevice(), _OnDevice()
         self._edges_of: tuple[tuple, EpsilonEdges] | None = None
@@ -81,6 +86,23 @@ class Stepper:
         params = self.table.owned(optimizer)
         if params and "updates" in self._groups:
             torch._foreach_copy_(self._copies_of(params), [_data(p) for p in params])
+
+    def take_over(self, before: Stepper) -> None:
+        """Go on with the second moments that another stepper has kept."""
+        self.own = before.own
+
+    def own_state(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Copy the recorder's own second moments and their steps, for a checkpoint."""
+        return {name: (v.clone(), step.clone()) for name, (v, step) in self.own.items()}
+
+    def load_own_state(
+        self, state: Mapping[str, tuple[Tensor, Tensor]], device: torch.device
+    ) -> None:
+        """Go on from `own_state`."""
+        self.own = {
+            name: (v.to(device, copy=True), step.to(device, copy=True))
+            for name, (v, step) in state.items()
+        }
 
     def adopt(self, copies: Mapping[int, Tensor]) -> None:
         """Take over `early_copies`."""
@@ -119,6 +141,9 @@ class Stepper:
                 at = self._noisy.get(tuple(rows), grads[0].device, torch.int64)
                 squares = out["params"][:, SQUARE_SUM].index_select(0, at)
                 out["noise"][:, 1].index_copy_(0, at, squares)
+            if self._custom is not None:
+                for row, p, grad in zip(rows, params, grads, strict=True):
+                    self._custom.measure(out["custom"][row], p, grad, optimizer.state.get(p, {}))
 
     def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
         for p in params:

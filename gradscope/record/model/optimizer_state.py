@@ -112,26 +112,27 @@ def has_bias_correction(optimizer: torch.optim.Optimizer, group: Mapping[str, An
 
 def read_groups(
     optimizers: Iterable[torch.optim.Optimizer], own_beta2: float | None
-) -> dict[str, list[Any]]:
-    """Read every parameter group: a list a hyper-parameter, in the order of the groups.
+) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Read every parameter group: one list for each hyper-parameter, in the order of the groups.
 
-    ``_beta1`` and ``_beta2`` are what bias correction needs: 0 for averages that have none, NaN for
-    a momentum that is no average. ``own_beta2`` stands in where an optimizer has no second moment
-    and the recorder keeps one.
+    The second result is what bias correction needs, ``bias_beta1`` and ``bias_beta2``: 0 for
+    averages that have none, NaN for a momentum that is no average. ``own_beta2`` stands in where an
+    optimizer has no second moment and the recorder keeps one.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in (*HYPERPARAMETERS, "_beta1", "_beta2")}
+    columns: dict[str, list[Any]] = {name: [] for name in HYPERPARAMETERS}
+    facts: dict[str, list[Any]] = {"bias_beta1": [], "bias_beta2": []}
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             values = hyperparameters(optimizer, group)
             is_corrected, is_average = has_bias_correction(optimizer, group), "betas" in group
             if own_beta2 is not None and math.isnan(values["beta2"]):
                 values["beta2"], is_corrected = own_beta2, True
-            values["_beta1"] = values["beta1"] if is_corrected else 0.0
-            values["_beta1"] = values["_beta1"] if is_average else math.nan
-            values["_beta2"] = values["beta2"] if is_corrected else 0.0
             for name, column in columns.items():
                 column.append(values[name])
-    return columns
+            beta1 = values["beta1"] if is_corrected else 0.0
+            facts["bias_beta1"].append(beta1 if is_average else math.nan)
+            facts["bias_beta2"].append(values["beta2"] if is_corrected else 0.0)
+    return columns, facts
 
 
 def as_optimizers(

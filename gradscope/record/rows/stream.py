@@ -1,20 +1,19 @@
-"""All rows of a recording on their way: from the device buffers to the writer."""
+"""All rows of a recording on their way: from the device buffers to the other ranks and the file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from gradscope.record.cadence import Cadence
-from gradscope.record.distributed.reduce import Exchange, Pool, Raw, Training
-from gradscope.record.finalize.finalizer import Finisher, RawRows
-from gradscope.record.finalize.flight_recorder import FlightRecorder
+from gradscope.record.rows.batch import Batch
 from gradscope.record.rows.device_buffer import Pending, RowBuffer
-from gradscope.record.rows.scalars import PendingTraining, TrainingRows
-from gradscope.store.write.writer import RecordingWriter
+from gradscope.record.rows.kind import RawRows, RowKind
+from gradscope.record.rows.scalars import PendingScalars, ScalarRows
 
 CAPACITY = 64
 """Steps that are kept on the device before they are brought over."""
@@ -22,126 +21,131 @@ CAPACITY = 64
 MAX_BATCHES = 8
 """Batches that may be under way to the host or between ranks before the training waits."""
 
-Shapes = Mapping[str, tuple[int, tuple[int, ...]]]
-"""Kind of row to capacity and shape."""
+
+def capacity_of(kind: RowKind) -> int:
+    """Rows of a kind that are buffered."""
+    return -(-CAPACITY // min(kind.every, CAPACITY))
+
+
+class Exchange(Protocol):
+    """Rows that are being exchanged with the other ranks."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `finish` would return without waiting."""
+
+    def finish(self) -> Batch:
+        """Return the rows of all ranks."""
 
 
 @dataclass
-class _Batch:
-    training: PendingTraining
+class _Departure:
+    """Rows that have left the buffers and are on their way to the host or between ranks."""
+
+    scalars: PendingScalars
     stats: dict[str, Pending]
     exchange: Exchange | None = None
 
     @property
     def is_here(self) -> bool:
-        return self.training.is_ready and all(p.is_ready for p in self.stats.values())
+        return self.scalars.is_ready and all(p.is_ready for p in self.stats.values())
 
     @property
     def is_ready(self) -> bool:
         return self.exchange is not None and self.exchange.is_done
 
-    def read(self) -> tuple[Training, Raw]:
+    def read(self) -> Batch:
         raw = {
             kind: RawRows(pending.steps, pending.rows().copy())
             for kind, pending in self.stats.items()
             if len(pending.steps)
         }
-        return self.training.arrays(), raw
+        return Batch(*self.scalars.read(), raw)
 
 
 class RowStream:
-    """Buffers rows for one table of parameters, and sends finished variables to the writer.
+    """Buffers rows for one table of parameters, and passes them on when it is time.
 
     Parameters
     ----------
-    writer, finisher, training, flight
-        Where rows go, what makes variables of them, the rows of ``/training``, and the flight
-        recorder (None without).
-    shapes : mapping
-        Kinds of rows ("params", "layers", "histograms", "sketches", "noise") to the number that is
-        buffered and the shape of each.
-    cadence : callable
-        Which steps are recorded; others are there for the flight recorder only.
-    pool : Pool
-        Makes rows of all ranks of those of one.
+    kinds : collection of RowKind
+    scalars : ScalarRows
+        The rows of ``/training``.
+    exchange : callable of Batch -> Exchange
+        Begins to make rows of all ranks of those of one.
+    deliver : callable of Batch
+        Takes the rows of all ranks, in order.
     """
 
     def __init__(
         self,
-        writer: RecordingWriter,
-        finisher: Finisher,
-        training: TrainingRows,
-        flight: FlightRecorder | None,
+        kinds: Collection[RowKind],
+        scalars: ScalarRows,
         *,
-        shapes: Shapes,
-        cadence: Cadence,
+        exchange: Callable[[Batch], Exchange],
+        deliver: Callable[[Batch], None],
         device: torch.device,
-        pool: Pool,
-        first_nonfinite: tuple[int, str] | None = None,
     ) -> None:
-        self._writer = writer
-        self._finisher = finisher
-        self._training = training
-        self._flight = flight
-        self._cadence = cadence
-        self.pool = pool
+        self._scalars = scalars
+        self._exchange = exchange
+        self._deliver = deliver
         self._buffers = {
-            kind: RowBuffer(capacity, shape, device) for kind, (capacity, shape) in shapes.items()
+            kind.name: RowBuffer(capacity_of(kind), kind.shape, device) for kind in kinds
         }
-        self._batches: list[_Batch] = []
-        self.first_nonfinite = first_nonfinite
+        self._departures: list[_Departure] = []
+        self._last_left = time.perf_counter()
 
     @property
     def nbytes(self) -> int:
         """Memory held on the device."""
         return sum(buffer.nbytes for buffer in self._buffers.values())
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next row needs a `send` first."""
-        return any(buffer.is_full for buffer in self._buffers.values())
-
     def open_row(self, kind: str, step: int) -> Tensor:
-        """Begin a row of a kind, all missing."""
-        return self._buffers[kind].open_row(step)
+        """Return the row of a step, all missing where it is new."""
+        buffer = self._buffers[kind]
+        if buffer.steps and buffer.steps[-1] == step:
+            return buffer.row(len(buffer.steps) - 1)
+        return buffer.open_row(step)
 
-    def send(self, n_training: int, last_step: int, *, is_last: bool = False) -> None:
-        """Begin to bring over the first rows of training and all others up to ``last_step``.
+    def send_due(self, last_step: int, is_due: Callable[[float], bool]) -> bool:
+        """Send what is due before a new row is opened; return whether the time for it had come.
+
+        Parameters
+        ----------
+        last_step : int
+            The last finished step.
+        is_due : callable of seconds -> bool
+            Whether rows must leave, so many seconds after they last did.
+        """
+        due = is_due(time.perf_counter() - self._last_left)
+        if due or self._scalars.is_full or any(b.is_full for b in self._buffers.values()):
+            self.send(len(self._scalars), last_step)
+            self._last_left = time.perf_counter()
+        self.drain()
+        return due
+
+    def send(self, n_scalars: int, last_step: int, *, is_last: bool = False) -> None:
+        """Begin to bring over the first rows of scalars and all others up to ``last_step``.
 
         The last batch goes to the other ranks even if it is empty, so that nobody waits for it.
         """
-        if n_training == 0 and not is_last:
+        if n_scalars == 0 and not is_last:
             return
         taken = {
             kind: buffer.take(sum(s <= last_step for s in buffer.steps))
             for kind, buffer in self._buffers.items()
         }
-        self._batches.append(_Batch(self._training.take(n_training), taken))
+        self._departures.append(_Departure(self._scalars.take(n_scalars), taken))
 
     def drain(self, *, wait: bool = False) -> None:
         """Finish what has arrived and hand it to the writer; everything with ``wait``."""
-        for batch in self._batches:
-            if not (wait or batch.is_here):
+        for departure in self._departures:
+            if not (wait or departure.is_here):
                 break
-            if batch.exchange is None:
-                batch.exchange = self.pool.start(*batch.read())
-        wait = wait or len(self._batches) > MAX_BATCHES
-        while self._batches and (wait or self._batches[0].is_ready):
-            exchange = self._batches.pop(0).exchange
+            if departure.exchange is None:
+                departure.exchange = self._exchange(departure.read())
+        wait = wait or len(self._departures) > MAX_BATCHES
+        while self._departures and (wait or self._departures[0].is_ready):
+            exchange = self._departures.pop(0).exchange
             assert exchange is not None
-            self._write(*exchange.finish())
-
-    def _write(self, training: Training, raw: Raw) -> None:
-        if "step" not in training:
-            return
-        self._finisher.prepare(training, raw)
-        if self.first_nonfinite is None and "params" in raw:
-            self.first_nonfinite = self._finisher.first_nonfinite(training, raw["params"])
-        self._writer.append("training", self._finisher.training_rows(training))
-        recorded = raw
-        if self._flight is not None:
-            self._flight.observe(self._finisher, training, raw)
-            steps = [int(step) for step in training["step"] if self._cadence(int(step))]
-            recorded = {kind: rows.at(steps) for kind, rows in raw.items()}
-        for group, rows in self._finisher.stat_rows(training, recorded).items():
-            self._writer.append(group, rows)
+            self._deliver(exchange.finish())

@@ -54,7 +54,11 @@ TRAINING = Group(
             long_name="factor that gradient clipping applied",
             formula="min(1, max_norm / total_grad_norm)",
         ),
-        _of_step(name="optimizer", long_name="index of the optimizer that stepped", dtype="int8"),
+        _of_step(
+            name="optimizer",
+            long_name="optimizers that stepped, one bit each; -1 where all did",
+            dtype="int64",
+        ),
         _of_step(
             name="round",
             long_name="round of the optimizers, ended when each has stepped",

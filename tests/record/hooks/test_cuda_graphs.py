@@ -33,7 +33,7 @@ def test_rows_of_a_captured_step_belong_to_its_replays(tmp_path, monkeypatch):
             capture.setattr(cuda_graphs, "is_capturing", lambda: True)
             one_step(model, optimizer, x)
         assert recorder.step == 3  # capturing is not doing
-        fixed = recorder._watcher._measurement.captured
+        fixed = recorder._events._pipeline.captured
         for replay in range(4):
             fixed["params"][:, 2] = float(replay + 1) ** 2  # as the graph's kernels would
             fixed["layers"][:, 1] = 5.0 * fixed["layers"][:, 5]
@@ -65,7 +65,7 @@ def test_clipping_in_a_captured_step_is_that_of_each_replay(tmp_path, monkeypatc
         with monkeypatch.context() as capture:
             capture.setattr(cuda_graphs, "is_capturing", lambda: True)
             clipped_step()
-        factor = recorder._watcher._captured_row["clip_coefficient"]
+        factor = recorder._events._captured_row["clip_coefficient"]
         for value in (0.5, 0.25):
             factor.fill_(value)  # as the graph's kernels would
             recorder.advance()

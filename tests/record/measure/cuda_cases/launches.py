@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gradscope
-from gradscope.record import watcher
+from gradscope.record import recorder
 from gradscope.record.measure.cuda.backend import CudaBackend
 from gradscope.record.measure.cuda.launch_plan import KEPT, RESERVE, Tables
 from gradscope.record.measure.reference.backend import ReferenceBackend
@@ -104,7 +104,7 @@ def test_a_captured_graph_replays_the_sums(is_known):
 def test_a_recording_is_the_same_through_either_backend(tmp_path, monkeypatch):
     trees = []
     for backend in (CudaBackend(DEVICE), ReferenceBackend()):
-        monkeypatch.setattr(watcher, "choose_backend", lambda device, chosen=backend: chosen)
+        monkeypatch.setattr(recorder, "choose_backend", lambda device, chosen=backend: chosen)
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 2))
         model.to(DEVICE)

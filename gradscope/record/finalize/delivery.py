@@ -1,0 +1,55 @@
+"""The last stage: a batch of rows becomes variables and goes to the writer."""
+
+from __future__ import annotations
+
+from gradscope.record.finalize.finalizer import Finalizer
+from gradscope.record.finalize.flight_recorder import FlightRecorder
+from gradscope.record.rows.batch import Batch
+from gradscope.store.write.writer import RecordingWriter
+
+
+class Delivery:
+    """Finalizes batches and appends them to a recording.
+
+    Parameters
+    ----------
+    writer : RecordingWriter
+    finalizer : Finalizer
+    flight : FlightRecorder or None
+        Sees every row; the others go on only where the cadence takes the step.
+    first_nonfinite : (int, str) or None
+        What an earlier table of parameters has found.
+
+    Attributes
+    ----------
+    first_nonfinite : (int, str) or None
+        Step and layer of the first non-finite gradient so far.
+    """
+
+    def __init__(
+        self,
+        writer: RecordingWriter,
+        finalizer: Finalizer,
+        flight: FlightRecorder | None,
+        first_nonfinite: tuple[int, str] | None = None,
+    ) -> None:
+        self._writer = writer
+        self._finalizer = finalizer
+        self._flight = flight
+        self.first_nonfinite = first_nonfinite
+
+    def __call__(self, batch: Batch) -> None:
+        """Write one batch."""
+        values, facts, raw = batch.values, batch.facts, batch.raw
+        if not len(facts.step):
+            return
+        self._finalizer.prepare(values, facts, raw)
+        if self.first_nonfinite is None and "params" in raw:
+            self.first_nonfinite = self._finalizer.first_nonfinite(facts, raw["params"])
+        self._writer.append("training", self._finalizer.training_rows(values, facts))
+        if self._flight is not None:
+            self._flight.observe(self._finalizer, values, facts, raw)
+            recorded = facts.step[facts.is_recorded > 0].tolist()
+            raw = {kind: rows.at(recorded) for kind, rows in raw.items()}
+        for group, rows in self._finalizer.stat_rows(facts, raw).items():
+            self._writer.append(group, rows)

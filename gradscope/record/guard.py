@@ -1,0 +1,78 @@
+"""No exception of the recorder's own reaches a training.
+
+Every function that torch, a scaler or a user's script calls for us goes through one `Guard`. After
+the first exception the guard lets nothing of ours run any more; what was recorded until then is
+kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Guard:
+    """Runs the recorder's own code so that its exceptions stop the recording, not the training.
+
+    Parameters
+    ----------
+    stop : callable of str
+        Called once, after the first exception, with its reason in one line; must close the
+        recording. What it raises is swallowed too.
+
+    Attributes
+    ----------
+    reason : str or None
+        Why recording stopped.
+    """
+
+    def __init__(self, stop: Callable[[str], None]) -> None:
+        self._stop = stop
+        self.reason: str | None = None
+
+    def wrap(self, function: Function) -> Function:
+        """Return the function, guarded; it returns None once anything has failed."""
+
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if self.reason is not None:
+                return None
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                self.fail(error)
+                return None
+
+        return guarded  # type: ignore[return-value]
+
+    def fail(self, error: Exception) -> None:
+        """Stop recording because of an exception, with one warning."""
+        if self.reason is not None:
+            return
+        self.reason = describe(error)
+        try:
+            self._stop(self.reason)
+        except Exception as second:
+            self.reason = f"{self.reason}; then, while closing, {describe(second)}"
+        message = (
+            f"gradscope stopped recording: {self.reason}. The training goes on untouched, and the "
+            "rows until here are kept; please report this"
+        )
+        try:
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        except RuntimeWarning:  # a program that turns warnings into errors goes on as well
+            print(message, file=sys.stderr)
+
+
+def describe(error: BaseException) -> str:
+    """Name an exception in one line, with the place in our code that it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

@@ -1,0 +1,97 @@
+"""Whether a backward call reaches the parameters, and whether its gradients were thrown away.
+
+The gradients that an optimizer consumes come from the backward calls that accumulated into
+``p.grad`` since it was last zeroed. ``torch.autograd.grad`` accumulates nothing, so penalties and
+attacks that use it do not count; what ``zero_grad`` discards before the step does not count either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradscope.record.distributed.ranks import is_sharded
+
+N_PROBES = 3
+"""Parameters whose gradients are watched for being zeroed."""
+
+
+@dataclass
+class _Probe:
+    tensor: Tensor
+    version: int | None = None
+
+
+class Accumulation:
+    """Watches where the gradients of some parameters accumulate.
+
+    Parameters
+    ----------
+    params : callable
+        Returns the parameters that may train now.
+    """
+
+    def __init__(self, params: Callable[[], Iterable[Tensor]]) -> None:
+        self._params = params
+        self._probes: list[_Probe] = []
+        self._next_probes: list[_Probe] = []
+
+    def reaches(self) -> bool:
+        """Whether the backward call in progress accumulates into a parameter."""
+        found: list[_Probe] = []
+        for p in self._params():
+            if is_sharded(p) or hasattr(p, "_is_flat_param"):  # accumulates outside the graph
+                self._next_probes = []
+                return True
+            if p.requires_grad and p.is_leaf and _will_accumulate(p):
+                found.append(_Probe(p))
+                if len(found) == N_PROBES:
+                    break
+        self._next_probes = found
+        return bool(found)
+
+    def begin_call(self) -> bool:
+        """Begin a counted call; return whether gradients were discarded since the one before."""
+        is_discarded = any(map(_is_discarded, self._probes))
+        self._probes = self._next_probes
+        return is_discarded
+
+    def end_call(self) -> None:
+        """Note the gradients as the call left them."""
+        for probe in self._probes:
+            grad = probe.tensor.grad
+            probe.version = None if grad is None else grad._version
+
+    def forget(self) -> None:
+        """Begin afresh: the gradients have been consumed."""
+        self._probes = []
+
+
+def _will_accumulate(param: Tensor) -> bool:
+    # The node is not kept: one that outlives its graph ties later backward calls to its stream.
+    try:
+        node = torch.autograd.graph.get_gradient_edge(param).node
+    except (RuntimeError, AttributeError):  # inside an operator of a compiled graph
+        return True
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # autograd.grad with respect to this very parameter
+        return False
+
+
+def _is_discarded(probe: _Probe) -> bool:
+    grad = probe.tensor.grad
+    if grad is None:
+        return True
+    if probe.version is None or grad._version == probe.version:
+        return False
+    # Written to since: zeroed in place, or clipped or unscaled. Only the CPU is asked which.
+    return grad.device.type != "cpu" or not bool(grad.any())
+
+
+def at_end_of_backward(function: Callable[[], None]) -> None:
+    """Call a function once the backward call in progress has ended."""
+    torch.autograd.Variable._execution_engine.queue_callback(function)

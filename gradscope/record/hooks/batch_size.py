@@ -1,0 +1,56 @@
+"""The number of examples in a forward pass, where it can be known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def count_examples(module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Any) -> int:
+    """Return the examples of a call of a module; 0 where they cannot be known.
+
+    The first axis counts examples if all tensors that go in agree on its length and those that come
+    out do too. Lists, graphs and objects of other kinds say nothing; neither do modules that put
+    time first.
+    """
+    lengths = set()
+    for value in (*args, *kwargs.values()):
+        for item in value.values() if isinstance(value, Mapping) else (value,):
+            if isinstance(item, Tensor) and item.ndim:
+                lengths.add(_length(item))
+            elif not _says_nothing(item):
+                return 0
+    outputs = {_length(t) for t in _tensors(output) if t.ndim}
+    if len(lengths) != 1 or not outputs or not lengths >= outputs or puts_time_first(module):
+        return 0
+    return lengths.pop()
+
+
+def _length(tensor: Tensor) -> int:
+    size = tensor.shape[0]
+    return size if isinstance(size, int) else 0
+
+
+def _says_nothing(item: object) -> bool:
+    """Whether an argument is a flag, a number or nothing, rather than data of another kind."""
+    return item is None or isinstance(item, bool | int | float | str | torch.dtype | Tensor)
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Floating tensors of an output, one level deep."""
+    if isinstance(output, Tensor):
+        output = (output,)
+    elif isinstance(output, Mapping):
+        output = tuple(output.values())
+    elif hasattr(output, "__dataclass_fields__"):
+        output = tuple(vars(output).values())
+    if isinstance(output, tuple | list):
+        yield from (t for t in output if isinstance(t, Tensor) and t.is_floating_point())
+
+
+def puts_time_first(module: nn.Module) -> bool:
+    """Whether a module holds a recurrent or attention layer whose first axis is time."""
+    return any(getattr(part, "batch_first", True) is False for part in module.modules())

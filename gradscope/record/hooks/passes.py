@@ -1,0 +1,202 @@
+"""Forward passes and the backward calls that go through them, for the step in progress."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gradscope.record.hooks.accumulation import Accumulation, at_end_of_backward
+from gradscope.record.measure.reference.sums import OUTPUT_SUMS
+
+MAX_RECENT = 16
+"""Passes that can still be found by number; older ones never got a gradient."""
+
+
+class Pass:
+    """One forward pass: the sums of its outputs if it is measured.
+
+    Parameters
+    ----------
+    number : int
+    """
+
+    sums: Tensor
+    rows: tuple[Tensor, ...]
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.n_examples = 0
+        self.is_measured = False
+        self.seen: set[nn.Module] = set()
+        self.grad_call: dict[nn.Module, Call] = {}
+        self.calls: list[Call] = []
+
+    def measure(self, n_layers: int, device: torch.device) -> None:
+        """Make a row of sums for each layer."""
+        self.is_measured = True
+        self.sums = torch.zeros(n_layers, len(OUTPUT_SUMS), dtype=torch.float64, device=device)
+        self.rows = self.sums.unbind()
+
+    def rearrange(self, places: list[int]) -> None:
+        """Give each layer the row that it has now; ``places`` are where the rows stood, or -1."""
+        if self.is_measured:
+            self.sums = rearranged(self.sums, places)
+            self.rows = self.sums.unbind()
+
+
+@dataclass(eq=False)
+class Call:
+    """One backward call that reaches the parameters, and the passes that it goes through."""
+
+    task: int
+    passes: list[Pass] = field(default_factory=list)
+    is_running: bool = True
+
+
+@dataclass(frozen=True)
+class PassCounts:
+    """What the passes of a step say about it; 0 where something is not known.
+
+    ``noise_parts`` is the number of micro-batches where they were equally large and each backward
+    call had a pass of its own.
+    """
+
+    n_microbatches: int = 0
+    batch_size: int = 0
+    noise_parts: int = 0
+
+
+class Passes:
+    """Keeps the passes and backward calls of the step in progress.
+
+    Parameters
+    ----------
+    accumulation : Accumulation
+    on_backward : callable
+        Called when a counted backward call begins.
+    on_discard : callable
+        Called when the calls so far turn out to have been thrown away.
+    """
+
+    def __init__(
+        self,
+        accumulation: Accumulation,
+        on_backward: Callable[[], None],
+        on_discard: Callable[[], None],
+    ) -> None:
+        self._accumulation = accumulation
+        self._on_backward = on_backward
+        self._on_discard = on_discard
+        self._recent: deque[Pass] = deque(maxlen=MAX_RECENT)
+        self._calls: list[Call] = []
+        self._ignored_task = -1
+        self._n_passes = 0
+        self.n_discarded = 0
+        """Backward calls that were thrown away since the last step."""
+
+    @property
+    def current(self) -> Pass | None:
+        """The pass that began last, unless a gradient has already come back through it."""
+        last = self._recent[-1] if self._recent else None
+        return None if last is None or (last.calls and not is_in_backward()) else last
+
+    @property
+    def latest(self) -> Pass:
+        """The pass that began last."""
+        return self._recent[-1]
+
+    @property
+    def committed(self) -> list[Pass]:
+        """Passes that a counted backward call went through, in order."""
+        return list(dict.fromkeys(p for call in self._calls for p in call.passes))
+
+    def start(self) -> Pass:
+        """Begin a pass."""
+        self._n_passes += 1
+        self._recent.append(Pass(self._n_passes))
+        return self._recent[-1]
+
+    def find(self, number: int) -> Pass | None:
+        """Return a recent pass by its number."""
+        return next((p for p in self._recent if p.number == number), None)
+
+    def commit(self, source: Pass) -> Call | None:
+        """Note that a gradient flows back through a pass; None where it counts for no step."""
+        task = torch._C._current_graph_task_id()
+        call = self._calls[-1] if self._calls else None
+        is_same = call is not None and (
+            task == call.task or (call.is_running and source in call.passes)
+        )
+        if not is_same:
+            if task == self._ignored_task:
+                return None
+            if not self._accumulation.reaches():
+                self._ignored_task = task
+                return None
+            call = self._begin_call(task)
+        assert call is not None
+        if source not in call.passes:
+            call.passes.append(source)
+            source.calls.append(call)
+        return call
+
+    @property
+    def n_calls(self) -> int:
+        """Counted backward calls of the step in progress."""
+        return len(self._calls)
+
+    def rearrange(self, places: list[int]) -> None:
+        """Let every pass follow a new order of the layers."""
+        for source in dict.fromkeys([*self._recent, *self.committed]):
+            source.rearrange(places)
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether the backward call in progress counts."""
+        return bool(self._calls) and self._calls[-1].is_running
+
+    def _begin_call(self, task: int) -> Call:
+        self._on_backward()
+        if self._accumulation.begin_call() and self._calls:
+            self.n_discarded += len(self._calls)
+            self._calls = []
+            self._on_discard()
+        call = Call(task)
+        self._calls.append(call)
+
+        def end() -> None:
+            call.is_running = False
+            self._accumulation.end_call()
+
+        at_end_of_backward(end)
+        return call
+
+    def take(self) -> PassCounts:
+        """Hand over what the calls of a step say about it, and begin afresh."""
+        calls, self._calls = self._calls, []
+        self._recent = deque((p for p in self._recent if not p.calls), maxlen=MAX_RECENT)
+        self.n_discarded = 0
+        self._accumulation.forget()
+        first_of = [call.passes[0] for call in calls if call.passes]
+        own = list(dict.fromkeys(first_of))
+        sizes = [source.n_examples for source in own]
+        is_known = all(sizes)
+        is_noise = is_known and len(own) == len(calls) and len(set(sizes)) == 1
+        return PassCounts(len(calls), sum(sizes) if is_known else 0, len(calls) if is_noise else 0)
+
+
+def rearranged(rows: Tensor, places: list[int]) -> Tensor:
+    """Return rows in another order; zero where a place is -1."""
+    result = rows.new_zeros((len(places), *rows.shape[1:]))
+    kept = [i for i, place in enumerate(places) if place >= 0]
+    result[kept] = rows[[places[i] for i in kept]]
+    return result
+
+
+def is_in_backward() -> bool:
+    """Whether autograd is running a backward call in this thread."""
+    return torch._C._current_graph_task_id() != -1
