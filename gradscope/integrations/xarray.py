@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from gradscope.derived.aggregate import aggregate
-from gradscope.derived.compare.groups import sides_by_setting
-from gradscope.derived.compare.maps import Comparison, compare_runs
+from gradscope.derived.compare.conditions import conditions_by_setting
+from gradscope.derived.compare.maps import compare_runs
+from gradscope.derived.compare.result import Comparison
 from gradscope.derived.shadow_alpha import shadow_alpha
 from gradscope.derived.summary import summarise
 from gradscope.errors import UsageError, unknown
@@ -83,8 +84,9 @@ class RecordingAccessor:
         Parameters
         ----------
         over : str or sequence of str, optional
-            Settings to group by, such as ``"alpha"``; runs of one group count as replicates,
-            whatever else differs. By default runs that differ in their seed only are one group.
+            Settings to group by, such as ``"alpha"``; runs of one condition are
+            replicates, whatever else differs. By default runs that differ in their seed alone are
+            one condition.
         quantity, by, layers
             What to compare, of which rows; as in `gradscope.derived.select.select`.
         axis, confidence
@@ -98,14 +100,14 @@ class RecordingAccessor:
         Raises
         ------
         UsageError
-            If the tree holds one group only, or the runs cannot be compared so.
+            If the tree holds one condition only, or the runs cannot be compared so.
         """
         from gradscope.derived.select import select
 
         names = (over,) if isinstance(over, str) else tuple(over)
-        sides = sides_by_setting(self._tree, names)
+        conditions = conditions_by_setting(self._tree, names)
         data = select(self._tree, quantity, by=by, layers=layers).load()
-        return compare_runs(self._tree, data, sides, axis=axis, confidence=confidence)
+        return compare_runs(self._tree, data, conditions, axis=axis, confidence=confidence)
 
     def plot_comparison(self, comparison: Comparison, **options: Any) -> Figure:
         """Draw what `compare` returned; ``options`` (width, style) as in `View`.
@@ -113,7 +115,7 @@ class RecordingAccessor:
         Raises
         ------
         UsageError
-            If there are more groups than fit in a figure.
+            If there are more conditions than fit in a figure.
         """
         from gradscope.plots.layouts.comparison import draw_comparison
         from gradscope.plots.layouts.figure import View
