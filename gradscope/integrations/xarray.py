@@ -117,8 +117,8 @@ class RecordingAccessor:
         UsageError
             If there are more conditions than fit in a figure.
         """
-        from gradscope.plots.layouts.comparison import draw_comparison
-        from gradscope.plots.layouts.figure import View
+        from gradscope.plots.draw.comparison import draw_comparison
+        from gradscope.plots.figure import View
 
         view = View(**{"quantity": comparison.quantity, "width": "page", **options})
         return draw_comparison(comparison, self._tree, view).figure
@@ -131,6 +131,6 @@ class RecordingAccessor:
         UsageError
             If the kind is unknown, or the recording has nothing of what is asked for.
         """
-        from gradscope.plots.layouts.figure import View, plot_recording
+        from gradscope.plots.figure import View, plot_recording
 
         return plot_recording(self._tree, View(quantity=quantity, kind=kind, **options))

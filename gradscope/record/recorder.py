@@ -345,7 +345,7 @@ class Recorder:
 
     def plot(self, **options: Any) -> Any:
         """Draw the heatmap of what is recorded so far; options of `plots.figure.View`."""
-        from gradscope.plots.layouts.figure import View, plot_recording
+        from gradscope.plots.figure import View, plot_recording
 
         return plot_recording(self.data, View(**options))
 

@@ -15,7 +15,7 @@ from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import quantity_label, row_labels
 from gradscope.plots.axes.scales import Scale, declared_kind, scale_of
 from gradscope.plots.axes.step_axis import Columns, is_log_spaced, step_columns
-from gradscope.plots.draw.curves import ranges
+from gradscope.plots.layouts.curve import ranges
 from gradscope.plots.layouts.view import describe
 from gradscope.report.colours import describe_scale
 from gradscope.report.encode import as_base64, encode

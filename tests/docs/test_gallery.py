@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from gradscope.cli.main import build_parser
-from gradscope.plots.layouts.figure import KINDS
+from gradscope.plots.figure import KINDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "gallery.md").read_text(encoding="utf-8")

@@ -103,8 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from gradscope.derived.compare.maps import compare_runs
     from gradscope.derived.select import select
-    from gradscope.plots.layouts.comparison import draw_comparison
-    from gradscope.plots.layouts.figure import View, save_picture
+    from gradscope.plots.draw.comparison import draw_comparison
+    from gradscope.plots.figure import View, save_picture
 
     view = View(
         quantity=arguments.quantity,

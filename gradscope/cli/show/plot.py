@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import xarray
 
 SUMMARY = "draw a recording"
-OF_QUANTITY = ("heatmap", "profile", "trajectories", "spike")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "recordings",
         metavar="RECORDING",
-        nargs="+",
+        nargs="*",
         help="a .h5 file, finished or running; several are compared",
     )
     parser.add_argument(
@@ -37,8 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--kind",
         default="heatmap",
         metavar="KIND",
-        help="heatmap, profile, trajectories, histogram, effective-lr, update-ratio, "
-        "curves, alpha, overview or spike (default: heatmap)",
+        help="kind of picture; `--kind list` names all (default: heatmap)",
     )
     parser.add_argument(
         "--by",
@@ -82,10 +80,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, write, and print the path."""
+    if arguments.kind == "list":
+        return list_kinds()
+    if not arguments.recordings:
+        raise UsageError("name a recording to draw")
     steps, alphas = read_steps(arguments.steps), read_numbers(arguments.alphas)
     path = output_path(arguments)
 
-    from gradscope.plots.layouts.figure import View, draw_to_file
+    from gradscope.plots.figure import View, draw_to_file
 
     view = View(
         quantity=arguments.quantity,
@@ -107,6 +109,17 @@ def run(arguments: argparse.Namespace) -> int:
     print(path)
     if data_path is not None:
         print(data_path)
+    return 0
+
+
+def list_kinds() -> int:
+    """Print every kind of picture with its summary."""
+    from gradscope.plots.figure import KINDS
+
+    width = max(map(len, KINDS))
+    for kind in KINDS.values():
+        how = "" if kind.of_many is None else " (one or several)" if kind.of_one else " (several)"
+        print(f"{kind.name:{width}}  {kind.summary}{how}")
     return 0
 
 
@@ -161,6 +174,9 @@ def output_path(arguments: argparse.Namespace) -> Path:
     """
     if arguments.out is not None:
         return check_out(arguments.out, PICTURES)
+    from gradscope.plots.figure import KINDS
+
     kind = "" if arguments.kind == "heatmap" else f"-{arguments.kind}"
-    words = f"{arguments.quantity}{kind}" if arguments.kind in OF_QUANTITY else arguments.kind
+    known = KINDS.get(arguments.kind)
+    words = arguments.kind if known and not known.of_quantity else f"{arguments.quantity}{kind}"
     return beside(arguments.recordings, f"{as_words(words)}.png")

@@ -1,66 +1,40 @@
-"""Curves over steps: a line, and where it is too dense to see, the range behind it."""
+"""Loss and accuracy over steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
+import pandas as pd
 import xarray as xr
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 
-from gradscope.plots.axes.labels import quantity_label
-from gradscope.plots.axes.scales import Scale, format_values
-
-MAX_POINTS = 400
-
-
-def draw_curve(data: xr.DataArray, *, ax: Axes, label: str | None = None) -> list[Artist]:
-    """Draw one value a step.
-
-    Of more than 800 steps, the line shows the mean of neighbouring ones and the band behind it
-    reaches from the smallest to the largest, so that no spike is lost.
-
-    Parameters
-    ----------
-    data : DataArray, dims (step,)
-        For instance the loss; NaN leaves a gap.
-    ax : Axes
-        Where to draw.
-    label : str, optional
-        On the y axis; by default the quantity's name and unit.
-
-    Returns
-    -------
-    list of Artist
-        The line and, of a long series, the band.
-    """
-    steps = data["step"].values
-    values = np.asarray(data.values, dtype=float)
-    artists: list[Artist] = []
-    if len(steps) > 2 * MAX_POINTS:
-        steps, low, values, high = ranges(steps, values)
-        artists.append(ax.fill_between(steps, low, high, color="C0", alpha=0.3, linewidth=0))
-    artists += ax.plot(steps, values, color="C0", marker="o" if len(steps) == 1 else "")
-    finite = values[np.isfinite(values)]
-    if finite.size and finite.min() > 0 and finite.max() > 50 * finite.min():
-        ax.set_yscale("log")
-        format_values(ax.yaxis, Scale("log", float(finite.min()), float(finite.max())))
-    ax.set_ylabel(quantity_label(data) if label is None else label)
-    return artists
+from gradscope.errors import UsageError
+from gradscope.plots.axes.style import new_figure
+from gradscope.plots.layouts.bands import draw_metric, has_metric
+from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.panels import one_legend
+from gradscope.plots.layouts.run_names import conditions_by_run
+from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
 
-def ranges(
-    steps: np.ndarray, values: np.ndarray, n_points: int = MAX_POINTS
-) -> Sequence[np.ndarray]:
-    """Cut into runs evenly spaced in log step and in step alike; give step, least, mean, most."""
-    even = np.linspace(0, len(steps), n_points // 2, endpoint=False)
-    early = np.geomspace(1, len(steps), n_points // 2, endpoint=False)
-    first = np.unique(np.concatenate([[0], even, early]).astype(int))
-    known = np.isfinite(values)
-    low = np.minimum.reduceat(np.where(known, values, np.inf), first)
-    high = np.maximum.reduceat(np.where(known, values, -np.inf), first)
-    counts = np.add.reduceat(known, first, dtype=np.int64)
-    mean = np.add.reduceat(np.where(known, values, 0), first) / np.maximum(counts, 1)
-    middle = np.add.reduceat(steps.astype(float), first) / np.diff(np.append(first, len(steps)))
-    return [middle, *(np.where(counts > 0, series, np.nan) for series in (low, mean, high))]
+def curves(tree: xr.DataTree, view: View) -> Picture:
+    """Loss and accuracy over steps, a colour a condition, with 95 % bands over seeds."""
+    is_many = "run" in tree.dims
+    names = conditions_by_run(tree) if is_many else None
+    tables = []
+    chosen = [name for name in ("train_loss", "val_loss", "val_accuracy") if has_metric(tree, name)]
+    if not chosen:
+        raise UsageError(
+            "this recording has no evaluation to draw: no train_, val_ or test_ metric. "
+            "The training loss stands above the map of `--kind heatmap`"
+        )
+    figure = new_figure(view.width_mm, 0.42 * view.width_mm)
+    for number, name in enumerate(chosen):
+        ax = figure.add_subplot(1, len(chosen), number + 1)
+        table = as_table(tree["evaluation"].dataset[name].load()).dropna()
+        table["run is"] = table["run"].map(names) if names else run_title(tree)
+        draw_metric(table, name, ax=ax)
+        tables.append(table.rename(columns={name: "value"}).assign(metric=name))
+    one_legend(figure.axes)
+    data = pd.concat(tables, ignore_index=True)
+    return Picture(figure, data, f"{', '.join(chosen)} over steps. {run_title(tree)}")
+
+
+KIND = Kind(name="curves", summary="loss and accuracy over steps", of_one=curves, of_many=curves)

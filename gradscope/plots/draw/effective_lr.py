@@ -11,6 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradscope.plots.axes.scales import Scale, format_values, signed
+from gradscope.plots.axes.style import new_figure
+from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.panels import read_histogram
+from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
 
 def draw_effective_lr(
@@ -57,3 +61,25 @@ def draw_effective_lr(
     ax.set_ylabel("share of entries per factor of ten")
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return lines
+
+
+def effective_lr(tree: xr.DataTree, view: View) -> Picture:
+    """What each of several alphas would make of the second moments at the last recorded step."""
+    counts = read_histogram(tree, "exp_avg_sq_histogram", view).isel(step=-1).sum("param")
+    lr = float(np.nanmax(tree["training"].dataset["lr"].sel(step=counts["step"]).values))
+    figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 90.0 * view.magnification))
+    ax = figure.add_subplot()
+    step = int(counts["step"])
+    ax.set_title(view.titled(f"{run_title(tree)} · step {step:,}"))
+    draw_effective_lr(counts, lr=lr, alphas=view.alphas, ax=ax)
+    words = ", ".join(f"{alpha:g}" for alpha in view.alphas)
+    return Picture(
+        figure, as_table(counts), f"Distribution of lr / v^alpha at step {step} for alpha {words}."
+    )
+
+
+KIND = Kind(
+    name="effective-lr",
+    summary="learning rates of single entries under several exponents",
+    of_one=effective_lr,
+)

@@ -15,12 +15,25 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from gradscope.derived.select import along_dim, row_dim
+from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import fit_label, label_rows, quantity_label, row_labels, settle
 from gradscope.plots.axes.scales import Scale, declared_kind, format_values, scale_of
 from gradscope.plots.axes.step_axis import Columns, format_steps, is_log_spaced, step_columns
+from gradscope.plots.axes.style import new_figure
+from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.panels import (
+    FRAME_MM,
+    align,
+    map_height,
+    map_panels,
+    mark_first_nonfinite,
+)
+from gradscope.plots.layouts.run_names import conditions
+from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
 
 MISSING: dict[str, Any] = {"facecolor": "0.92", "hatch": "//////", "edgecolor": "0.72"}
 ZERO = "black"
+MAX_MAPS = 6
 
 
 @dataclass(frozen=True)
@@ -141,3 +154,46 @@ def _legend(ax: Axes, values: np.ndarray, scale: Scale, missing: str) -> None:
         patches.append(Patch(color=ZERO, label="zero"))
     if patches:
         ax.legend(handles=patches, loc="lower right", bbox_to_anchor=(1, 1.01), ncols=2)
+
+
+def heatmap(tree: xr.DataTree, view: View) -> Picture:
+    """Layer by step, the loss above on the same step axis."""
+    data = read_rows(tree, view)
+    figure, top, ax, cax = map_panels(tree, data, view)
+    draw_heatmap(data, ax=ax, cax=cax, step_scale=view.step_scale)
+    align(top, ax)
+    mark_first_nonfinite(tree, top, ax)
+    return Picture(figure, as_table(data), describe(data, "Heatmap", run_title(tree)))
+
+
+def heatmaps(tree: xr.DataTree, view: View) -> Picture:
+    """Maps side by side with one colour scale, each under what makes its run different."""
+    data = read_rows(tree, view)
+    names = conditions(tree, with_seed=True)
+    if len(names) > MAX_MAPS:
+        raise UsageError(f"at most {MAX_MAPS} maps fit side by side; got {len(names)} recordings")
+    height = map_height(data.isel(run=0), view) + FRAME_MM * view.magnification
+    figure = new_figure(view.width_mm, height)
+    ratios = [1.0] * len(names) + [0.05]
+    *axes, cax = figure.subplots(1, len(names) + 1, width_ratios=ratios, squeeze=False)[0]
+    scale = scale_of(data.values, declared_kind(data))
+    for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
+        one = data.isel(run=number)
+        one = one.isel(step=~np.isnan(one.values).all(axis=1)) if np.isfinite(one).any() else one
+        drawn = draw_heatmap(one, ax=ax, scale=scale, step_scale=view.step_scale, has_key=False)
+        ax.set_title(view.titled(name, n_panels=len(names)))
+        if number:
+            ax.set_ylabel("")
+            ax.tick_params(axis="y", which="both", labelleft=False)
+    draw_key(drawn.mesh, data, scale, ax=axes[-1], cax=cax)
+    words = f"Heatmaps of {len(names)} runs ({'; '.join(names)})"
+    return Picture(figure, as_table(data), describe(data.isel(run=0), words, run_title(tree)))
+
+
+KIND = Kind(
+    name="heatmap",
+    summary="layer by step, the loss above",
+    of_one=heatmap,
+    of_many=heatmaps,
+    of_quantity=True,
+)

@@ -13,6 +13,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from gradscope.plots.axes.scales import power_of_ten
 from gradscope.plots.axes.step_axis import format_steps, is_log_spaced, step_columns
 from gradscope.plots.draw.heatmap import MISSING
+from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.panels import align, map_panels, read_histogram
+from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
 LEAST_SHARE = 1e-5
 
@@ -86,3 +89,22 @@ def _magnitudes(ax: Axes, low: int, high: int) -> None:
             )
         )
     )
+
+
+def histogram(tree: xr.DataTree, view: View) -> Picture:
+    """Share of gradient entries by magnitude and step, of the chosen parameters together."""
+    counts = read_histogram(tree, "grad_histogram", view)
+    zeros = read_histogram(tree, "grad_histogram_zero", view)
+    names = counts["param"].values.astype(str)
+    figure, top, ax, cax = map_panels(tree, counts, view, rows_mm=45)
+    draw_histogram(counts.sum("param"), zeros=zeros.sum("param"), ax=ax, cax=cax)
+    align(top, ax)
+    which = names[0] if len(names) == 1 else f"{len(names)} parameters"
+    top.set_title(view.titled(f"{run_title(tree)} · {which}"))
+    table = as_table(counts.sum("param"))
+    return Picture(figure, table, f"Histogram of gradient magnitudes over steps, of {which}.")
+
+
+KIND = Kind(
+    name="histogram", summary="distribution of gradient magnitudes over steps", of_one=histogram
+)

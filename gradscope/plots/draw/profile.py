@@ -14,6 +14,12 @@ from matplotlib.ticker import MaxNLocator
 
 from gradscope.plots.axes.labels import fit_label, note_undrawn, quantity_label
 from gradscope.plots.axes.scales import declared_kind, format_values, scale_of
+from gradscope.plots.axes.style import new_figure
+from gradscope.plots.layouts.bands import draw_bands
+from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.panels import one_legend
+from gradscope.plots.layouts.run_names import conditions_by_run
+from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
 
 N_STEPS = 5
 
@@ -75,3 +81,51 @@ def _place(data: xr.DataArray) -> tuple[np.ndarray, str]:
         return depth, "depth (weight layers from the input)"
     rows = next(size for dim, size in data.sizes.items() if dim != "step")
     return np.arange(rows), "row in network order"
+
+
+def profile(tree: xr.DataTree, view: View) -> Picture:
+    """Against depth, at a few steps."""
+    data = read_rows(tree, view)
+    figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 90.0 * view.magnification))
+    ax = figure.add_subplot()
+    ax.set_title(view.titled(run_title(tree)))
+    draw_profile(data, ax=ax)
+    return Picture(figure, as_table(data), describe(data, "Profile", run_title(tree)))
+
+
+def profiles(tree: xr.DataTree, view: View) -> Picture:
+    """Against depth at three steps, a colour a condition, with 95 % bands over seeds."""
+    data = read_rows(tree, view)
+    steps = profile_steps(data["step"].values)[
+        [0, len(profile_steps(data["step"].values)) // 2, -1]
+    ]
+    table = as_table(data.sel(step=np.unique(steps)))
+    dim = str(table.columns[2])
+    places = {name: place for place, name in enumerate(data[dim].values.tolist())}
+    table["depth"] = table[dim].map(places)
+    table["run is"] = table["run"].map(conditions_by_run(tree))
+    figure = new_figure(view.width_mm, 0.45 * view.width_mm)
+    axes = figure.subplots(1, len(np.unique(steps)), sharey=True, squeeze=False)[0]
+    for ax, step in zip(axes, np.unique(steps), strict=True):
+        part = table[table["step"] == step]
+        draw_bands(
+            part,
+            "depth",
+            str(data.name),
+            ax=ax,
+            label=quantity_label(data),
+            scale=scale_of(data.values, declared_kind(data)),
+        )
+        ax.set_title(f"step {step:,}")
+        ax.set_xlabel("row in network order")
+    one_legend(figure.axes)
+    return Picture(figure, table, describe(data.isel(run=0), "Profiles", run_title(tree)))
+
+
+KIND = Kind(
+    name="profile",
+    summary="against depth, at a few steps",
+    of_one=profile,
+    of_many=profiles,
+    of_quantity=True,
+)

@@ -20,6 +20,9 @@ from gradscope.plots.axes.labels import (
 )
 from gradscope.plots.axes.scales import declared_kind, format_values, scale_of
 from gradscope.plots.axes.step_axis import format_steps, is_log_spaced, step_columns
+from gradscope.plots.axes.style import new_figure
+from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
 
 MAX_POINTS = 300
 
@@ -93,3 +96,26 @@ def _key(cax: Axes, data: xr.DataArray, colors: np.ndarray) -> None:
     cax.yaxis.tick_right()
     settle(cax)
     label_rows(cax, row_labels(data))
+
+
+def trajectories(tree: xr.DataTree, view: View) -> Picture:
+    """Against steps, a line a layer."""
+    data = read_rows(tree, view)
+    figure, _ = line_panels(tree, data, view)
+    return Picture(figure, as_table(data), describe(data, "Trajectories", run_title(tree)))
+
+
+def line_panels(tree: xr.DataTree, data: xr.DataArray, view: View) -> tuple[Figure, Axes]:
+    figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 110.0 * view.magnification))
+    ax, cax = figure.subplots(1, 2, width_ratios=[1, 0.03])
+    ax.set_title(view.titled(run_title(tree)))
+    draw_trajectories(data, ax=ax, cax=cax, step_scale=view.step_scale)
+    return figure, ax
+
+
+KIND = Kind(
+    name="trajectories",
+    summary="against steps, a line a layer",
+    of_one=trajectories,
+    of_quantity=True,
+)

@@ -26,6 +26,11 @@ def conditions(tree: xr.DataTree, *, with_seed: bool = False) -> list[str]:
     ]
 
 
+def conditions_by_run(tree: xr.DataTree) -> dict[str, str]:
+    """Return the condition of each run by the run's name."""
+    return dict(zip(tree.dataset["run"].values.tolist(), conditions(tree), strict=True))
+
+
 def _symbol(name: str) -> str:
     return {"alpha": "α", "weight_decay": "λ"}.get(name, name)
 

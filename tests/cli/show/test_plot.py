@@ -3,6 +3,7 @@ import pytest
 from gradscope.cli.main import main
 from gradscope.cli.show.plot import read_steps
 from gradscope.errors import UsageError
+from gradscope.plots.figure import KINDS
 from tests.helpers import write_recording
 
 
@@ -117,3 +118,10 @@ def test_read_steps(text, steps):
 def test_read_steps_refuses(text):
     with pytest.raises(UsageError, match="--steps takes A:B"):
         read_steps(text)
+
+
+def test_every_kind_of_picture_is_listed_from_the_registry(capsys):
+    assert main(["plot", "--kind", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines()] == list(KINDS)
+    assert "one or several" in printed

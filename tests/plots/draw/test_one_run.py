@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from gradscope.errors import UsageError
-from gradscope.plots.layouts.figure import View, draw_picture
+from gradscope.plots.figure import View, draw_picture
 from tests.helpers import synthetic_recording
 
 
@@ -86,7 +86,7 @@ def test_overview_has_every_quantity_that_was_recorded(tree):
         ("histogram", {}, "no `grad_histogram`: record the group"),
         ("effective-lr", {}, "no `exp_avg_sq_histogram`"),
         ("spike", {}, "has no spikes"),
-        ("alpha", {}, "compares runs"),
+        ("alpha", {}, "draws several recordings"),
     ],
 )
 def test_what_was_not_recorded_is_said(kind, options, message):

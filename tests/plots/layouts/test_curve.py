@@ -2,7 +2,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gradscope.plots.draw.curves import draw_curve
+from gradscope.plots.layouts.curve import draw_curve
 
 
 def curve(values):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradscope.errors import UsageError
-from gradscope.plots.layouts.figure import View, draw_to_file, plot_recording
+from gradscope.plots.figure import View, draw_to_file, plot_recording
 from tests.helpers import auto_steps, synthetic_recording
 
 

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import pkgutil
 from pathlib import Path
 
 import xarray as xr
 from matplotlib.figure import Figure
 
 from gradscope.errors import UsageError, unknown
+from gradscope.plots import draw
 from gradscope.plots.axes.style import figure_style, save_figure
-from gradscope.plots.layouts import many_runs, one_run, overview
+from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.view import Picture, View
 
-__all__ = ["KINDS", "MANY", "View", "draw_picture", "draw_to_file", "plot_recording"]
+__all__ = ["KINDS", "Kind", "View", "draw_picture", "draw_to_file", "plot_recording"]
 
-Layout = Callable[[xr.DataTree, View], Picture]
 
-KINDS: dict[str, Layout] = {
-    "heatmap": one_run.heatmap,
-    "profile": one_run.profile,
-    "trajectories": one_run.trajectories,
-    "histogram": one_run.histogram,
-    "effective-lr": one_run.effective_lr,
-    "update-ratio": one_run.update_ratio,
-    "spike": one_run.spike,
-    "overview": overview.overview,
-    "curves": many_runs.curves,
-    "alpha": many_runs.alpha,
-}
-"""Every kind of figure, drawn from one recording."""
+def _find_kinds() -> dict[str, Kind]:
+    """Collect ``KIND`` of every module in `gradscope.plots.draw` that has one."""
+    names = sorted(module.name for module in pkgutil.iter_modules(draw.__path__))
+    modules = (importlib.import_module(f"{draw.__name__}.{name}") for name in names)
+    kinds = (getattr(module, "KIND", None) for module in modules)
+    return {kind.name: kind for kind in kinds if kind is not None}
 
-MANY: dict[str, Layout] = {
-    "heatmap": many_runs.heatmaps,
-    "profile": many_runs.profiles,
-    "curves": many_runs.curves,
-    "alpha": many_runs.alpha,
-}
-"""Those that can be drawn from many recordings, opened with `gradscope.open_runs`."""
+
+KINDS: dict[str, Kind] = _find_kinds()
+"""Every kind of picture by name."""
 
 
 def plot_recording(tree: xr.DataTree, view: View | None = None) -> Figure:
@@ -71,15 +61,19 @@ def draw_picture(tree: xr.DataTree, view: View) -> Picture:
     UsageError
         If the kind is unknown, or the recording has nothing of what is asked for.
     """
+    if view.kind not in KINDS:
+        raise UsageError(unknown("kind", view.kind, KINDS))
     is_many = "run" in tree.dims
-    known = MANY if is_many else KINDS
-    if view.kind in KINDS and view.kind not in known:
-        kinds = ", ".join(sorted(MANY))
-        raise UsageError(f"`{view.kind}` draws one recording; of many there are: {kinds}")
-    if view.kind not in known:
-        raise UsageError(unknown("kind", view.kind, known))
+    kind = KINDS[view.kind]
+    layout = kind.of_many if is_many else kind.of_one
+    if layout is None:
+        fitting = (k.name for k in KINDS.values() if (k.of_many if is_many else k.of_one))
+        raise UsageError(
+            f"`{view.kind}` draws {'one recording' if is_many else 'several recordings'}; of "
+            f"{'several' if is_many else 'one'} there are: {', '.join(sorted(fitting))}"
+        )
     with figure_style(view.style):
-        picture = known[view.kind](tree, view)
+        picture = layout(tree, view)
         picture.figure.draw_without_rendering()  # Ticks take their look when first needed: here.
     return picture
 

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from gradscope.errors import UsageError
-from gradscope.plots.draw.outcomes import draw_alpha_map
-from gradscope.plots.layouts.figure import View, draw_picture
+from gradscope.plots.draw.alpha import draw_alpha_map
+from gradscope.plots.figure import View, draw_picture
 from gradscope.plots.layouts.run_names import conditions, last_values
 from gradscope.store.read.runs import open_runs
 from tests.helpers import write_recording
@@ -116,5 +116,5 @@ def test_unknown_outcomes_are_explained(tree):
 
 
 def test_kinds_of_one_recording_are_refused(tree):
-    with pytest.raises(UsageError, match="`overview` draws one recording; of many there are"):
+    with pytest.raises(UsageError, match="`overview` draws one recording; of several there are"):
         draw_picture(tree, View(kind="overview"))

@@ -20,8 +20,8 @@ from gradscope.plots.axes.scales import Scale, effect_scale
 from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import figure_style, new_figure
 from gradscope.plots.draw.heatmap import draw_heatmap, draw_key
-from gradscope.plots.draw.outcomes import draw_bands, metric_label
-from gradscope.plots.layouts.one_run import FRAME_MM, map_height
+from gradscope.plots.layouts.bands import draw_bands, metric_label
+from gradscope.plots.layouts.panels import FRAME_MM, map_height
 from gradscope.plots.layouts.view import Picture, View
 
 MAX_MAPS = 5

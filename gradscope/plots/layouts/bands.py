@@ -1,14 +1,15 @@
-"""Outcomes over runs: points with intervals over seeds (seaborn), and the map of alpha and lr."""
+"""Curves of metrics with intervals over seeds (seaborn)."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import xarray as xr
 from matplotlib.axes import Axes
 
 from gradscope import schema
-from gradscope.plots.axes.scales import Scale, format_values, plain_number, signed
+from gradscope.plots.axes.scales import Scale, format_values
 from gradscope.plots.axes.step_axis import format_steps
 
 INTERVAL = {"errorbar": ("ci", 95), "n_boot": 500, "seed": 0}
@@ -64,36 +65,7 @@ def metric_label(metric: str) -> str:
     return metric.replace("_", " ") + (f" ({units})" if units != "1" else "")
 
 
-def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
-    """Draw an outcome against alpha, a colour an arm (else an lr), every run as a dot.
-
-    Lines join means over seeds, bars are their 95 % intervals.
-    """
-    hue = next(
-        (name for name in ("arm", "lr") if name in table and table[name].nunique() > 1), None
-    )
-    colors = palette(table[hue].nunique()) if hue else None
-    common = {"x": "alpha", "y": metric, "hue": hue, "palette": colors, "ax": ax}
-    sns.lineplot(table, marker="o", err_style="bars", **common, **INTERVAL)
-    sns.scatterplot(table, legend=False, s=6, alpha=0.5, linewidth=0, **common)
-    ax.set_xlabel("α")
-    if table["alpha"].nunique() <= 7:
-        ax.set_xticks(np.unique(table["alpha"]))
-    ax.set_ylabel(metric_label(metric))
-    ax.axvline(0, color="0.7", linewidth=0.5, zorder=0)
-    if hue:
-        ax.legend(title=hue, title_fontsize="small")
-
-
-def draw_alpha_map(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
-    """Draw the mean outcome over alpha and lr; a cell that no run fills is hatched."""
-    grid = table.pivot_table(index="lr", columns="alpha", values=metric, aggfunc="mean")
-    mesh = ax.pcolormesh(np.ma.masked_invalid(grid.values), rasterized=True)
-    ax.patch.set(facecolor="0.92", hatch="//////", edgecolor="0.72")
-    ax.set_xticks(np.arange(grid.shape[1]) + 0.5, [signed(a) for a in grid.columns])
-    ax.set_yticks(np.arange(grid.shape[0]) + 0.5, [plain_number(lr) for lr in grid.index])
-    ax.set_xlabel("α")
-    ax.set_ylabel("lr")
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    figure.colorbar(mesh, ax=ax, label=metric_label(metric))
+def has_metric(tree: xr.DataTree, name: str) -> bool:
+    """Tell whether a recording has any value of an evaluated metric."""
+    node = tree.children.get("evaluation")
+    return node is not None and name in node.data_vars and bool(node.dataset[name].notnull().any())

@@ -4,7 +4,7 @@ import pytest
 from gradscope.derived.compare.conditions import conditions_by_label, conditions_by_setting
 from gradscope.derived.compare.maps import compare_runs
 from gradscope.errors import UsageError
-from gradscope.plots.layouts.comparison import draw_comparison, loss_table
+from gradscope.plots.draw.comparison import draw_comparison, loss_table
 from gradscope.plots.layouts.view import View
 from tests.planted import planted_runs
 

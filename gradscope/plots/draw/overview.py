@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from gradscope.derived.select import quantities
 from gradscope.errors import UsageError
 from gradscope.plots.axes.style import new_figure
-from gradscope.plots.draw.curves import draw_curve
 from gradscope.plots.draw.heatmap import draw_heatmap
-from gradscope.plots.draw.outcomes import metric_label
 from gradscope.plots.draw.profile import draw_profile
-from gradscope.plots.layouts.one_run import loss_between
+from gradscope.plots.layouts.bands import metric_label
+from gradscope.plots.layouts.curve import draw_curve
+from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.panels import loss_between
 from gradscope.plots.layouts.view import Picture, View, as_table, read_rows, run_title
 
 MAPS = ("grad_norm", "output_grad_rms", "update_ratio", "exp_avg_sq_mean")
@@ -65,3 +66,6 @@ def _outcome(tree: xr.DataTree, steps: np.ndarray, ax: Axes) -> None:
     right.plot(accuracy["step"], accuracy, color="C1", marker="o")
     right.set_ylabel(metric_label("val_accuracy"), color="C1")
     right.spines["right"].set_visible(True)
+
+
+KIND = Kind(name="overview", summary="one page for one run", of_one=overview)

@@ -1,0 +1,79 @@
+"""Outcome against alpha, and the map of alpha and learning rate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import xarray as xr
+from matplotlib.axes import Axes
+
+from gradscope.errors import UsageError, unknown
+from gradscope.plots.axes.scales import plain_number, signed
+from gradscope.plots.axes.style import new_figure
+from gradscope.plots.layouts.bands import INTERVAL, has_metric, metric_label, palette
+from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.run_names import last_values
+from gradscope.plots.layouts.view import Picture, View, run_title
+
+OUTCOMES = ("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss")
+
+
+def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
+    """Draw an outcome against alpha, a colour an arm (else an lr), every run as a dot.
+
+    Lines join means over seeds, bars are their 95 % intervals.
+    """
+    hue = next(
+        (name for name in ("arm", "lr") if name in table and table[name].nunique() > 1), None
+    )
+    colors = palette(table[hue].nunique()) if hue else None
+    common = {"x": "alpha", "y": metric, "hue": hue, "palette": colors, "ax": ax}
+    sns.lineplot(table, marker="o", err_style="bars", **common, **INTERVAL)
+    sns.scatterplot(table, legend=False, s=6, alpha=0.5, linewidth=0, **common)
+    ax.set_xlabel("α")
+    if table["alpha"].nunique() <= 7:
+        ax.set_xticks(np.unique(table["alpha"]))
+    ax.set_ylabel(metric_label(metric))
+    ax.axvline(0, color="0.7", linewidth=0.5, zorder=0)
+    if hue:
+        ax.legend(title=hue, title_fontsize="small")
+
+
+def draw_alpha_map(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
+    """Draw the mean outcome over alpha and lr; a cell that no run fills is hatched."""
+    grid = table.pivot_table(index="lr", columns="alpha", values=metric, aggfunc="mean")
+    mesh = ax.pcolormesh(np.ma.masked_invalid(grid.values), rasterized=True)
+    ax.patch.set(facecolor="0.92", hatch="//////", edgecolor="0.72")
+    ax.set_xticks(np.arange(grid.shape[1]) + 0.5, [signed(a) for a in grid.columns])
+    ax.set_yticks(np.arange(grid.shape[0]) + 0.5, [plain_number(lr) for lr in grid.index])
+    ax.set_xlabel("α")
+    ax.set_ylabel("lr")
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.colorbar(mesh, ax=ax, label=metric_label(metric))
+
+
+def alpha(tree: xr.DataTree, view: View) -> Picture:
+    """The last outcome against alpha by arm, and, where lr varies too, the map of alpha and lr."""
+    known = [name for name in OUTCOMES if has_metric(tree, name)]
+    metric = view.quantity if view.quantity != View().quantity else next(iter(known), "")
+    if metric not in known:
+        raise UsageError(unknown("outcome", metric, known))
+    table = last_values(tree, metric)
+    lrs = table["lr"].nunique() if "lr" in table else 1
+    has_map = lrs > 1 and table["alpha"].nunique() > 1
+    figure = new_figure(view.width_mm, (0.42 if has_map else 0.65) * view.width_mm)
+    axes = figure.subplots(1, 2 if has_map else 1, squeeze=False)[0]
+    draw_alpha(table, metric, ax=axes[0])
+    if has_map:
+        draw_alpha_map(table, metric, ax=axes[1])
+    words = f"Last {metric} against alpha over {len(table)} runs. {run_title(tree)}"
+    return Picture(figure, table, words)
+
+
+KIND = Kind(
+    name="alpha",
+    summary="outcome against alpha, and the map of alpha and learning rate",
+    of_many=alpha,
+)

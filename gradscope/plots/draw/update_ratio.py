@@ -1,0 +1,26 @@
+"""Relative updates of each layer, with the usual rule of thumb."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from gradscope.plots.draw.trajectories import line_panels
+from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
+
+
+def update_ratio(tree: xr.DataTree, view: View) -> Picture:
+    """Relative updates with the line at 0.001, a common rule of thumb for a fair learning rate."""
+    data = read_rows(tree, view, "update_ratio")
+    figure, ax = line_panels(tree, data, view)
+    ax.axhline(1e-3, color="0.3", linestyle="--", linewidth=0.7, zorder=0)
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, 5e-4), max(high, 2e-3))
+    return Picture(figure, as_table(data), describe(data, "Trajectories", run_title(tree)))
+
+
+KIND = Kind(
+    name="update-ratio",
+    summary="size of each step relative to the parameter, a line a layer",
+    of_one=update_ratio,
+)

@@ -1,0 +1,103 @@
+"""Panels that several kinds of pictures share, and their sizes in mm."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gradscope.derived.select import row_dim
+from gradscope.errors import UsageError
+from gradscope.plots.axes.style import new_figure
+from gradscope.plots.layouts.curve import draw_curve
+from gradscope.plots.layouts.view import View, read_rows, run_title
+
+ROW_MM, LOSS_MM, FRAME_MM = 3.4, 11.0, 14.0
+MAP_MM = (22.0, 120.0)
+
+
+def map_height(data: xr.DataArray, view: View) -> float:
+    """Height of a map in mm: enough for its rows to be named, and never more than half a page."""
+    rows = data.sizes[row_dim(data)] * ROW_MM
+    return float(np.clip(rows, *MAP_MM)) * view.magnification
+
+
+def map_panels(
+    tree: xr.DataTree, data: xr.DataArray, view: View, *, rows_mm: float | None = None
+) -> tuple[Figure, Axes, Axes, Axes]:
+    """Make the panels of a map: loss above, colour bar beside; draw the loss where there is one."""
+    rows = map_height(data, view) if rows_mm is None else rows_mm * view.magnification
+    loss = loss_between(tree, data["step"].values)
+    above = LOSS_MM * view.magnification if loss is not None else 0.5
+    figure = new_figure(view.width_mm, rows + above + FRAME_MM * view.magnification)
+    axes = figure.subplots(
+        2, 2, width_ratios=[1, 0.028], height_ratios=[above, rows], squeeze=False
+    )
+    top = axes[0, 0]
+    axes[0, 1].axis("off")
+    top.set_title(view.titled(run_title(tree)))
+    if loss is None:
+        top.axis("off")
+    else:
+        draw_curve(loss, ax=top, label="loss")
+    return figure, top, axes[1, 0], axes[1, 1]
+
+
+def align(top: Axes, ax: Axes) -> None:
+    """Give the curve above the step axis of the map below."""
+    top.set_xscale(ax.get_xscale())
+    top.set_xlim(ax.get_xlim())
+    top.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
+    top.spines["bottom"].set_visible(False)
+
+
+def read_histogram(tree: xr.DataTree, name: str, view: View) -> xr.DataArray:
+    """Read the counts of the parameters and steps that a view chooses."""
+    if "histograms" not in tree.children or name not in tree["histograms"].data_vars:
+        raise UsageError(f"this recording has no `{name}`: record the group `histograms`")
+    choice = View(quantity="grad_norm", by=view.by, layers=view.layers)
+    params = read_rows(tree, choice)["param"].values
+    data = tree["histograms"].dataset[name].sel(param=params)
+    first, last = view.steps
+    data = data.sel(step=slice(first, last)).load()
+    if data.sizes["step"] == 0:
+        raise UsageError("no histogram was recorded in the steps that were asked for")
+    return data.where(data >= 0)
+
+
+def loss_between(tree: xr.DataTree, steps: np.ndarray) -> xr.DataArray | None:
+    """Return the loss over the steps that are drawn; None where there is none."""
+    training = tree.children.get("training")
+    if training is None or "loss" not in training.data_vars:
+        return None
+    loss = training.dataset["loss"].sel(step=slice(steps[0], steps[-1])).load()
+    return loss if np.isfinite(loss.values).any() else None
+
+
+def mark_first_nonfinite(tree: xr.DataTree, *axes: Axes) -> None:
+    step = int(tree.attrs.get("first_nonfinite_step", -1))
+    low, high = axes[-1].get_xlim()
+    if low <= step <= high:
+        for ax in axes:
+            ax.axvline(step, color="C1", linewidth=0.8)
+        axes[0].annotate(
+            "first non-finite gradient ",
+            (step, 1),
+            xycoords=("data", "axes fraction"),
+            color="C1",
+            ha="right",
+            va="top",
+            fontsize="small",
+        )
+
+
+def one_legend(axes: list) -> None:
+    """Keep the legend of the last panel, beside it."""
+    for ax in axes:
+        legend = ax.get_legend()
+        if legend is not None and ax is not axes[-1]:
+            legend.remove()
+        elif legend is not None:
+            legend.set_loc("center left")
+            legend.set_bbox_to_anchor((1.02, 0.5))
