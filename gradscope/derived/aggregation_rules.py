@@ -171,7 +171,10 @@ def _recompute(unions: Unions, name: str, values: xr.DataArray, how: Aggregation
         if found is None:
             return None
         inputs.append(found)
-    return xr.apply_ufunc(lambda *arrays: compute(name, *arrays), *inputs, dask="allowed")
+    result: xr.DataArray = xr.apply_ufunc(
+        lambda *arrays: compute(name, *arrays), *inputs, dask="allowed"
+    )
+    return result
 
 
 RULES: dict[Rule, Apply] = {

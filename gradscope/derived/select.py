@@ -173,15 +173,3 @@ def _matching(data: xr.DataArray, layers: str | None) -> xr.DataArray:
 def row_dim(data: xr.DataArray) -> str:
     """Return the dimension that is drawn as rows: ``param``, ``layer`` or what unites them."""
     return next(str(dim) for dim in data.dims if dim not in ("run", *ALONG))
-
-
-def along_dim(data: xr.DataArray) -> str:
-    """Return the dimension that is drawn from left to right: ``step``, ``epoch`` or ``loss``."""
-    return next(str(dim) for dim in data.dims if dim in ALONG)
-
-
-def row_names(data: xr.DataArray) -> list[str]:
-    """Return the names of the rows; two digits of a relative depth."""
-    labels = data[row_dim(data)].values
-    is_depth = labels.dtype.kind == "f"
-    return [f"{label:.2f}" if is_depth else str(label) for label in labels]

@@ -17,32 +17,32 @@ Array = np.ndarray
 
 def grad_rms(grad_norm: Array, numel: Array) -> Array:
     """Root mean square gradient, grad_norm / sqrt(numel)."""
-    return grad_norm / np.sqrt(numel)
+    return np.asarray(grad_norm / np.sqrt(numel))
 
 
 def exp_avg_sq_hat_mean(exp_avg_sq_mean: Array, beta2: Array, state_step: Array) -> Array:
     """Bias-corrected mean second moment, exp_avg_sq_mean / (1 - beta2^state_step)."""
-    return exp_avg_sq_mean / -np.expm1(state_step * np.log(beta2))
+    return np.asarray(exp_avg_sq_mean / -np.expm1(state_step * np.log(beta2)))
 
 
 def update_rms(update_norm: Array, numel: Array) -> Array:
     """Root mean square update, update_norm / sqrt(numel)."""
-    return update_norm / np.sqrt(numel)
+    return np.asarray(update_norm / np.sqrt(numel))
 
 
 def update_ratio(update_norm: Array, param_norm: Array) -> Array:
     """Relative update, update_norm / param_norm."""
-    return update_norm / param_norm
+    return np.asarray(update_norm / param_norm)
 
 
 def grad_param_product(grad_norm: Array, param_norm: Array) -> Array:
     """Gradient norm times parameter norm; does not change when a layer is rescaled."""
-    return grad_norm * param_norm
+    return np.asarray(grad_norm * param_norm)
 
 
 def effective_lr(update_norm: Array, grad_norm: Array) -> Array:
     """Effective learning rate, update_norm / grad_norm: what gradient descent would need."""
-    return update_norm / grad_norm
+    return np.asarray(update_norm / grad_norm)
 
 
 FORMULAS: dict[str, Callable[..., Array]] = {

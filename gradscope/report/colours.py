@@ -44,7 +44,8 @@ def _ticks(scale: Scale) -> list[float]:
     slack = 1e-9 * (scale.low if scale.kind == "log" else scale.high - scale.low)
     found = found[(found >= scale.low - slack) & (found <= scale.high + slack)]
     zero = int(np.argmin(np.abs(found))) if found.size else 0
-    return found[zero % 2 :: 2].tolist() if found.size > MAX_TICKS else found.tolist()
+    kept = found[zero % 2 :: 2] if found.size > MAX_TICKS else found
+    return [float(tick) for tick in kept]
 
 
 def _texts(ticks: list[float]) -> list[str]:

@@ -72,7 +72,7 @@ def decode(grid: Grid) -> np.ndarray:
         (NEGATIVE_INFINITY, -np.inf),
     ):
         values[codes == code] = value
-    return values
+    return np.asarray(values)
 
 
 def as_base64(array: np.ndarray, dtype: str) -> str:

@@ -84,7 +84,7 @@ def _epochs(tree: xr.DataTree, run: int, steps: np.ndarray) -> np.ndarray:
     """Return the epochs of data that a run had seen after each of some steps."""
     logged = _column(tree, run, "epoch")
     if logged is not None and len(logged[0]) > 1:
-        return np.interp(steps, *logged)
+        return np.asarray(np.interp(steps, *logged))
     name = tree.dataset["run"].values[run]
     evaluated = next(
         (
@@ -103,7 +103,7 @@ def _epochs(tree: xr.DataTree, run: int, steps: np.ndarray) -> np.ndarray:
             f"run {name} does not say how long an epoch is; log it, as recorder.log(epoch=…), or "
             "use --axis step"
         )
-    return steps / ends[0]  # the built-in experiment evaluates at the end of each epoch
+    return np.asarray(steps / ends[0])  # the built-in experiment evaluates at the end of each epoch
 
 
 def _setting(tree: xr.DataTree, name: str, run: int) -> object:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from gradscope.derived.select import row_dim, row_names
+from gradscope.derived.select import ALONG, row_dim
 
 LINE_SPACING = 1.15
 MIN_FONT_PT = 5.0
@@ -83,6 +83,18 @@ def row_labels(data: xr.DataArray) -> list[str]:
         _ellipsis(f"{name} ({kind})") if kind and name.replace(".", "").isdigit() else name
         for name, kind in zip(names, types.values.astype(str), strict=True)
     ]
+
+
+def row_names(data: xr.DataArray) -> list[str]:
+    """Return the names of the rows; two digits of a relative depth."""
+    labels = data[row_dim(data)].values
+    is_depth = labels.dtype.kind == "f"
+    return [f"{label:.2f}" if is_depth else str(label) for label in labels]
+
+
+def along_dim(data: xr.DataArray) -> str:
+    """Return the dimension that is drawn from left to right: ``step``, ``epoch`` or ``loss``."""
+    return next(str(dim) for dim in data.dims if dim in ALONG)
 
 
 def note_undrawn(ax: Axes, is_undrawn: np.ndarray) -> None:

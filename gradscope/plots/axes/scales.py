@@ -136,9 +136,9 @@ class RoomyLogLocator(LogLocator):
             ticks = np.ravel(10.0 ** powers[:, None] * np.array(digits))
             shown = ticks[(ticks >= low * (1 - 1e-9)) & (ticks <= high * (1 + 1e-9))]
             if 2 <= len(shown) <= room:
-                return shown.tolist()
+                return [float(tick) for tick in shown]
         every = max(int(np.ceil(len(shown) / room)), 1)
-        return (10.0 ** powers[powers % every == 0]).tolist()
+        return [float(tick) for tick in 10.0 ** powers[powers % every == 0]]
 
 
 def effect_scale(values: np.ndarray, *, is_ratio: bool) -> Scale:

@@ -13,9 +13,8 @@ from gradscope import schema
 from gradscope.derived.compare.metrics import FinalMetric
 from gradscope.derived.compare.result import Comparison, EffectMap
 from gradscope.derived.compare.text import LETTERS
-from gradscope.derived.select import along_dim
 from gradscope.errors import UsageError
-from gradscope.plots.axes.labels import quantity_label
+from gradscope.plots.axes.labels import along_dim, quantity_label
 from gradscope.plots.axes.scales import Scale, effect_scale
 from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import figure_style, new_figure

@@ -14,9 +14,16 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from gradscope.derived.select import along_dim, row_dim
+from gradscope.derived.select import row_dim
 from gradscope.errors import UsageError
-from gradscope.plots.axes.labels import fit_label, label_rows, quantity_label, row_labels, settle
+from gradscope.plots.axes.labels import (
+    along_dim,
+    fit_label,
+    label_rows,
+    quantity_label,
+    row_labels,
+    settle,
+)
 from gradscope.plots.axes.scales import Scale, declared_kind, format_values, scale_of
 from gradscope.plots.axes.step_axis import Columns, format_steps, is_log_spaced, step_columns
 from gradscope.plots.axes.style import new_figure

@@ -28,7 +28,7 @@ def profile_steps(steps: np.ndarray) -> np.ndarray:
     """Choose the first step, the last, and some between, evenly spaced in log step."""
     wanted = np.geomspace(max(steps[0], 1), max(steps[-1], 1), N_STEPS)
     nearest = np.abs(steps[:, None] - wanted[None, :]).argmin(axis=0)
-    return steps[np.unique(nearest)]
+    return np.asarray(steps[np.unique(nearest)])
 
 
 def draw_profile(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -38,9 +40,9 @@ def draw_bands(
             legend.remove()
 
 
-def palette(n_colors: int) -> list:
+def palette(n_colors: int) -> list[Any]:
     """Return the colour-blind safe cycle, or an even ramp where there are more conditions."""
-    return sns.color_palette(None if n_colors <= 7 else "viridis", n_colors)
+    return list(sns.color_palette(None if n_colors <= 7 else "viridis", n_colors))
 
 
 def draw_metric(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:

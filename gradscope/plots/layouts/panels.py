@@ -92,7 +92,7 @@ def mark_first_nonfinite(tree: xr.DataTree, *axes: Axes) -> None:
         )
 
 
-def one_legend(axes: list) -> None:
+def one_legend(axes: list[Axes]) -> None:
     """Keep the legend of the last panel, beside it."""
     for ax in axes:
         legend = ax.get_legend()

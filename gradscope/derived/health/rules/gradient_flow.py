@@ -29,7 +29,7 @@ class Flow:
     def ratio(self) -> Array:
         """Return the first quarter over the last, by row; NaN where a norm is 0 or missing."""
         first, last = (median(np.log(self._known[:, part]), axis=1) for part in self.quarters)
-        return np.exp(first - last)
+        return np.asarray(np.exp(first - last))
 
     @property
     def _known(self) -> Array:
