@@ -1,8 +1,9 @@
-"""Integrated autocorrelation time: after how many steps a series has forgotten itself.
+"""Integrated autocorrelation time of a series.
 
-τ = 1 + 2 Σ_{k≥1} ρ(k), with ρ the autocorrelation; a mean over n values is worth n / τ independent
-ones. The sum is cut at the first window W ≥ c · τ(W) (Sokal), which trades the noise of far lags
-against the bias of a short window. White noise has τ = 1, an AR(1) series (1 + φ) / (1 − φ).
+τ = 1 + 2 Σ_{k≥1} ρ(k), with ρ the autocorrelation; a mean over n values has the precision of n / τ
+independent values. The sum is truncated at the first window W ≥ c · τ(W) (Sokal), a compromise
+between the noise of distant lags and the bias of a short window. White noise has τ = 1, an AR(1)
+series (1 + φ) / (1 − φ).
 
 References
 ----------
@@ -24,10 +25,10 @@ from gradscope.stats.sample import finite_sample
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutocorrelationResult(Result):
-    """The time, the lag where its sum was cut, and what the series is worth.
+    """Autocorrelation time, the lag at which its sum was truncated, and the effective sample size.
 
-    ``is_reliable`` is False below 50 autocorrelation times: the estimate is then too short, and
-    only a longer series helps.
+    ``is_reliable`` is False for series shorter than 50 autocorrelation times. The time is then
+    underestimated, and only a longer series helps.
     """
 
     window: int
@@ -36,7 +37,7 @@ class AutocorrelationResult(Result):
 
 
 def autocorrelation(x: ArrayLike, max_lag: int | None = None) -> NDArray[np.float64]:
-    """Return ρ(0 … max_lag) of a series, biased toward 0 by (n − k) / n as is usual.
+    """Return ρ(0 … max_lag) of a series, with the usual bias of (n − k) / n toward 0.
 
     Parameters
     ----------
@@ -78,14 +79,14 @@ def autocorrelation_time(x: ArrayLike, window_factor: float = 5.0) -> Autocorrel
     Parameters
     ----------
     x : array_like, shape (n,)
-        Values at equal spacing, n ≥ 10; cut the transient off before.
+        Equally spaced values, n ≥ 10. Remove the transient first.
     window_factor : float, default 5
-        c of the window W ≥ c · τ(W).
+        Factor c of the window W ≥ c · τ(W).
 
     Returns
     -------
     AutocorrelationResult
-        τ in steps, at least 1 / n; n / τ as ``effective_n``.
+        τ in steps, at least 1 / n, and n / τ as ``effective_n``.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def autocorrelation_time(x: ArrayLike, window_factor: float = 5.0) -> Autocorrel
     times = 2.0 * np.cumsum(rho) - 1.0
     enough = np.arange(rho.size) >= window_factor * times
     window = int(np.argmax(enough)) if enough.any() else rho.size - 1
-    # An alternating series can sum below zero by noise; no series is worth more than n² values.
+    # By noise, the sum of an alternating series can fall below zero. This bounds effective_n by n².
     time = max(float(times[window]), 1.0 / series.size)
     return AutocorrelationResult(
         method="integrated autocorrelation time (Sokal's window)",

@@ -1,7 +1,7 @@
-"""The estimators on labelled arrays: the same numbers, with dimensions and coordinates kept.
+"""Estimators on labelled arrays, which keep dimensions and coordinates.
 
-One function for every estimator that returns a :class:`~gradscope.stats.result.Result`, and one
-each for slopes and maps, which are vectorised. Missing values (nan) are left out, unit by unit.
+`estimate` applies any estimator that returns a :class:`~gradscope.stats.result.Result`. `slope` and
+`max_t` are vectorised. Units with missing values (nan) are omitted.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ def estimate(
     minimum: int = 3,
     **options: Any,
 ) -> xr.Dataset:
-    """Run an estimator along one dimension, once for each place of the others.
+    """Apply an estimator along one dimension, once for each cell of the other dimensions.
 
     Parameters
     ----------
     estimator : callable
-        Any estimator of this room that takes one or two 1-D samples, such as ``sign_flip``.
+        An estimator of `gradscope.stats` that takes one or two 1-D samples, such as ``sign_flip``.
     *arrays : DataArray
-        Its samples; those without ``dim`` are an error, others are broadcast.
+        Samples with the dimension ``dim``. Their other dimensions are broadcast.
     dim : str
         Dimension of the independent units (or of the points of a line).
     minimum : int, default 3
-        Places where fewer units are known in every array get nan.
+        Cells with fewer units that are known in every array are nan.
     **options
-        Passed on to the estimator.
+        Passed to the estimator.
 
     Returns
     -------
@@ -56,7 +56,8 @@ def estimate(
 
     Notes
     -----
-    A p a place: many places need :func:`max_t` or a correction.
+    The result has one p-value per cell. With many cells, use :func:`max_t` or correct for
+    multiplicity.
 
     Examples
     --------
@@ -110,7 +111,7 @@ def slope(data: xr.DataArray, coordinate: str) -> xr.DataArray:
     Raises
     ------
     ValueError
-        For an unknown coordinate, or one of more dimensions than one.
+        For an unknown coordinate, or one with more than one dimension.
 
     Examples
     --------
@@ -138,17 +139,17 @@ def slope(data: xr.DataArray, coordinate: str) -> xr.DataArray:
 
 
 def max_t(data: xr.DataArray, dim: str, **options: Any) -> xr.Dataset:
-    """Test a labelled map over units with one error rate (see `gradscope.stats.tests.max_t`).
+    """Test every cell of a labelled map at one family-wise error rate.
 
     Parameters
     ----------
     data : DataArray
-        Differences, with the units along ``dim`` and the map along the other dimensions. Cells
-        with any unit missing are left out of the map and come back as nan.
+        Differences, with units along ``dim`` and the map along the other dimensions. Cells in which
+        any unit is missing are not tested; they are nan in the result.
     dim : str
         Dimension of the independent units.
     **options
-        Passed on.
+        Passed to `gradscope.stats.tests.max_t.max_t`.
 
     Returns
     -------

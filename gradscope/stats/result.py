@@ -1,7 +1,7 @@
-"""What every estimator and test returns: an effect with its interval, p, n and method.
+"""The result of every estimator and test: an effect with its interval, p-value, n and method.
 
-A result is a frozen dataclass. ``print(result)`` gives a readable table, ``result.as_dict()``
-plain numbers and strings that JSON can hold.
+A result is a frozen dataclass. ``print(result)`` prints a table, and ``result.as_dict()`` returns
+numbers and strings that can be written as JSON.
 
 >>> print(Result(method="a test", quantity="slope", estimate=0.25, low=0.125, high=0.5,
 ...              confidence=0.95, p_value=0.0123, alternative="two-sided", n=12))
@@ -23,25 +23,25 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """One number estimated from data, and how sure one may be of it.
+    """An estimate with its uncertainty.
 
     Parameters
     ----------
     method : str
-        The estimator or test, in words.
+        Name of the estimator or test.
     quantity : str
-        What ``estimate`` is, in words.
+        Description of ``estimate``.
     estimate : float
         The effect, in the unit of the data.
     low, high : float, default nan
-        Ends of the confidence interval; infinite where the data cannot bound the effect, nan
-        where the method gives none.
+        Bounds of the confidence interval. They are infinite if the data do not bound the effect,
+        and nan if the method gives no interval.
     confidence : float, default nan
-        Coverage that the interval is built for, in (0, 1).
+        Nominal coverage of the interval, in (0, 1).
     p_value : float, default nan
         Probability, under the null hypothesis, of a statistic at least as extreme.
     alternative : str, default ""
-        ``"two-sided"``, ``"greater"`` or ``"less"``; empty where nothing is tested.
+        ``"two-sided"``, ``"greater"`` or ``"less"``; empty if nothing is tested.
     n : int
         Number of independent units (or, for a time series, of values).
     """
@@ -57,11 +57,11 @@ class Result:
     alternative: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every field as JSON can hold it: nan is None, infinities are "inf" and "-inf"."""
+        """Return all fields for JSON: nan becomes None, infinities become "inf" and "-inf"."""
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def __str__(self) -> str:
-        """Draw the table."""
+        """Return the result as a table."""
         rows = [("effect", f"{self.quantity} = {self.estimate:.4g}")]
         if not math.isnan(self.confidence):
             interval = f"{100 * self.confidence:g} %: [{self.low:.4g}, {self.high:.4g}]"
@@ -72,14 +72,14 @@ class Result:
         return table(self.method, rows + self._more_rows())
 
     def _more_rows(self) -> list[tuple[str, str]]:
-        """Show the fields that a subclass adds."""
+        """Return rows for the fields that a subclass adds."""
         known = {f.name for f in dataclasses.fields(Result)}
         extra = [f.name for f in dataclasses.fields(self) if f.name not in known]
         return [(name.replace("_", " "), shown(getattr(self, name))) for name in extra]
 
 
 def table(title: str, rows: list[tuple[str, str]]) -> str:
-    """Set rows of (name, text) under a title, names in one column.
+    """Format rows of (name, text) under a title, with the names aligned in one column.
 
     >>> print(table("title", [("n", "3"), ("a long name", "4")]))
     title
@@ -91,7 +91,7 @@ def table(title: str, rows: list[tuple[str, str]]) -> str:
 
 
 def shown(value: object) -> str:
-    """Write a value for a table: four digits of a number, the shape of an array.
+    """Format a value for a table: four digits of a number, the shape of a large array.
 
     >>> shown(0.123456), shown(np.zeros((2, 3))), shown("text")
     ('0.1235', 'array of shape (2, 3)', 'text')
@@ -108,7 +108,7 @@ def shown(value: object) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON can hold.
+    """Convert a value to types that JSON supports.
 
     >>> plain(np.array([1.0, np.nan, np.inf])), plain(np.int64(3))
     ([1.0, None, 'inf'], 3)

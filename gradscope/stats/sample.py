@@ -1,4 +1,4 @@
-"""What may stand as data, a level or an alternative; every estimator asks here."""
+"""Validation of samples, levels and alternatives, shared by all estimators."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ ALTERNATIVES = ("two-sided", "greater", "less")
 def finite_sample(
     values: ArrayLike, name: str, *, minimum: int = 2, ndim: int | None = 1
 ) -> NDArray[np.float64]:
-    """Return the values as a float64 array, or say why they are no sample.
+    """Return the values as a float64 array if they are a valid sample.
 
     Parameters
     ----------
     values : array_like
-        The data; the first axis counts the independent units.
+        The data. The first axis is the axis of independent units.
     name : str
-        The argument's name, for the error.
+        Name of the argument, for error messages.
     minimum : int, default 2
-        Fewest units that the estimator can use.
+        Smallest number of units that the estimator accepts.
     ndim : int or None, default 1
         Number of dimensions; None for one or more.
 
     Raises
     ------
     ValueError
-        For another number of dimensions, too few units, nan or infinity.
+        For a wrong number of dimensions, too few units, nan or infinity.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def finite_sample(
 def paired(
     x: ArrayLike, y: ArrayLike, names: tuple[str, str], *, minimum: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return two samples of equal length, or say that they are not."""
+    """Return two valid samples of equal length."""
     first = finite_sample(x, names[0], minimum=minimum)
     second = finite_sample(y, names[1], minimum=minimum)
     if first.shape != second.shape:
@@ -66,14 +66,14 @@ def paired(
 
 
 def check_fraction(value: float, name: str) -> float:
-    """Return a level or a confidence if it lies strictly between 0 and 1."""
+    """Return a level or a confidence if it is strictly between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"`{name}` must lie between 0 and 1; got {value}")
     return float(value)
 
 
 def check_alternative(alternative: str) -> str:
-    """Return the alternative if it is one."""
+    """Return the alternative if it is a known one."""
     if alternative not in ALTERNATIVES:
         raise ValueError(unknown("alternative", alternative, ALTERNATIVES))
     return alternative

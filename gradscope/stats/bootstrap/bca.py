@@ -1,10 +1,10 @@
-"""BCa interval: percentile bootstrap corrected for bias and acceleration.
+"""BCa interval: percentile bootstrap with correction for bias and acceleration.
 
-With the share of resamples below θ̂ the bias correction is z0 = Φ⁻¹(share), and a, a sixth of the
-jackknife skewness, the acceleration; the interval takes the bootstrap quantiles at
-Φ(z0 + (z0 + z) / (1 − a (z0 + z))) for z at both tails. It needs no standard error (medians,
-correlations, ratios), and it under-covers for small n: this package uses it only from 20 units on
-and otherwise raises; below, use Student's t, sign flips or the studentised bootstrap.
+The bias correction z0 = Φ⁻¹(share) follows from the share of resamples below θ̂. The acceleration a
+is one sixth of the jackknife skewness. The bounds are the bootstrap quantiles at Φ(z0 + (z0 + z) /
+(1 − a (z0 + z))) for z at both tails. The method needs no standard error, so it suits medians,
+correlations and ratios. It under-covers for small n, so fewer than 20 units raise an error; for
+these, use Student's t, sign flips or the studentised bootstrap.
 
 References
 ----------
@@ -40,23 +40,23 @@ def bca_bootstrap(
     Parameters
     ----------
     x : array_like, shape (n,)
-        One number per independent unit, n ≥ 20, not all the same.
+        One number per independent unit, n ≥ 20, not all equal.
     statistic : callable, default numpy.mean
         Maps an array to its estimate along ``axis``.
     confidence : float, default 0.95
         Coverage of the two-sided interval.
     n_resamples, seed : int
-        Number of resamples and the seed that draws them.
+        Number of resamples, and the seed for drawing them.
 
     Returns
     -------
     Result
-        Without a p: BCa is an interval.
+        The p-value is nan, because BCa only gives an interval.
 
     Raises
     ------
     ValueError
-        For fewer than 20 units, or units without any spread.
+        For fewer than 20 units, or units that are all equal.
 
     Examples
     --------

@@ -1,11 +1,13 @@
-"""Circular block bootstrap: an interval for a statistic of one autocorrelated series.
+"""Circular block bootstrap of a statistic of one autocorrelated series.
 
-The series is closed to a ring and rebuilt from blocks of b successive values, so that what happens
-within b steps stays together. By default b is chosen for the mean by Politis and White's rule,
-b = (2 G² / D)^(1/3) n^(1/3), with G = Σ λ(k/M) |k| R(k), D = 4/3 · (Σ λ(k/M) R(k))², R the
-autocovariance, λ the flat-top lag window and M twice the lag where autocorrelation dies out.
+The series is treated as circular and resampled in blocks of b successive values, which preserves
+the correlation within b steps. By default b is chosen for the mean by Politis and White's rule, b =
+(2 G² / D)^(1/3) n^(1/3), with G = Σ λ(k/M) |k| R(k), D = 4/3 · (Σ λ(k/M) R(k))², R the
+autocovariance, λ the flat-top lag window and M twice the lag at which the autocorrelation becomes
+negligible.
 
-It says how sure one may be of *one run's* average. Over runs, the run is the unit.
+The interval describes the uncertainty of the average of *one* run. For several runs, use the run as
+the unit of observation.
 
 References
 ----------
@@ -30,7 +32,7 @@ from gradscope.stats.sample import check_fraction, finite_sample
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockBootstrapResult(Result):
-    """The interval, and the block length it was made with."""
+    """Interval and block length."""
 
     block_length: int
 
@@ -53,15 +55,16 @@ def block_bootstrap(
     Parameters
     ----------
     x : array_like, shape (n,)
-        Values at equal spacing, n ≥ 20; cut the transient off before.
+        Equally spaced values, n ≥ 20. Remove the transient first.
     statistic : callable, default the mean
         Maps an array (…, n) to (…).
     block_length : int, optional
-        b, from 1 (independent values) to n; Politis and White's by default.
+        Block length b, from 1 (independent values) to n. By default, Politis and White's rule.
     confidence : float, default 0.95
-        Coverage aimed at; some points less is reached below about 50 autocorrelation times.
+        Nominal coverage. The coverage is a few points lower for series shorter than about 50
+        autocorrelation times.
     n_resamples, seed : int
-        Number of resamples and the seed that draws them.
+        Number of resamples, and the seed for drawing them.
 
     Returns
     -------
@@ -107,7 +110,7 @@ def optimal_block_length(x: ArrayLike) -> int:
     Parameters
     ----------
     x : array_like, shape (n,)
-        Values at equal spacing, n ≥ 20.
+        Equally spaced values, n ≥ 20.
 
     Returns
     -------
@@ -122,7 +125,8 @@ def optimal_block_length(x: ArrayLike) -> int:
     series = finite_sample(x, "x", minimum=20)
     n = series.size
     rho = autocorrelation(series)
-    # The rule's constants: K_N successive lags below 2 sqrt(log10(n) / n) count as died out.
+    # Constants of the rule: the autocorrelation is negligible after K_N successive lags below 2
+    # sqrt(log10(n) / n).
     quiet_run = max(5, math.ceil(math.sqrt(math.log10(n))))
     last = math.ceil(math.sqrt(n)) + quiet_run
     loud = np.abs(rho[1 : last + 1]) > 2 * math.sqrt(math.log10(n) / n)
@@ -146,7 +150,7 @@ def _first_quiet(loud: NDArray[np.bool_], run: int) -> int:
 
 
 def _block_indices(n: int, length: int, n_resamples: int, seed: int) -> NDArray[np.int64]:
-    """Indices (n_resamples, n) of blocks that start anywhere on the ring."""
+    """Indices (n_resamples, n) of blocks that start anywhere in the circular series."""
     n_blocks = math.ceil(n / length)
     starts = np.random.default_rng(seed).integers(0, n, (n_resamples, n_blocks, 1))
     return ((starts + np.arange(length)) % n).reshape(n_resamples, -1)[:, :n]

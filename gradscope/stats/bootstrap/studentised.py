@@ -1,11 +1,12 @@
 """Studentised (bootstrap-t) interval of a statistic over independent units.
 
-Resample the n units B times; with θ* and its standard error s* of each resample the quantiles of
-t* = (θ* − θ̂) / s* replace Student's: the interval is [θ̂ − q_{1−a/2} s, θ̂ − q_{a/2} s]. Unlike
-percentile intervals it is second-order correct and follows skew; it needs a standard error for the
-statistic. Below about eight units prefer Student's t or the sign-flip interval.
+The n units are resampled B times. With the estimate θ* of each resample and its standard error s*,
+the quantiles of t* = (θ* − θ̂) / s* replace those of Student's t, and the interval is [θ̂ −
+q_{1−a/2} s, θ̂ − q_{a/2} s]. Unlike percentile intervals, it is second-order correct and accounts
+for skewness. It needs a standard error of the statistic. With fewer than about eight units, prefer
+Student's t or the sign-flip interval.
 
-The p is the bootstrap of the null: the share of t* at least as far out as (θ̂ − null) / s.
+The p-value is the share of t* at least as extreme as (θ̂ − null) / s.
 
 References
 ----------
@@ -56,11 +57,11 @@ def studentised_bootstrap(
     statistic, standard_error : callable, default the mean and its standard error
         Each maps an array (…, n) to (…): the estimate, and the estimate's standard error.
     alternative : {"two-sided", "greater", "less"}, default "two-sided"
-        Side on which the statistic may differ.
+        Direction of the alternative hypothesis.
     confidence : float, default 0.95
         Coverage of the two-sided interval.
     n_resamples, seed : int
-        Number of resamples and the seed that draws them.
+        Number of resamples, and the seed for drawing them.
 
     Returns
     -------
@@ -70,11 +71,11 @@ def studentised_bootstrap(
     Raises
     ------
     ValueError
-        For fewer than four units, or units without any spread.
+        For fewer than four units, or units that are all equal.
 
     Examples
     --------
-    Shifting the data shifts the interval, scaling scales it.
+    Shifting the data shifts the interval, and scaling the data scales it.
 
     >>> x = np.random.default_rng(1).normal(3.0, 1.0, 40)
     >>> one = studentised_bootstrap(x)
@@ -108,14 +109,14 @@ def studentised_bootstrap(
 def _resampled_t(
     resamples: NDArray[np.float64], estimate: float, statistic: AlongLast, standard_error: AlongLast
 ) -> NDArray[np.float64]:
-    """T of each resample; one that drew the same value n times has no error and is left out."""
+    """Return t of each resample, omitting resamples without a standard error."""
     errors = standard_error(resamples)
     has_spread = errors > 0
     return (statistic(resamples)[has_spread] - estimate) / errors[has_spread]
 
 
 def _p_value(t_star: NDArray[np.float64], t: float, alternative: str) -> float:
-    """Tail share of the resampled t, the data counted among them."""
+    """Tail share of the resampled t, counting the data as one resample."""
     upper = (1 + np.count_nonzero(t_star >= t)) / (1 + t_star.size)
     lower = (1 + np.count_nonzero(t_star <= t)) / (1 + t_star.size)
     sides = {"greater": upper, "less": lower, "two-sided": min(1.0, 2 * min(lower, upper))}

@@ -1,9 +1,9 @@
-"""Fieller's set for the ratio of two means.
+"""Fieller's confidence set for the ratio of two means.
 
 Null hypothesis: mean(y) = r · mean(x). For every r the difference d = ȳ − r x̄ has variance
-v(r) = s_yy − 2 r s_xy + r² s_xx, and the set is {r : d² ≤ t² v(r)}. Where x̄ is clearly not zero it
-is an interval; else it is all numbers outside an interval, or every number, and no other method may
-promise more: a ratio whose denominator may be zero is not bounded by the data.
+v(r) = s_yy − 2 r s_xy + r² s_xx, and the set is {r : d² ≤ t² v(r)}. If x̄ is clearly different from
+zero, the set is an interval. Otherwise it is the complement of an interval, or all numbers, because
+the data do not bound a ratio whose denominator may be zero.
 
 References
 ----------
@@ -27,7 +27,7 @@ from gradscope.stats.sample import check_fraction, paired
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FiellerResult(Result):
-    """The ratio and the form of its set.
+    """Ratio of means and the form of its confidence set.
 
     ``set_form`` is ``"interval"`` (from low to high), ``"outside"`` (everything *except* the open
     range from low to high) or ``"everything"``.
@@ -46,14 +46,14 @@ def fieller_ratio(
     y, x : array_like, shape (n,)
         Numerator and denominator of each unit, n ≥ 2.
     null : float, default 1
-        Ratio under the null hypothesis that p is for (a t test of y − null · x).
+        Ratio under the null hypothesis. The p-value is that of a t test of y − null · x.
     confidence : float, default 0.95
         Coverage of the set.
 
     Returns
     -------
     FiellerResult
-        Look at ``set_form`` before reading low and high.
+        Check ``set_form`` before using ``low`` and ``high``.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def fieller_ratio(
 
     Examples
     --------
-    A constant denominator 2 makes it the t interval of mean(y) = 3 ± 1.963, halved.
+    With the constant denominator 2, the set is half the t interval mean(y) = 3 ± 1.963.
 
     >>> ratio = fieller_ratio([1, 2, 3, 4, 5], [2, 2, 2, 2, 2])
     >>> ratio.set_form, round(ratio.low, 4), round(ratio.high, 4)
@@ -98,7 +98,7 @@ def fieller_ratio(
 def _solve(a: float, b: float, c: float) -> tuple[float, float, str]:
     """Set where a r² − 2 b r + c ≤ 0: within its roots, outside them, or everywhere."""
     discriminant = b * b - a * c
-    if a > 0:  # the estimate lies within, so the roots are real up to rounding
+    if a > 0:  # the estimate lies within the set, so the roots are real up to rounding
         root = math.sqrt(max(discriminant, 0.0))
         return (b - root) / a, (b + root) / a, "interval"
     if a == 0.0 or discriminant <= 0:

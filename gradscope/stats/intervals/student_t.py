@@ -1,8 +1,8 @@
-"""Student's t for a mean: the first interval to look at.
+"""Student's t interval and test of a mean.
 
 Null hypothesis: the units' mean is ``null``. With mean x̄ and standard deviation s of n units,
-t = (x̄ − null) / (s / √n) follows Student's distribution with n − 1 degrees of freedom, exactly
-for normal units and well enough for symmetric ones. For paired arms, pass the differences.
+t = (x̄ − null) / (s / √n) follows Student's distribution with n − 1 degrees of freedom, exactly for
+normal units and approximately for symmetric ones. For paired arms, pass the differences.
 
 References
 ----------
@@ -35,16 +35,16 @@ def student_t_mean(
     x : array_like, shape (n,)
         One number per independent unit, n ≥ 2.
     null : float, default 0
-        The mean under the null hypothesis.
+        Mean under the null hypothesis.
     alternative : {"two-sided", "greater", "less"}, default "two-sided"
-        Side on which the mean may differ.
+        Direction of the alternative hypothesis.
     confidence : float, default 0.95
         Coverage of the two-sided interval.
 
     Returns
     -------
     Result
-        The interval is two-sided whatever the alternative.
+        The interval is two-sided for every alternative.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def student_t_mean(
 
     Notes
     -----
-    Units without any spread leave p at 0 (or 1 if the mean is ``null``): check the data.
+    If all units are equal, p is 0, or 1 if the mean equals ``null``. Check the data in this case.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def student_t_mean(
 
 
 def t_p_value(distance: float, error: float, dof: float, *, alternative: str) -> float:
-    """Return the p of t = distance / error; without error, 0 or 1 by the side of the distance.
+    """Return the p-value of t = distance / error; if the error is 0, the limit 0 or 1.
 
     >>> round(t_p_value(2.0, 1.0, 10, alternative="greater"), 4)
     0.0367

@@ -4,8 +4,9 @@ Null hypothesis: the slope is zero. With x̃ = x − x̄ the slope is b = Σ x̃
 error √(Σ r² / (n − 2) / Σ x̃²) from the residuals r, and b over its error follows Student's t with
 n − 2 degrees of freedom for independent normal residuals.
 
-Successive layers or steps are *not* independent: take one slope per run and test the slopes over
-runs (:func:`gradscope.stats.tests.sign_flip.sign_flip`); the p here is for independent points only.
+Successive layers or steps are *not* independent. Take one slope per run and test the slopes over
+runs (:func:`gradscope.stats.tests.sign_flip.sign_flip`). The p-value here is valid only for
+independent points.
 
 References
 ----------
@@ -28,7 +29,7 @@ from gradscope.stats.sample import check_fraction, paired
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlopeResult(Result):
-    """A slope, and the value of the line at x = 0."""
+    """Slope, and intercept of the line at x = 0."""
 
     intercept: float
 
@@ -39,7 +40,7 @@ def ols_slope(y: ArrayLike, x: ArrayLike, *, confidence: float = 0.95) -> SlopeR
     Parameters
     ----------
     y, x : array_like, shape (n,)
-        The values and where they stand; n ≥ 3 and x not constant.
+        Values and their positions; n ≥ 3, and x not constant.
     confidence : float, default 0.95
         Coverage of the t interval of the slope.
 
@@ -91,7 +92,7 @@ def ols_slope(y: ArrayLike, x: ArrayLike, *, confidence: float = 0.95) -> SlopeR
 
 
 def _line(y: NDArray[np.float64], x: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and intercept; a flat y is flat to the last bit, which linregress calls nan."""
+    """Return slope and intercept; unlike linregress, exact for a constant y."""
     slope = float(ols_slopes(y - y.mean(), x))
     return slope, float(y.mean()) - slope * float(x.mean())
 
@@ -102,11 +103,11 @@ def ols_slopes(y: ArrayLike, x: ArrayLike, *, axis: int = -1) -> NDArray[np.floa
     Parameters
     ----------
     y : array_like
-        Values; nan marks a missing point and is left out of its own line.
+        Values; points that are nan are omitted from their line.
     x : array_like, shape (y.shape[axis],)
-        Where the values stand along the axis.
+        Positions of the values along the axis.
     axis : int, default -1
-        The axis that x runs along; it is gone from the result.
+        Axis of the positions; the result does not have it.
 
     Returns
     -------
@@ -136,7 +137,7 @@ def ols_slopes(y: ArrayLike, x: ArrayLike, *, axis: int = -1) -> NDArray[np.floa
     centred_x = np.where(known, places - centred_x.sum(axis=-1, keepdims=True) / count, 0.0)
     spread = np.square(centred_x).sum(axis=-1)
     joint = (centred_x * np.where(known, values, 0.0)).sum(axis=-1)
-    # Rounding leaves a spread of about eps² of a single place: that is no line.
+    # Rounding leaves a single position with a spread of about eps², which does not define a line.
     scale = np.square(np.where(known, places, 0.0)).sum(axis=-1)
     is_line = spread > 1e-20 * scale
     return np.divide(joint, spread, out=np.full(joint.shape, np.nan), where=is_line)

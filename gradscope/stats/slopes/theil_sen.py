@@ -1,9 +1,9 @@
 """Theil–Sen slope: the median of the slopes of all pairs of points.
 
 Null hypothesis: y and x are independent (Kendall's tau is zero). The slope is
-median{(y_j − y_i) / (x_j − x_i) : x_i < x_j}; Sen's interval takes the pair slopes whose ranks
-leave the tail of Kendall's statistic outside. It bears up to 29 % of wild points, where one is
-enough to carry a least-squares slope anywhere.
+median{(y_j − y_i) / (x_j − x_i) : x_i < x_j}; the bounds of Sen's interval are pair slopes whose
+ranks follow from the quantiles of Kendall's statistic. The slope tolerates up to 29 % outliers,
+whereas a single outlier can change a least-squares slope arbitrarily.
 
 References
 ----------
@@ -28,15 +28,15 @@ def theil_sen_slope(y: ArrayLike, x: ArrayLike, *, confidence: float = 0.95) -> 
     Parameters
     ----------
     y, x : array_like, shape (n,)
-        The values and where they stand; n ≥ 3 and x not constant.
+        Values and their positions; n ≥ 3, and x not constant.
     confidence : float, default 0.95
         Coverage of Sen's interval of the slope.
 
     Returns
     -------
     SlopeResult
-        Slope in units of y per unit of x; intercept = median(y) − slope · median(x); p of
-        Kendall's tau, two-sided.
+        Slope in units of y per unit of x; intercept = median(y) − slope · median(x); two-sided
+        p-value of Kendall's tau.
 
     Raises
     ------
@@ -45,13 +45,13 @@ def theil_sen_slope(y: ArrayLike, x: ArrayLike, *, confidence: float = 0.95) -> 
 
     Notes
     -----
-    As for least squares, p and interval assume independent points; over layers or steps use the
-    slope alone, one a run.
+    As for least squares, p-value and interval assume independent points. For layers or steps, use
+    only the slope, one per run.
 
     Examples
     --------
     The six pair slopes of (0, 0), (1, 1), (2, 2), (3, 30) are 1, 1, 1, 10, 14.5 and 28: their
-    median is 5.5, where the least-squares slope is 9.1.
+    median is 5.5. The least-squares slope is 9.1.
 
     >>> round(theil_sen_slope([0, 1, 2, 30], [0, 1, 2, 3]).estimate, 3)
     5.5
@@ -61,7 +61,7 @@ def theil_sen_slope(y: ArrayLike, x: ArrayLike, *, confidence: float = 0.95) -> 
     if np.ptp(places) == 0:
         raise ValueError("`x` must not be constant: a slope needs at least two places")
     fit = stats.theilslopes(values, places, alpha=confidence)
-    # Kendall's tau of a constant y is undefined: no pair speaks against independence.
+    # Kendall's tau of a constant y is undefined. No pair contradicts independence, so p = 1.
     p_value = float(stats.kendalltau(places, values).pvalue) if np.ptp(values) else 1.0
     return SlopeResult(
         method="Theil–Sen slope",

@@ -1,14 +1,14 @@
-"""The Jonckheere–Terpstra test of independent groups that rise in a predicted order.
+"""Jonckheere–Terpstra test for a predicted order of independent groups.
 
-Null hypothesis: all groups have one distribution. Alternative: the groups rise stochastically from
-first to last, at least once strictly. J counts, over all pairs of groups i < j, the pairs of
-values with the later group's above (a tie counts ½). Where Page's test has the same units in every
-condition, this one has other units in each.
+Null hypothesis: all groups have the same distribution. Alternative: the groups increase
+stochastically from first to last, at least once strictly. J counts, over all pairs of groups i < j,
+the pairs of values in which the value of the later group is larger (a tie counts ½). Page's test is
+for the same units in every condition, and this test for different units in each.
 
-Without ties J is a sum of independent Mann–Whitney counts, of group j against all groups before
-it pooled, so its exact distribution is a convolution; with ties, or beyond 200 values, the normal
-approximation with the variance corrected for ties is used. The effect reported is
-(J − J_discordant) / (number of pairs), in [−1, 1].
+Without ties, J is a sum of independent Mann–Whitney counts, each of group j against the pooled
+earlier groups, so its exact distribution is a convolution. With ties, or more than 200 values, the
+p-value comes from the normal approximation with a tie-corrected variance. The effect reported is (J
+− J_discordant) / (number of pairs), in [−1, 1].
 
 References
 ----------
@@ -36,7 +36,7 @@ EXACT_UP_TO = 200
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JonckheereResult(Result):
-    """Jonckheere's J, and whether its p is exact."""
+    """Jonckheere's J, and whether the p-value is exact."""
 
     statistic: float
     is_exact: bool
@@ -45,20 +45,20 @@ class JonckheereResult(Result):
 def jonckheere_terpstra(
     groups: Sequence[ArrayLike], *, alternative: str = "greater"
 ) -> JonckheereResult:
-    """Test whether independent groups rise in the order given.
+    """Test whether independent groups increase in the given order.
 
     Parameters
     ----------
     groups : sequence of array_like, each of shape (n_i,)
-        The values of each group, in the predicted order; at least two groups.
+        Values of each group, in the predicted order; at least two groups.
     alternative : {"greater", "less", "two-sided"}, default "greater"
-        Rise, fall, or either.
+        Increase, decrease, or either.
 
     Returns
     -------
     JonckheereResult
-        Effect 1 where every later value exceeds every earlier one, −1 the reverse; n counts all
-        values.
+        The effect is 1 if every later value exceeds every earlier one, and −1 in the reverse case.
+        n is the number of all values.
 
     Raises
     ------
@@ -118,12 +118,12 @@ def _mann_whitney_shares(m: int, n: int) -> NDArray[np.float64]:
         grown[m + i :] -= shares[: max(size - m - i, 0)]
         for offset in range(i):  # dividing by (1 − q^i) is a running sum with stride i
             grown[offset::i] = np.cumsum(grown[offset::i])
-        shares = grown * (i / (m + i))  # keeps the whole at one
+        shares = grown * (i / (m + i))  # keeps the sum at one
     return np.clip(shares, 0.0, None)
 
 
 def _exact_tails(rising: float, sizes: list[int]) -> tuple[float, float]:
-    """P(J ≤ rising) and P(J ≥ rising): each group counts independently against those before."""
+    """Return P(J ≤ rising) and P(J ≥ rising) as a convolution over groups."""
     shares = np.ones(1)
     for i in range(1, len(sizes)):
         shares = np.convolve(shares, _mann_whitney_shares(sum(sizes[:i]), sizes[i]))
@@ -135,7 +135,7 @@ def _exact_tails(rising: float, sizes: list[int]) -> tuple[float, float]:
 def _normal_tails(
     rising: float, pooled: NDArray[np.float64], sizes: list[int]
 ) -> tuple[float, float]:
-    """Return both tails from the normal approximation, variance corrected for ties."""
+    """Return both tails of the normal approximation with tie-corrected variance."""
     n = pooled.size
     groups = np.array(sizes, dtype=float)
     ties = np.unique(pooled, return_counts=True)[1].astype(float)

@@ -1,10 +1,11 @@
-"""Max-T: which cells of a map differ from zero, with one error rate for the whole map.
+"""Max-T test: cells of a map that differ from zero, at one family-wise error rate.
 
 Null hypothesis of a cell: its differences are symmetric about ``null`` over the units. Signs are
-flipped by *unit*, the same for every cell, so that whatever correlates cells (neighbouring steps,
-layers) stays as it is. A cell's p is the share of flips whose largest t anywhere in the map is at
-least the cell's own t: with probability 1 − level no true null of the map has p ≤ level, however
-the cells correlate (exactly when all nulls are true; to the t's accuracy when some are false).
+flipped per *unit*, identically for all cells, which preserves the correlation between cells
+(neighbouring steps and layers). The p-value of a cell is the share of sign flips whose largest t in
+the map is at least the t of the cell. With probability 1 − level, no true null hypothesis of the
+map has p ≤ level, for any correlation between cells. This is exact if all null hypotheses are true,
+and approximate if some are false.
 
 References
 ----------
@@ -29,24 +30,25 @@ _AT_ONCE = 4_000_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaxTResult:
-    """Means, t and adjusted p of every cell of a map.
+    """Means, t statistics and adjusted p-values of all cells of a map.
 
     Parameters
     ----------
     method : str
-        The test, in words.
+        Name of the test.
     estimate, t, p_value : ndarray, shape of one unit's map
-        Mean over units; its t against ``null``; p adjusted for the whole map.
+        Mean over units, its t statistic against ``null``, and the p-value adjusted for the whole
+        map.
     critical : float
-        |t| that the largest residual t of the map stays below with the confidence asked.
+        Quantile, at the given confidence, of the largest |t| of the residuals over the map.
     low, high : ndarray
-        Simultaneous two-sided interval, estimate ± critical · standard error.
+        Bounds of the simultaneous two-sided interval, estimate ± critical · standard error.
     confidence : float
         Joint coverage of all intervals.
     alternative : str
         ``"two-sided"``, ``"greater"`` or ``"less"``.
     n, n_flips : int
-        Units, and sign patterns counted.
+        Number of units and of sign patterns.
     """
 
     method: str
@@ -62,11 +64,11 @@ class MaxTResult:
     n_flips: int
 
     def as_dict(self) -> dict[str, object]:
-        """Return every field as JSON can hold it."""
+        """Return all fields with types that JSON supports."""
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def __str__(self) -> str:
-        """Draw the table of the map's largest cell."""
+        """Return a table with the most significant cell."""
         cell = np.unravel_index(int(np.argmin(self.p_value)), self.p_value.shape)
         at = tuple(int(i) for i in cell)
         interval = f"[{self.low[cell]:.4g}, {self.high[cell]:.4g}]"
@@ -90,25 +92,25 @@ def max_t(
     n_random: int = 5_000,
     seed: int = 0,
 ) -> MaxTResult:
-    """Test every cell of a map at one family-wise error rate.
+    """Test all cells of a map at one family-wise error rate.
 
     Parameters
     ----------
     x : array_like, shape (n, …)
-        One map of differences per independent unit, n ≥ 2; exact up to 16 units.
+        One map of differences per independent unit, n ≥ 2. The test is exact up to 16 units.
     null : float, default 0
         Centre under the null hypothesis.
     alternative : {"two-sided", "greater", "less"}, default "two-sided"
-        Side on which the means may differ.
+        Direction of the alternative hypothesis.
     confidence : float, default 0.95
         Joint coverage of the two-sided intervals.
     n_random, seed : int
-        Random sign patterns beyond 16 units, and their seed.
+        Number of random sign patterns for more than 16 units, and their seed.
 
     Returns
     -------
     MaxTResult
-        A cell that is ``null`` in every unit has t = 0 and p = 1.
+        A cell that equals ``null`` in every unit has t = 0 and p = 1.
 
     Raises
     ------
@@ -117,8 +119,9 @@ def max_t(
 
     Examples
     --------
-    Alone, cell (1, 2, 3) has t = 3.46 and p = 2/8. Beside it (1, −2, 1) has t = 0, but flipping
-    its second unit gives (1, 2, 1) with t = 4: two more of the eight patterns reach 3.46.
+    The cell (1, 2, 3) has t = 3.46, and alone p = 2/8. The second cell (1, −2, 1) has t = 0, but
+    flipping its second unit gives (1, 2, 1) with t = 4, so two more of the eight patterns reach
+    3.46.
 
     >>> max_t([[1, 1], [2, -2], [3, 1]]).p_value.tolist()
     [0.5, 1.0]
@@ -134,7 +137,7 @@ def max_t(
     observed = _side(sign * t, alternative)
     ordered = np.sort(_largest(flips, sign * cells, alternative))
     reached = ordered.size - np.searchsorted(ordered, observed - 1e-9 * (1 + np.abs(observed)))
-    # Intervals come from the flipped residuals: the effect itself must not shape them.
+    # Intervals use the flipped residuals, so that the effect itself does not widen them.
     residual = _largest(flips, cells - cells.mean(axis=0), "two-sided")
     critical = float(np.quantile(residual, confidence, method="higher"))
     mean, half = cells.mean(axis=0) + null, critical * cells.std(axis=0, ddof=1) / np.sqrt(n)
@@ -156,22 +159,22 @@ def max_t(
 def _largest(
     flips: NDArray[np.float64], cells: NDArray[np.float64], alternative: str
 ) -> NDArray[np.float64]:
-    """Largest t of the map under each pattern, a few patterns at a time."""
+    """Return the largest t of the map under each pattern, in batches of patterns."""
     parts = np.array_split(flips, 1 + flips.shape[0] * cells.shape[1] // _AT_ONCE)
     return np.concatenate([_side(_flipped_t(p, cells), alternative).max(axis=1) for p in parts])
 
 
 def _flipped_t(flips: NDArray[np.float64], cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """T of every cell under every pattern; the sum of squares knows no sign."""
+    """Return t of every cell under every pattern; the sum of squares is independent of signs."""
     n = cells.shape[0]
     mean = flips @ cells / n
     squares = np.square(cells).sum(axis=0)
-    # The floor bounds t near 1e8 where a pattern leaves no spread at all.
+    # The lower limit bounds t near 1e8 where a pattern leaves no variance.
     variance = np.maximum(squares - n * np.square(mean), 1e-16 * squares) / (n - 1)
     error = np.sqrt(variance / n)
     return np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
 
 
 def _side(t: NDArray[np.float64], alternative: str) -> NDArray[np.float64]:
-    """What counts as large: |t| two-sided, else t."""
+    """Return |t| for the two-sided alternative, else t."""
     return np.abs(t) if alternative == "two-sided" else t

@@ -1,9 +1,10 @@
-"""Several tests at once: Holm for few declared questions, Benjamini–Hochberg for many explored.
+"""Adjustment of p-values for several tests: Holm and Benjamini–Hochberg.
 
-Holm bounds the chance of *any* false rejection, under any dependence: sorted p_(1) ≤ … ≤ p_(m) are
-adjusted to max_{j ≤ i} min(1, (m − j + 1) p_(j)). Benjamini–Hochberg bounds the expected *share* of
-false ones among the rejected, for independent or positively dependent tests: p_(i) becomes
-min_{j ≥ i} min(1, m p_(j) / j).
+Holm's method controls the probability of *any* false rejection under any dependence. The sorted
+p_(1) ≤ … ≤ p_(m) are adjusted to max_{j ≤ i} min(1, (m − j + 1) p_(j)). Use it for a few hypotheses
+declared in advance. Benjamini–Hochberg controls the expected *share* of false rejections for
+independent or positively dependent tests. p_(i) is adjusted to min_{j ≥ i} min(1, m p_(j) / j). Use
+it for many exploratory tests.
 
 References
 ----------
@@ -25,16 +26,16 @@ from gradscope.stats.sample import check_fraction, finite_sample
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdjustedP:
-    """The p of several tests, before and after adjustment.
+    """P-values of several tests before and after adjustment.
 
     Parameters
     ----------
     method : str
-        The adjustment, in words.
+        Name of the adjustment.
     names : tuple of str
         One name per test.
     raw, adjusted : ndarray, shape (m,)
-        p before and after; compare ``adjusted`` with ``level``.
+        P-values before and after adjustment; compare ``adjusted`` with ``level``.
     level : float
         Family-wise error (Holm) or false discovery rate (Benjamini–Hochberg).
     rejected : ndarray of bool, shape (m,)
@@ -49,11 +50,11 @@ class AdjustedP:
     rejected: NDArray[np.bool_]
 
     def as_dict(self) -> dict[str, object]:
-        """Return every field as JSON can hold it."""
+        """Return all fields with types that JSON supports."""
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def __str__(self) -> str:
-        """Draw one row per test."""
+        """Return a table with one row per test."""
         marks = ["rejected" if r else "" for r in self.rejected]
         rows = [
             (name, f"p {raw:.3g}, adjusted {adjusted:.3g} {mark}".rstrip())
@@ -67,12 +68,12 @@ class AdjustedP:
 def holm(
     p_values: ArrayLike, level: float = 0.05, *, names: tuple[str, ...] | None = None
 ) -> AdjustedP:
-    """Adjust p so that the chance of any false rejection stays at the level.
+    """Adjust p-values to control the probability of any false rejection (Holm).
 
     Parameters
     ----------
     p_values : array_like, shape (m,)
-        One p per test, in [0, 1].
+        One p-value per test, in [0, 1].
     level : float, default 0.05
         Family-wise error rate.
     names : tuple of str, optional
@@ -85,11 +86,12 @@ def holm(
     Raises
     ------
     ValueError
-        For p outside [0, 1] or another number of names.
+        For p-values outside [0, 1], or a wrong number of names.
 
     Examples
     --------
-    Sorted 0.01, 0.03, 0.04 times 3, 2, 1: 0.03, 0.06, and 0.04 raised to 0.06.
+    The sorted values 0.01, 0.03, 0.04 are multiplied by 3, 2, 1 to give 0.03, 0.06, and 0.04, which
+    is raised to 0.06.
 
     >>> print(holm([0.01, 0.04, 0.03]))
     Holm, level 0.05
@@ -108,12 +110,12 @@ def holm(
 def benjamini_hochberg(
     p_values: ArrayLike, level: float = 0.05, *, names: tuple[str, ...] | None = None
 ) -> AdjustedP:
-    """Adjust p so that the expected share of false rejections stays at the level.
+    """Adjust p-values to control the expected share of false rejections (Benjamini–Hochberg).
 
     Parameters
     ----------
     p_values : array_like, shape (m,)
-        One p per test, in [0, 1].
+        One p-value per test, in [0, 1].
     level : float, default 0.05
         False discovery rate.
     names : tuple of str, optional
@@ -126,11 +128,12 @@ def benjamini_hochberg(
     Raises
     ------
     ValueError
-        For p outside [0, 1] or another number of names.
+        For p-values outside [0, 1], or a wrong number of names.
 
     Examples
     --------
-    Sorted 0.01, 0.03, 0.04 times 3/1, 3/2, 3/3: 0.03, 0.045 lowered to 0.04, 0.04.
+    The sorted values 0.01, 0.03, 0.04 are multiplied by 3/1, 3/2, 3/3 to give 0.03, 0.045, which is
+    lowered to 0.04, and 0.04.
 
     >>> benjamini_hochberg([0.01, 0.04, 0.03]).adjusted.tolist()
     [0.03, 0.04, 0.04]
@@ -154,7 +157,7 @@ def _gathered(
     level: float,
     names: tuple[str, ...] | None,
 ) -> AdjustedP:
-    """Build the result; a comparison with the level forgives the last bit."""
+    """Build the result; the comparison with the level tolerates rounding in the last bit."""
     labels = tuple(str(i + 1) for i in range(raw.size)) if names is None else tuple(names)
     if len(labels) != raw.size:
         raise ValueError(f"`names` needs one name per p; got {len(labels)} for {raw.size}")

@@ -1,9 +1,10 @@
-"""Page's test of k conditions that rise in a predicted order within m independent rows.
+"""Page's trend test for a predicted order of k conditions within m independent rows.
 
-Null hypothesis: within each row every order of the k conditions is equally likely. Alternative:
-their medians rise from first to last, at least once strictly. With within-row ranks and R_j the
-rank sum of condition j, L = Σ_j j · R_j. The effect reported is the mean over rows of Spearman's
-correlation between rank and predicted position, 12 L / (m k (k² − 1)) − 3 (k + 1) / (k − 1).
+Null hypothesis: within each row, every order of the k conditions is equally likely. Alternative:
+their medians increase from first to last, at least once strictly. With the rank sum R_j of
+condition j over within-row ranks, L = Σ_j j · R_j. The effect reported is the mean over rows of
+Spearman's correlation between rank and predicted position, 12 L / (m k (k² − 1)) − 3 (k + 1) / (k −
+1).
 
 References
 ----------
@@ -25,39 +26,39 @@ from gradscope.stats.sample import finite_sample
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PageResult(Result):
-    """Page's L beside the mean rank correlation."""
+    """Mean rank correlation, and Page's L."""
 
     statistic: float
 
 
 def page_trend(data: ArrayLike, predicted: ArrayLike | None = None) -> PageResult:
-    """Test whether the columns rise in the predicted order.
+    """Test whether the columns increase in the predicted order.
 
     Parameters
     ----------
     data : array_like, shape (m, k)
         One row per independent unit (run), one column per condition; m ≥ 2, k ≥ 3.
     predicted : array_like, shape (k,), optional
-        Predicted rank of each column, from 1; by default the columns stand in their order. Predict
-        a fall by ``[k, …, 1]``.
+        Predicted rank of each column, from 1. By default the columns are predicted to increase; use
+        ``[k, …, 1]`` to predict a decrease.
 
     Returns
     -------
     PageResult
-        Effect 1 where every row follows the prediction, −1 where every row reverses it. p is
-        one-sided: exact without ties, else from the normal approximation, which is conservative
-        under ties.
+        The effect is 1 if every row follows the prediction and −1 if every row reverses it. The
+        p-value is one-sided. It is exact without ties, and otherwise comes from the normal
+        approximation, which is conservative under ties.
 
     Raises
     ------
     ValueError
-        For fewer than two rows or three columns, or a prediction that is no ranking.
+        For fewer than two rows or three columns, or a prediction that is not a ranking.
 
     Examples
     --------
-    Rows rank as (1, 2, 3) and (2, 1, 3): R = (3, 3, 6) and L = 3 + 6 + 18 = 27. A row's order
-    adds 14 (one order), 13 (two), 11 (two) or 10 (one), so of the 36 pairs of orders one reaches
-    28 and four reach 27: p = 5/36.
+    The ranks of the rows are (1, 2, 3) and (2, 1, 3), so R = (3, 3, 6) and L = 3 + 6 + 18 = 27. A
+    row contributes 14 (one order), 13 (two), 11 (two) or 10 (one). Of the 36 pairs of orders, one
+    reaches 28 and four reach 27, so p = 5/36.
 
     >>> print(page_trend([[1.0, 2.0, 3.0], [2.0, 1.0, 3.0]]))
     Page's trend test

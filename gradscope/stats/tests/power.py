@@ -1,10 +1,10 @@
-"""How many seeds a design needs, asked before any run.
+"""Number of seeds that a design needs.
 
-Two limits. A sign-flip test of n units cannot go below p = 2^(1−n) two-sided (2^−n one-sided): a
-design whose smallest attainable p exceeds its threshold is lost before it starts. And a paired t
-test of a standardised effect d = mean / s has power
-P(|T| > t_{1−a/2}), T ~ noncentral t with n − 1 degrees of freedom and noncentrality d √n;
-the sign-flip test reaches nearly the same for normal differences.
+Two limits apply. A sign-flip test of n units cannot give a p-value below 2^(1−n) two-sided, or 2^−n
+one-sided. A design whose smallest attainable p exceeds its threshold cannot reject. A paired t test
+of a standardised effect d = mean / s has power P(|T| > t_{1−a/2}), T ~ noncentral t with n − 1
+degrees of freedom and noncentrality d √n. The sign-flip test has nearly the same power for normal
+differences.
 
 References
 ----------
@@ -20,19 +20,19 @@ from scipy import stats
 
 from gradscope.stats.sample import check_alternative, check_fraction
 
-# Where a search for seeds gives up: nobody trains more.
+# Limit of the search for a number of seeds.
 MOST_SEEDS = 100_000
 
 
 def smallest_attainable_p(n: int, *, alternative: str = "two-sided") -> float:
-    """Return the least p that a sign-flip test of n units can give.
+    """Return the smallest p-value that a sign-flip test of n units can give.
 
     Parameters
     ----------
     n : int
-        Units (seeds), at least 1.
+        Number of units (seeds), at least 1.
     alternative : {"two-sided", "greater", "less"}, default "two-sided"
-        Side tested.
+        Direction of the alternative hypothesis.
 
     Raises
     ------
@@ -51,14 +51,15 @@ def smallest_attainable_p(n: int, *, alternative: str = "two-sided") -> float:
 
 
 def seeds_to_attain(threshold: float, *, alternative: str = "two-sided") -> int:
-    """Return the fewest units whose smallest attainable p reaches a threshold.
+    """Return the smallest number of units whose smallest attainable p reaches a threshold.
 
     Parameters
     ----------
     threshold : float
-        Level that p must reach, after any correction: 0.05 / 5 for the strictest of five by Holm.
+        Level that p must reach after any correction, such as 0.05 / 5 for the strictest of five
+        tests by Holm.
     alternative : {"two-sided", "greater", "less"}, default "two-sided"
-        Side tested.
+        Direction of the alternative hypothesis.
 
     Raises
     ------
@@ -89,11 +90,11 @@ def paired_t_power(
     effect_size : float
         d = true mean difference / standard deviation of the differences.
     n : int
-        Pairs (seeds), at least 2.
+        Number of pairs (seeds), at least 2.
     level : float, default 0.05
         Level of the test, after any correction.
     alternative : {"two-sided", "greater", "less"}, default "two-sided"
-        Side tested.
+        Direction of the alternative hypothesis.
 
     Raises
     ------
@@ -122,33 +123,33 @@ def paired_t_power(
 def needed_seeds(
     effect_size: float, power: float = 0.8, *, level: float = 0.05, alternative: str = "two-sided"
 ) -> int:
-    """Return the fewest pairs that find an effect with the power asked.
+    """Return the smallest number of pairs that detects an effect with the given power.
 
     Parameters
     ----------
     effect_size : float
         d = smallest effect of interest / standard deviation of the differences, not zero.
     power : float, default 0.8
-        Chance of finding it.
+        Probability of detecting the effect.
     level : float, default 0.05
         Level of the test, after any correction.
     alternative : {"two-sided", "greater", "less"}, default "two-sided"
-        Side tested.
+        Direction of the alternative hypothesis.
 
     Returns
     -------
     int
-        Enough for the t test's power *and* for the sign-flip test to attain the level.
+        Sufficient for the power of the t test *and* for the sign-flip test to attain the level.
 
     Raises
     ------
     ValueError
-        For options out of range, or an effect that no hundred thousand seeds would find.
+        For options out of range, or an effect that needs more than 100,000 seeds.
 
     Examples
     --------
-    Power 0.80 at d = 0.5 takes 34 pairs; a huge effect still takes the six seeds that let a
-    sign-flip p reach 0.05.
+    A power of 0.80 at d = 0.5 needs 34 pairs. A very large effect still needs six seeds for a
+    sign-flip p-value to reach 0.05.
 
     >>> needed_seeds(0.5), needed_seeds(10.0)
     (34, 6)

@@ -1,14 +1,15 @@
-"""Sign-flip permutation test of paired differences: exact for few seeds.
+"""Sign-flip permutation test of paired differences, exact for few units.
 
-Null hypothesis: each unit's difference is symmetric about ``null`` (for paired arms: swapping the
-arms of a seed changes nothing). Every unit's sign may then be flipped, and the mean is held against
-its 2^n equally likely values. Up to 16 units all are counted and p is exact, never below 2^(1−n)
-two-sided; beyond, random flips are drawn and counted together with the data, so p stays valid.
+Null hypothesis: the difference of each unit is symmetric about ``null``. For paired arms, this
+means that the arms of a seed are exchangeable. The sign of every unit may then be flipped, and the
+mean is compared with its 2^n equally likely values. Up to 16 units, all of them are enumerated and
+the p-value is exact, but never below 2^(1−n) two-sided. For more units, random flips are drawn and
+counted together with the data, so the p-value remains valid.
 
-The interval is the test turned inside out. By Hartigan's theorem the centre of symmetry falls
-between any two neighbours of the sorted 2^n − 1 means of non-empty subsets with probability 2^−n;
-cutting ⌊2^n · (1 − confidence) / 2⌋ of these gaps at each end leaves an exact interval. It is
-infinite where n is too small for the confidence asked: five units cannot carry 95 %.
+The interval inverts the test. By Hartigan's theorem, the centre of symmetry falls between any two
+neighbours of the sorted 2^n − 1 means of non-empty subsets with probability 2^−n. Removing ⌊2^n ·
+(1 − confidence) / 2⌋ of these gaps at each end leaves an exact interval. The interval is infinite
+if n is too small for the confidence level; 95 % needs six units.
 
 References
 ----------
@@ -33,7 +34,7 @@ EXACT_UP_TO = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SignFlipResult(Result):
-    """The test, how many sign patterns it counted, and whether these were all."""
+    """Result of the test, with the number of sign patterns and whether they are exhaustive."""
 
     n_flips: int
     is_exact: bool
@@ -48,7 +49,7 @@ def sign_flip(
     n_random: int = 20_000,
     seed: int = 0,
 ) -> SignFlipResult:
-    """Test whether paired differences centre on ``null``.
+    """Test whether paired differences are centred on ``null``.
 
     Parameters
     ----------
@@ -57,11 +58,11 @@ def sign_flip(
     null : float, default 0
         Centre under the null hypothesis.
     alternative : {"two-sided", "greater", "less"}, default "two-sided"
-        Side on which the mean may differ.
+        Direction of the alternative hypothesis.
     confidence : float, default 0.95
         Coverage of the two-sided interval.
     n_random : int, default 20000
-        Random sign patterns (and random subsets) used beyond 16 units.
+        Number of random sign patterns (and random subsets) for more than 16 units.
     seed : int, default 0
         Seed of the random patterns.
 
@@ -77,13 +78,13 @@ def sign_flip(
 
     Notes
     -----
-    Skewed differences break the null's symmetry; paired differences of exchangeable arms are
-    symmetric however skewed each arm is.
+    Skewed differences violate the symmetry assumption. Paired differences of exchangeable arms are
+    symmetric even if each arm is skewed.
 
     Examples
     --------
-    Of the eight sign patterns of (1, 2, 3) only two reach a mean as far from 0 as 2, so p is 2/8
-    two-sided and 1/8 one-sided: three seeds can show nothing.
+    Of the eight sign patterns of (1, 2, 3), only two give a mean as far from 0 as 2, so p is 2/8
+    two-sided and 1/8 one-sided. Three seeds cannot give a smaller p-value.
 
     >>> sign_flip([1, 2, 3]).p_value, sign_flip([1, 2, 3], alternative="greater").p_value
     (0.25, 0.125)
@@ -109,7 +110,7 @@ def sign_flip(
 
 
 def sign_patterns(n: int, *, n_random: int, seed: int) -> NDArray[np.float64]:
-    """Return sign patterns of n units, the identity first: all 2^n up to 16 units, else random.
+    """Return sign patterns of n units, identity first: all 2^n up to 16 units, else random ones.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def sign_patterns(n: int, *, n_random: int, seed: int) -> NDArray[np.float64]:
 
 
 def _p_value(centred: NDArray[np.float64], flips: NDArray[np.float64], alternative: str) -> float:
-    """Share of patterns whose sum is at least as extreme; rounding may not part equal sums."""
+    """Share of patterns whose sum is at least as extreme, with a tolerance for rounding."""
     sums = flips @ centred
     if alternative == "two-sided":
         sums = np.abs(sums)
@@ -146,7 +147,7 @@ def _typical_value_interval(
     chosen = (flips < 0).astype(float)
     counts = chosen.sum(axis=1)
     means = np.sort((chosen @ x)[counts > 0] / counts[counts > 0])
-    # The slack keeps 0.025 · 2^n from falling below a whole number by rounding.
+    # The tolerance keeps 0.025 · 2^n from rounding to below an integer.
     cut = math.floor((1 - confidence) / 2 * (means.size + 1) + 1e-9)
     if cut == 0:
         return -math.inf, math.inf

@@ -1,10 +1,10 @@
-"""TOST: two one-sided t tests, the way to *show* that an effect is negligible.
+"""TOST equivalence test: two one-sided t tests for a negligible effect.
 
-Null hypothesis: the mean lies at or outside ±margin. Equivalence is shown when both one-sided tests
-reject, mean > −margin and mean < +margin; p is the larger of the two. At level a this is the same
-as the 1 − 2a interval lying within the margins, which is the interval given here. The margin is the
-smallest effect of interest and is fixed before the data are seen: a p above the level without TOST
-is no evidence of absence.
+Null hypothesis: the mean lies at or outside ±margin. Equivalence is shown if both one-sided tests
+reject in favour of mean > −margin and mean < +margin; the p-value is the larger of the two. At
+level a this is equivalent to the 1 − 2a interval, which is the one returned, lying within the
+margins. The margin is the smallest effect of interest and must be fixed before the data are seen. A
+large p-value of an ordinary test is not evidence of absence.
 
 References
 ----------
@@ -27,7 +27,7 @@ from gradscope.stats.sample import check_fraction, finite_sample
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TostResult(Result):
-    """Both one-sided p, the margin, and whether equivalence is shown at the level."""
+    """Both one-sided p-values, the margin, and whether equivalence is shown at the level."""
 
     margin: float
     p_above_low: float
@@ -50,7 +50,7 @@ def tost(x: ArrayLike, margin: float, *, level: float = 0.05) -> TostResult:
     Returns
     -------
     TostResult
-        A small p *supports* "no effect as large as the margin".
+        A small p-value *supports* "no effect as large as the margin".
 
     Raises
     ------
@@ -59,8 +59,9 @@ def tost(x: ArrayLike, margin: float, *, level: float = 0.05) -> TostResult:
 
     Examples
     --------
-    Mean 0, s = √2.5, standard error 0.7071: with margin 2 both t are 2 / 0.7071 = 2.828 with 4
-    degrees of freedom, p = 0.0237; t has 2.132 at 95 %, so the 90 % interval is ± 1.507.
+    The mean is 0, s = √2.5, and the standard error 0.7071. With margin 2, both t are 2 / 0.7071 =
+    2.828 with 4 degrees of freedom, so p = 0.0237. The 95 % point of t is 2.132, so the 90 %
+    interval is ± 1.507.
 
     >>> result = tost([-2, -1, 0, 1, 2], margin=2)
     >>> round(result.p_value, 4), round(result.high, 3), result.is_equivalent
