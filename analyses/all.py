@@ -22,10 +22,10 @@ from analyses.claims.claim import SCALES
 from analyses.claims.verdict import check_design
 from analyses.study.command import RESULTS, guarded
 from analyses.study.question import Question
-from analyses.study.scheduler import Budget, Queue, foretold_seconds, kind_of, run_queue
+from analyses.study.scheduler import Budget, Queue, estimated_seconds, kind_of, run_queue
 from analyses.study.study import SPECS, conclude, measure_all, plan_sweeps
-from gradscope.cli.train.sweep import format_seconds
 from gradscope.errors import UsageError
+from gradscope.experiments.sweep.state import format_seconds
 
 QUESTIONS = ("accumulation", "balance", "isomerism")
 FIRST = "balance-map"
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Pa
     print(_plan(queue, is_dry=options.dry_run), flush=True)
     if options.dry_run:
         return 0
-    budget = Budget(options.minutes, foretold_seconds)
+    budget = Budget(options.minutes, estimated_seconds)
     failed = run_queue(queue, budget, n_workers=options.workers, scheduler=options.scheduler)
     print(_ended(queue, len(failed)), flush=True)
     measure_all(questions, queue.outcomes, options.scale, options.results)
@@ -87,7 +87,7 @@ def _plan(queue: Queue, *, is_dry: bool) -> str:
         if is_dry:
             for planned in own:
                 if kind_of(planned.config) not in known:
-                    known[kind_of(planned.config)] = foretold_seconds(planned.config)
+                    known[kind_of(planned.config)] = estimated_seconds(planned.config)
             seconds = sum(known[kind_of(planned.config)] for planned in own)
             total += seconds
             line += f", about {format_seconds(seconds)} of one worker"

@@ -126,15 +126,15 @@ def _best_alphas(
 ) -> Evidence:
     """Vertex of a parabola through the tuned accuracies, per seed; its shift between data sets."""
     grid = np.array([0.0, *ALPHAS])
-    vertices, n_diverged, n_hollow = [], 0, 0
+    vertices, n_diverged, n_non_concave = [], 0, 0
     for best in (0.0, 0.1 * shift):
         tuned = _after_tuning(0.94 - 0.03 * np.square(grid - best), rng)
         accuracy = tuned + heavy(rng, (n_seeds, grid.size), 0.0012)
         n_diverged += _diverge(accuracy, rng, is_unstable)
         quadratic, linear, _ = np.polyfit(grid, accuracy.T, 2)
-        n_hollow += int(np.count_nonzero(quadratic >= 0))
+        n_non_concave += int(np.count_nonzero(quadratic >= 0))
         vertices.append(np.clip(-linear / (2 * quadratic), grid.min(), grid.max()))
-    fired = ("best alpha not identified",) if n_hollow > 0.05 * 2 * n_seeds else ()
+    fired = ("best alpha not identified",) if n_non_concave > 0.05 * 2 * n_seeds else ()
     return Evidence(
         values=(vertices[1] - vertices[0])[:, None],
         components=("shift",),

@@ -21,7 +21,9 @@ def wide(table: pd.DataFrame, columns: str | list[str], values: str) -> pd.DataF
     >>> wide(rows, "alpha", "y").to_numpy().tolist()
     [[1.0, 2.0]]
     """
-    return table.pivot_table(index="seed", columns=columns, values=values, dropna=False).dropna()
+    # By the cases that there are, not their product: alpha = 0 has no arm with coupled decay.
+    labels = [columns] if isinstance(columns, str) else columns
+    return table.groupby(["seed", *labels])[values].mean().unstack(columns).dropna()
 
 
 def slopes_over_columns(table: pd.DataFrame) -> NDArray[np.float64]:
@@ -30,9 +32,9 @@ def slopes_over_columns(table: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def explore(
-    key: str, statement: str, values: ArrayLike, unit: str, note: str = ""
+    key: str, statement: str, values: ArrayLike, unit: str, note: str = "", *, null: float = 0.0
 ) -> Explored | None:
-    """Test one number a seed against zero: t interval, exact sign-flip p.
+    """Test one number a seed against ``null``: t interval, exact sign-flip p.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def explore(
         estimate=bounds.estimate,
         low=bounds.low,
         high=bounds.high,
-        p=sign_flip(sample).p_value,
+        p=sign_flip(sample, null).p_value,
         n=sample.size,
         unit=unit,
         note=note,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyses.claims.claim import SCALES
-from gradscope.cli.train.sweep import ENDED, last_metrics
 from gradscope.errors import RecordingError, UsageError, unknown
+from gradscope.experiments.sweep.state import ENDED, last_metrics
 from gradscope.store.format.segments import PART_SUFFIX
 from gradscope.store.read.recording import open_recording
 

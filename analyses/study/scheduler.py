@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gradscope.cli.train.sweep import find_todo, format_seconds, write_index
 from gradscope.experiments.config import Config
 from gradscope.experiments.sweep.engine import Report, connect, run_as_told
 from gradscope.experiments.sweep.grid import Finished, Run, Sweep
+from gradscope.experiments.sweep.state import find_todo, format_seconds, write_index
 
 REPORT_SECONDS = 5.0
 """Between two lines of progress; failures are told at once."""
@@ -91,7 +91,7 @@ class Budget:
     ----------
     minutes : float or None
         None is without end.
-    foretell : callable
+    estimate : callable
         Seconds that a run of a configuration will take; asked once for each kind of run.
     clock : callable, default time.monotonic
     """
@@ -99,13 +99,13 @@ class Budget:
     def __init__(
         self,
         minutes: float | None,
-        foretell: Callable[[Config], float],
+        estimate: Callable[[Config], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
         self.end = math.inf if minutes is None else clock() + 60 * minutes
-        self._foretell = foretell
-        self._foretold: dict[Config, float] = {}
+        self._estimate = estimate
+        self._estimated: dict[Config, float] = {}
         self._measured: dict[Config, float] = {}
 
     def allows(self, config: Config) -> bool:
@@ -113,13 +113,13 @@ class Budget:
         if math.isinf(self.end):
             return True
         kind = kind_of(config)
-        if kind not in self._measured and kind not in self._foretold:
-            self._foretold[kind] = self._foretell(config)
-        seconds = self._measured.get(kind, self._foretold.get(kind, 0.0))
+        if kind not in self._measured and kind not in self._estimated:
+            self._estimated[kind] = self._estimate(config)
+        seconds = self._measured.get(kind, self._estimated.get(kind, 0.0))
         return self.clock() + seconds <= self.end
 
     def learn(self, config: Config, seconds: float) -> None:
-        """Remember the longest that a run of this kind took, in place of what was foretold."""
+        """Remember the longest that a run of this kind took, in place of what was predicted."""
         kind = kind_of(config)
         self._measured[kind] = max(seconds, self._measured.get(kind, 0.0))
 
@@ -131,14 +131,14 @@ def kind_of(config: Config) -> Config:
     )
 
 
-def foretold_seconds(config: Config) -> float:
+def estimated_seconds(config: Config) -> float:
     """Estimate the length of a run on a few of its steps."""
-    from gradscope.experiments.sweep.estimate import foretell_cost
+    from gradscope.experiments.sweep.estimate import estimate_cost
     from gradscope.experiments.training.environment import numerics
     from gradscope.experiments.training.setup import build_experiment
 
     with numerics(seed=config.seed, deterministic=config.deterministic):
-        cost = foretell_cost(build_experiment(config.resolved()))
+        cost = estimate_cost(build_experiment(config.resolved()))
     return cost.seconds + cost.training_seconds
 
 

@@ -14,10 +14,10 @@ from analyses.study.command import report
 from analyses.study.question import Answer, Question
 from analyses.study.results import answer_from, folder_of, write_measured
 from analyses.study.run_records import find_runs
-from gradscope.cli.train.sweep import ENDED
 from gradscope.errors import UsageError
 from gradscope.experiments.config import read_toml
 from gradscope.experiments.sweep.grid import Finished, Sweep, read_sweep
+from gradscope.experiments.sweep.state import ENDED
 
 SPECS = Path(__file__).parents[1] / "specs"
 

@@ -1,11 +1,12 @@
-"""Where a command writes: as ``--out`` says, or beside the first recording."""
+"""What commands share: where they write, and how they print sizes and times."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradscope.errors import UsageError
+from gradscope.errors import RecordingExistsError, UsageError
 
 PICTURES = (".png", ".pdf", ".svg")
 PAGES = (".html", ".htm")
@@ -40,3 +41,42 @@ def beside(recordings: Sequence[str], ending: str) -> Path:
 def as_words(text: str) -> str:
     """Keep of a quantity's name what file names may hold."""
     return "".join(c if c.isalnum() or c == "_" else "-" for c in text)
+
+
+def check_output(path: Path, *, is_overwritten: bool) -> None:
+    """Refuse an output that cannot be written, before anything is trained.
+
+    Raises
+    ------
+    UsageError, RecordingExistsError
+        If it is a folder, cannot be written or exists.
+    """
+    if path.is_dir():
+        raise UsageError(f"--out {path} is a folder; name a file, such as {path / 'run.h5'}")
+    if path.exists() and not is_overwritten:
+        raise RecordingExistsError(f"{path} exists; name another --out or give --overwrite")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks for all that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Write bytes in the unit that suits them.
+
+    >>> format_bytes(346903)
+    '347 kB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000 or unit == "GB":
+            break
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} {unit}"

@@ -52,7 +52,7 @@ def make_cadence(every: str | int | Cadence) -> Cadence:
 
 
 def count_rows(cadence: Cadence, n_steps: int, *, limit: int = 10_000_000) -> int:
-    """Count the steps of a run that are recorded, to foretell its size."""
+    """Count the steps of a run that are recorded, to predict its size."""
     if cadence is auto and n_steps > DENSE_STEPS:
         return DENSE_STEPS + round(ROWS_PER_DECADE * math.log10(n_steps / DENSE_STEPS))
     return sum(map(cadence, range(1, min(n_steps, limit) + 1)))

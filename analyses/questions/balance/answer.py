@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from analyses.claims.claim import Evidence
+from analyses.measures.alpha.tuned_arm import tuning_breaks
 from analyses.measures.seeds import wide
-from analyses.measures.tuned_arm import tuning_breaks
 from analyses.questions.accumulation.intervals import means
 from analyses.questions.balance.explore import explored, factor_effects, map_numbers
 from analyses.study.question import Answer, Tables

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analyses.measures.cross_fit import cross_fitted_gain
+from analyses.measures.alpha.cross_fit import cross_fitted_gain
+from analyses.measures.alpha.step_map import ridge_slope, transfer_error
 from analyses.measures.seeds import explore, slopes_over_columns, wide
-from analyses.measures.step_map import ridge_slope, transfer_error
 from analyses.study.question import Explored, Tables
 
 CELLS = {
@@ -64,7 +64,7 @@ def _map(table: pd.DataFrame | None) -> list[Explored | None]:
         found.append(
             explore(
                 "map",
-                "error of foretelling one alpha's accuracy from the others at equal measured step, "
+                "error of predicting one alpha's accuracy from the others at equal measured step, "
                 "less that at equal learning rate; negative if alpha was a learning rate",
                 errors["step"] - errors["lr"],
                 "accuracy",

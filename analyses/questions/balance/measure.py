@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.measures.alpha.step_map import step_size
 from analyses.measures.early_share import early_share
 from analyses.measures.outcomes import gap_at, n_classes_of, outcome_row, steps_to, training_loss
-from analyses.measures.step_map import step_size
 from analyses.study.run_records import RunRecord, Runs
 
 MAP, GRAFTED, SHARES, TUNED, SPEED = (

@@ -21,7 +21,7 @@ Primary P4 (H2d-b)
 Exploratory, without a verdict (Benjamini-Hochberg over all of them):
 
 map
-    One alpha's accuracy is foretold from the others' better at equal measured step than at equal
+    One alpha's accuracy is predicted from the others' better at equal measured step than at equal
     learning rate, and the best measured step stays where the best learning rate moves.
 H2a
     At equilibrium age 3 the early third's share of descent and of turning moves with alpha, with

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from analyses.claims.claim import Evidence
-from analyses.measures.best_alpha import BestAlpha, best_alpha, is_monotonic
-from analyses.measures.factorial import main_effects
+from analyses.measures.alpha.best_alpha import BestAlpha, best_alpha, is_monotonic
+from analyses.measures.alpha.factorial import main_effects
+from analyses.measures.alpha.tuned_arm import tuning_breaks
 from analyses.measures.seeds import explore, slopes_over_columns, wide
-from analyses.measures.tuned_arm import tuning_breaks
 from analyses.questions.accumulation.intervals import means
 from analyses.study.question import Answer, Explored, Tables
 
@@ -180,7 +180,7 @@ def _tops(tops: dict[str, BestAlpha]) -> Iterator[Explored]:
             high=top.high,
             n=len(top.of_seeds),
             unit="alpha",
-            note=f"{found}; {top.hollow:.0%} of resampled fits are not concave",
+            note=f"{found}; {top.non_concave:.0%} of resampled fits are not concave",
         )
 
 
@@ -199,7 +199,7 @@ def _figure_tables(tables: Tables, tops: dict[str, BestAlpha]) -> dict[str, pd.D
         labels = ["data", "n_classes", "is_random", "alpha"]
         found["tuned_means"] = means(tables["tuned"], labels, "accuracy")
     if tops:
-        names = ("alpha", "low", "high", "hollow", "is_identified")
+        names = ("alpha", "low", "high", "non_concave", "is_identified")
         rows = [{"data": data, **{n: getattr(top, n) for n in names}} for data, top in tops.items()]
         found["best_alpha"] = pd.DataFrame(rows)
     return found

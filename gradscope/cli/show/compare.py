@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.cli.output import PICTURES, as_words, check_out
-from gradscope.cli.show.plot import read_steps
+from gradscope.cli.values import read_steps
 from gradscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of intervals and of the seed band (default: 0.95)",
     )
+    _add_picture(parser)
+
+
+def _add_picture(parser: argparse.ArgumentParser) -> None:
+    """Add how the figure looks and where results go."""
     parser.add_argument(
         "--style", default="paper", metavar="STYLE", help="paper, notebook or talk (default: paper)"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.cli.output import PICTURES, as_words, beside, check_out
-from gradscope.errors import UsageError
+from gradscope.cli.values import read_numbers, read_steps
 
 if TYPE_CHECKING:
     import xarray
@@ -131,37 +131,6 @@ def open_all(recordings: list[str]) -> xarray.DataTree:
     if len(recordings) == 1 and not set("*?[") & set(recordings[0]):
         return open_recording(recordings[0])
     return open_runs(recordings, steps="common")
-
-
-def read_numbers(text: str) -> tuple[float, ...]:
-    """Read numbers between commas.
-
-    Raises
-    ------
-    UsageError
-        If one is no number.
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--alphas takes numbers between commas; got {text!r}") from None
-
-
-def read_steps(text: str) -> tuple[int | None, int | None]:
-    """Read ``A:B``.
-
-    Raises
-    ------
-    UsageError
-        If it is something else.
-    """
-    first, colon, last = text.partition(":")
-    try:
-        if not colon:
-            raise ValueError
-        return (int(first) if first else None, int(last) if last else None)
-    except ValueError:
-        raise UsageError(f"--steps takes A:B, as 1:500, 100: or :50; got {text!r}") from None
 
 
 def output_path(arguments: argparse.Namespace) -> Path:

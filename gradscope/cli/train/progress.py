@@ -15,8 +15,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gradscope.cli.train.record import format_bytes
-from gradscope.experiments.sweep.estimate import foretell_cost
+from gradscope.cli.output import format_bytes
+from gradscope.experiments.sweep.estimate import estimate_cost
 from gradscope.experiments.training.loop import Progress as Standing
 from gradscope.experiments.training.setup import Experiment
 
@@ -71,7 +71,7 @@ class Display:
         self._bar.start_task(self._task)
 
     def _show_cost(self, experiment: Experiment) -> None:
-        cost = foretell_cost(experiment)
+        cost = estimate_cost(experiment)
         self._console.print(
             f"recording {cost.rows:,} steps will take about {format_bytes(cost.bytes)} "
             f"and {cost.seconds:.1f} s",

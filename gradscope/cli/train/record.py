@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import re
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradscope.errors import RecordingExistsError, UsageError
+from gradscope.cli.output import check_output, format_bytes, is_first_rank
+from gradscope.errors import UsageError
 from gradscope.experiments.config import Config, read_toml
 from gradscope.experiments.training.options import option_of, read
 
@@ -115,11 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_CODES[outcome.status]
 
 
-def is_first_rank() -> bool:
-    """Whether this process speaks for all that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def read_checkpoint(arguments: argparse.Namespace) -> Checkpoint:
     """Read the checkpoint that ``--resume`` names, itself or by its recording.
 
@@ -199,27 +194,6 @@ def default_path(config: Config) -> Path:
     return Path("runs") / f"{name}-{now:%Y%m%dT%H%M%SZ}.h5"
 
 
-def check_output(path: Path, *, is_overwritten: bool) -> None:
-    """Refuse an output that cannot be written, before anything is trained.
-
-    Raises
-    ------
-    UsageError, RecordingExistsError
-        If it is a folder, cannot be written or exists.
-    """
-    if path.is_dir():
-        raise UsageError(f"--out {path} is a folder; name a file, such as {path / 'run.h5'}")
-    if path.exists() and not is_overwritten:
-        raise RecordingExistsError(f"{path} exists; name another --out or give --overwrite")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{path.name}.probe")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def summarise(outcome: Outcome, path: Path) -> str:
     """Return the short table at the end of a run and the next command to type."""
     metrics = outcome.metrics
@@ -247,16 +221,3 @@ def explain_divergence(outcome: Outcome) -> str:
         return words + "No recorded gradient before it was non-finite; try a smaller --lr"
     step, layer = outcome.first_nonfinite
     return words + f"The first non-finite gradient came at step {step} in layer {layer}"
-
-
-def format_bytes(n_bytes: float) -> str:
-    """Write bytes in the unit that suits them.
-
-    >>> format_bytes(346903)
-    '347 kB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000 or unit == "GB":
-            break
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} {unit}"

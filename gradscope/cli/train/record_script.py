@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.cli.train.record import check_output, format_bytes, is_first_rank
+from gradscope.cli.output import check_output, format_bytes, is_first_rank
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.training.options import read
 

@@ -7,7 +7,6 @@ diverged. A run that fails never stops the others.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 import time
@@ -15,18 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.cli.train.record import format_bytes
-from gradscope.errors import RecordingError, UsageError
+from gradscope.cli.output import format_bytes
+from gradscope.errors import UsageError
 from gradscope.experiments.config import to_flags
 from gradscope.experiments.sweep.grid import Finished, Run, Sweep, read_sweep
+from gradscope.experiments.sweep.state import find_todo, format_seconds, write_index
 
 if TYPE_CHECKING:
-    import xarray
-
     from gradscope.experiments.sweep.engine import Report
 
 SUMMARY = "run many experiments from one file"
-ENDED = ("finished", "diverged")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(describe(sweep, todo, outcomes))
     if arguments.dry_run:
-        print("".join(f"  {planned.path}\n" for planned in todo) + foretell(todo))
+        print("".join(f"  {planned.path}\n" for planned in todo) + estimate(todo))
         return 0
     failed = run_rounds(sweep, outcomes, arguments)
     write_index(sweep, outcomes)
@@ -65,40 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
     for report in failed:
         print(f"failed: {report.path.name}: {report.message}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def find_todo(sweep: Sweep, outcomes: dict[Path, Finished]) -> list[Run]:
-    """Return the runs of the plan that have not ended; adds to ``outcomes`` those that have."""
-    while True:
-        missing = [run for run in sweep.plan(outcomes) if run.path not in outcomes]
-        found = {run.path: ended for run in missing if (ended := read_outcome(run.path))}
-        if not found:
-            return missing
-        outcomes |= found
-
-
-def read_outcome(path: Path) -> Finished | None:
-    """Return how a recorded run ended; None where it is missing, unfinished or damaged."""
-    from gradscope.store.read.recording import open_recording
-
-    if not path.exists():
-        return None
-    try:
-        tree = open_recording(path)
-    except (RecordingError, OSError):
-        return None
-    try:
-        if tree.attrs.get("status") not in ENDED:
-            return None
-        return Finished(tree.attrs["status"], last_metrics(tree))
-    finally:
-        tree.close()
-
-
-def last_metrics(tree: xarray.DataTree) -> dict[str, float]:
-    """Return the last value of each metric of a recording's evaluations."""
-    known = {str(name): array.dropna("step").values for name, array in tree["evaluation"].items()}
-    return {name: float(values[-1]) for name, values in known.items() if len(values)}
 
 
 def describe(sweep: Sweep, todo: Sequence[Run], outcomes: Mapping[Path, Finished]) -> str:
@@ -112,9 +75,9 @@ def describe(sweep: Sweep, todo: Sequence[Run], outcomes: Mapping[Path, Finished
     return "\n".join(lines)
 
 
-def foretell(todo: Sequence[Run]) -> str:
+def estimate(todo: Sequence[Run]) -> str:
     """Return what the runs to do will cost, measured on a few steps of each kind of run."""
-    from gradscope.experiments.sweep.estimate import Cost, foretell_cost
+    from gradscope.experiments.sweep.estimate import Cost, estimate_cost
     from gradscope.experiments.training.environment import numerics
     from gradscope.experiments.training.setup import build_experiment
 
@@ -137,7 +100,7 @@ def foretell(todo: Sequence[Run]) -> str:
         )
         if kind not in costs:
             with numerics(seed=config.seed, deterministic=config.deterministic):
-                costs[kind] = foretell_cost(build_experiment(config))
+                costs[kind] = estimate_cost(build_experiment(config))
         n_bytes += costs[kind].bytes
         seconds += costs[kind].seconds + costs[kind].training_seconds
     return f"about {format_bytes(n_bytes)} and {format_seconds(seconds)} on one worker"
@@ -184,36 +147,7 @@ def progress_line(planned: Run, report: Report, n_left: int, seconds: float) -> 
     return f"{planned.path.stem}: {words}; {n_left} to do, {format_seconds(seconds)} left"
 
 
-def write_index(sweep: Sweep, outcomes: Mapping[Path, Finished]) -> None:
-    """Write ``index.json`` beside the recordings: path, status, configuration and metrics."""
-    rows = [
-        {
-            "path": run.path.name,
-            "status": outcomes[run.path].status,
-            "metrics": dict(outcomes[run.path].metrics),
-            "config": json.loads(run.config.resolved().to_json()),
-        }
-        for run in sweep.plan(outcomes)
-        if run.path in outcomes
-    ]
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    partial = sweep.folder / ".index.json.new"
-    partial.write_text(json.dumps({"name": sweep.name, "arm": sweep.arm, "runs": rows}, indent=1))
-    partial.replace(sweep.folder / "index.json")
-
-
 def shell_line(planned: Run) -> str:
     """Return the command that does one run, for a job array."""
     words = ["gradscope", "record", *to_flags(planned.config), f"--out={planned.path}"]
     return shlex.join([*words, "--overwrite"])
-
-
-def format_seconds(seconds: float) -> str:
-    """Write a duration in the unit that suits it.
-
-    >>> format_seconds(5400)
-    '1.5 h'
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

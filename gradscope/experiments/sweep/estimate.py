@@ -56,7 +56,7 @@ class Cost:
     training_seconds: float
 
 
-def foretell_cost(experiment: Experiment) -> Cost:
+def estimate_cost(experiment: Experiment) -> Cost:
     """Estimate what recording will cost.
 
     Bytes are the declared sizes of the numbers, times a usual compression. Seconds are measured: a

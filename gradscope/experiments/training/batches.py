@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gradscope.experiments.datasets.splits import Split
-from gradscope.experiments.sweep.processes import ALONE, Processes
+from gradscope.experiments.training.processes import ALONE, Processes
 
 Transform = Callable[[Tensor], Tensor]
 

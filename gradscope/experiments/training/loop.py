@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from gradscope.experiments.config import Config
-from gradscope.experiments.sweep.processes import joined
 from gradscope.experiments.training.checkpoint import (
     Checkpoint,
     check_checkpoints,
@@ -24,6 +23,7 @@ from gradscope.experiments.training.checkpoint import (
     take_checkpoint,
 )
 from gradscope.experiments.training.environment import numerics
+from gradscope.experiments.training.processes import joined
 from gradscope.experiments.training.setup import Experiment, build_experiment
 from gradscope.experiments.training.steps import CudaGraph, GraphedStep, take_step
 from gradscope.record.recorder import Recorder

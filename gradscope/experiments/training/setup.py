@@ -16,7 +16,6 @@ from gradscope.experiments.config import Config
 from gradscope.experiments.datasets.registry import load_dataset
 from gradscope.experiments.datasets.splits import Dataset, Split
 from gradscope.experiments.models.registry import build_model
-from gradscope.experiments.sweep.processes import ALONE, Processes
 from gradscope.experiments.training.batches import (
     Normalise,
     TrainingStream,
@@ -25,6 +24,7 @@ from gradscope.experiments.training.batches import (
     in_order,
 )
 from gradscope.experiments.training.environment import find_device
+from gradscope.experiments.training.processes import ALONE, Processes
 from gradscope.optim.smes import SMES
 
 EVALUATION_BATCH = 500

@@ -31,15 +31,8 @@ ARMS = [
 ]
 
 
-def made_up(
-    slope=-0.2, deviation=0.0, missed=0.0, age=6.0, drift=-0.1, error=1e-6
-) -> dict[str, pd.DataFrame]:
-    """Tables of ten seeds in which the effects are planted, with noise of 0.01."""
-    rng = np.random.default_rng(0)
-
-    def noisy(value):
-        return value + rng.normal(0, 0.01)
-
+def slope_rows(noisy, slope, missed) -> list[dict]:
+    """Rows of ``slopes``: three networks at the start, the controls, and one along the training."""
     slopes = [
         {
             "spec": "accumulation-init",
@@ -80,6 +73,19 @@ def made_up(
         for phase, left in (("start", 1.0), ("1 %", 0.9), ("10 %", 0.2))
         for seed in SEEDS
     ]
+    return slopes
+
+
+def made_up(
+    slope=-0.2, deviation=0.0, missed=0.0, age=6.0, drift=-0.1, error=1e-6
+) -> dict[str, pd.DataFrame]:
+    """Tables of ten seeds in which the effects are planted, with noise of 0.01."""
+    rng = np.random.default_rng(0)
+
+    def noisy(value):
+        return value + rng.normal(0, 0.01)
+
+    slopes = slope_rows(noisy, slope, missed)
     balance = [
         {
             "decay": decay,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from analyses.claims.verdict import judge
-from analyses.measures.cross_fit import cross_fitted_gain
+from analyses.measures.alpha.cross_fit import cross_fitted_gain
 from analyses.questions.balance.answer import answer
 from analyses.questions.balance.measure import GRAFTED, MAP, SHARES, SPEED, TUNED
 from analyses.questions.balance.question import QUESTION
@@ -22,10 +24,10 @@ ALPHAS = (-0.3, 0.0, 0.1, 0.25, 0.5)
 GRAFTS = (("none", "zero"), ("global", "alpha"), ("profile", "zero"), ("tensor", "alpha"))
 
 
-def made_up(twin=0.0, gain=0.0, profile=0.0, slope=0.5, baseline=0.95) -> dict[str, pd.DataFrame]:
-    """Tables of ten seeds in which the effects are planted, with little noise."""
-    rng = np.random.default_rng(0)
-    base = {
+class Planted:
+    """Tables of ten seeds in which effects are planted, with little noise, in a fixed order."""
+
+    base: ClassVar = {
         "dataset": "cifar10",
         "lr": 0.1,
         "weight_decay": 5e-4,
@@ -33,94 +35,113 @@ def made_up(twin=0.0, gain=0.0, profile=0.0, slope=0.5, baseline=0.95) -> dict[s
         "is_diverged": False,
     }
 
-    def noisy(value, spread=0.0005):
-        return value + rng.normal(0, spread)
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
 
-    # The cell "both of alpha" is the run without a graft.
-    of_graft = {"none": twin + profile, "global": 0.0, "profile": twin, "tensor": profile}
-    grafted = [
-        {
-            **base,
-            "alpha": alpha,
-            "seed": seed,
-            "graft": graft,
-            "graft_from": source,
-            "accuracy": noisy(baseline + of_graft[graft]),
-        }
-        for alpha in (-0.3, 0.1)
-        for graft, source in GRAFTS
-        for seed in SEEDS
-    ]
-    tuned = [
-        {
-            **base,
-            "alpha": alpha,
-            "seed": seed,
-            "graft": "none",
-            "graft_from": "zero",
-            "accuracy": noisy(baseline + (gain if alpha == -0.3 else 0.0)),
-        }
-        for alpha in ALPHAS
-        for seed in SEEDS
-    ]
-    trials = [
-        {
-            **base,
-            "alpha": alpha,
-            "weight_decay": 5e-4 * 2.0**j,
-            "lr": 0.1 * 2.0**i,
-            "accuracy": 0.9 - 0.001 * (i * i + j * j),
-        }
-        for alpha in ALPHAS
-        for i in (0, -1, 1)
-        for j in (0, -1, 1)
-    ]
-    shares = [
-        {
-            "activation": net,
-            "decay": "coupled",
-            "alpha": alpha,
-            "seed": seed,
-            "is_diverged": False,
-            "descent": noisy(0.3 + sign * slope * alpha),
-            "turning": noisy(0.3),
-            "age": 4.0,
-            "gradient_slope": sign * 0.2,
-            "is_old": True,
-        }
-        for net, sign in (("relu", -1), ("tanh", 1))
-        for alpha in (-0.2, 0.0, 0.2)
-        for seed in SEEDS
-    ]
-    speed = [
-        {
-            "alpha": alpha,
-            "seed": seed,
-            "level": 0.2,
-            "steps": np.exp(noisy(4 - 2 * alpha, 0.05)),
-            "is_reached": alpha != -0.3,
-            "is_diverged": False,
-        }
-        for alpha in ALPHAS
-        for seed in SEEDS
-    ]
-    gaps = [
-        {
-            "alpha": alpha,
-            "seed": seed,
-            "level": 0.2,
-            "gap": np.nan if (alpha, seed) == (0.5, 3) else noisy(0.1 + 0.2 * alpha, 0.01),
-        }
-        for alpha in ALPHAS
-        for seed in SEEDS
-    ]
+    def noisy(self, value, spread=0.0005):
+        return value + self._rng.normal(0, spread)
+
+    def grafted(self, twin, profile, baseline):
+        # The cell "both of alpha" is the run without a graft.
+        of_graft = {"none": twin + profile, "global": 0.0, "profile": twin, "tensor": profile}
+        return [
+            {
+                **self.base,
+                "alpha": alpha,
+                "seed": seed,
+                "graft": graft,
+                "graft_from": source,
+                "accuracy": self.noisy(baseline + of_graft[graft]),
+            }
+            for alpha in (-0.3, 0.1)
+            for graft, source in GRAFTS
+            for seed in SEEDS
+        ]
+
+    def tuned(self, gain, baseline):
+        return [
+            {
+                **self.base,
+                "alpha": alpha,
+                "seed": seed,
+                "graft": "none",
+                "graft_from": "zero",
+                "accuracy": self.noisy(baseline + (gain if alpha == -0.3 else 0.0)),
+            }
+            for alpha in ALPHAS
+            for seed in SEEDS
+        ]
+
+    def trials(self):
+        return [
+            {
+                **self.base,
+                "alpha": alpha,
+                "weight_decay": 5e-4 * 2.0**j,
+                "lr": 0.1 * 2.0**i,
+                "accuracy": 0.9 - 0.001 * (i * i + j * j),
+            }
+            for alpha in ALPHAS
+            for i in (0, -1, 1)
+            for j in (0, -1, 1)
+        ]
+
+    def shares(self, slope):
+        return [
+            {
+                "activation": net,
+                "decay": "coupled",
+                "alpha": alpha,
+                "seed": seed,
+                "is_diverged": False,
+                "descent": self.noisy(0.3 + sign * slope * alpha),
+                "turning": self.noisy(0.3),
+                "age": 4.0,
+                "gradient_slope": sign * 0.2,
+                "is_old": True,
+            }
+            for net, sign in (("relu", -1), ("tanh", 1))
+            for alpha in (-0.2, 0.0, 0.2)
+            for seed in SEEDS
+        ]
+
+    def speed(self):
+        return [
+            {
+                "alpha": alpha,
+                "seed": seed,
+                "level": 0.2,
+                "steps": np.exp(self.noisy(4 - 2 * alpha, 0.05)),
+                "is_reached": alpha != -0.3,
+                "is_diverged": False,
+            }
+            for alpha in ALPHAS
+            for seed in SEEDS
+        ]
+
+    def gaps(self):
+        return [
+            {
+                "alpha": alpha,
+                "seed": seed,
+                "level": 0.2,
+                "gap": np.nan if (alpha, seed) == (0.5, 3) else self.noisy(0.1 + 0.2 * alpha, 0.01),
+            }
+            for alpha in ALPHAS
+            for seed in SEEDS
+        ]
+
+
+def made_up(twin=0.0, gain=0.0, profile=0.0, slope=0.5, baseline=0.95) -> dict[str, pd.DataFrame]:
+    """Tables of ten seeds in which the effects are planted."""
+    planted = Planted()
     tables = {
-        "grafted": grafted,
-        "tuned": tuned,
-        "trials": trials,
-        "shares": shares,
-        "speed": speed,
-        "gaps": gaps,
+        "grafted": planted.grafted(twin, profile, baseline),
+        "tuned": planted.tuned(gain, baseline),
+        "trials": planted.trials(),
+        "shares": planted.shares(slope),
+        "speed": planted.speed(),
+        "gaps": planted.gaps(),
     }
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 

@@ -63,7 +63,7 @@ def test_runs_start_only_if_they_end_in_time(tmp_path):
     budget = Budget(1.0, lambda config: 20.0, clock)
     n_started = 0
     while run := queue.start(budget.allows):
-        # Each takes 25 s, longer than was foretold: 0–25, 25–50, and 50 + 25 is too late.
+        # Each takes 25 s, longer than was predicted: 0–25, 25–50, and 50 + 25 is too late.
         clock.now += 25.0
         budget.learn(run.config, 25.0)
         finish(queue, run)

@@ -13,9 +13,9 @@ import pytest
 
 from gradscope.cli import main as cli
 from gradscope.cli.train.record import read_config
-from gradscope.cli.train.sweep import find_todo, read_outcome
 from gradscope.experiments.sweep.engine import run_one
 from gradscope.experiments.sweep.grid import read_sweep
+from gradscope.experiments.sweep.state import find_todo, read_outcome
 
 ROOT = Path(__file__).parents[3]
 SPEC = """

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gradscope.experiments.config import Config
-from gradscope.experiments.sweep.estimate import foretell_cost
+from gradscope.experiments.sweep.estimate import estimate_cost
 from gradscope.experiments.training.environment import numerics
 from gradscope.experiments.training.loop import train
 from gradscope.experiments.training.setup import build_experiment
@@ -16,11 +16,11 @@ CONFIG = Config(
 def test_the_estimate_is_near_what_recording_takes(tmp_path, model, steps):
     config = CONFIG.replace(model=model, steps=steps)
     with numerics(seed=0, deterministic=False):
-        foretold = foretell_cost(build_experiment(config))
+        predicted = estimate_cost(build_experiment(config))
     outcome = train(config, tmp_path / "run.h5")
-    assert foretold.rows == steps
-    assert foretold.bytes == pytest.approx((tmp_path / "run.h5").stat().st_size, rel=0.2)
-    assert 0 < foretold.seconds < 20 * outcome.record_seconds
+    assert predicted.rows == steps
+    assert predicted.bytes == pytest.approx((tmp_path / "run.h5").stat().st_size, rel=0.2)
+    assert 0 < predicted.seconds < 20 * outcome.record_seconds
 
 
 def test_the_estimate_leaves_network_and_random_state_alone():
@@ -28,7 +28,7 @@ def test_the_estimate_leaves_network_and_random_state_alone():
         experiment = build_experiment(CONFIG)
         state = {name: t.clone() for name, t in experiment.model.state_dict().items()}
         before = torch.get_rng_state()
-        foretell_cost(experiment)
+        estimate_cost(experiment)
         assert torch.equal(before, torch.get_rng_state())
         assert all(torch.equal(state[k], t) for k, t in experiment.model.state_dict().items())
         assert all(p.grad is None for p in experiment.model.parameters())

@@ -9,9 +9,9 @@ import torch
 import gradscope
 from gradscope.errors import UsageError
 from gradscope.experiments.config import Config
-from gradscope.experiments.sweep.processes import Processes
 from gradscope.experiments.training.environment import numerics
 from gradscope.experiments.training.loop import Observers, train
+from gradscope.experiments.training.processes import Processes
 from gradscope.experiments.training.setup import build_experiment
 from gradscope.experiments.training.steps import WARM_UP_STEPS, GraphedStep, take_step
 from gradscope.record.hooks import cuda_graphs

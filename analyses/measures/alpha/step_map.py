@@ -2,7 +2,7 @@
 
 alpha multiplies the step by v^(-alpha), a factor of a thousand over the range of the paper. If that
 is all it does, accuracy is a function of the *measured* size of the step alone: lines of equal step
-are ridges of the map, and the curve of one alpha foretells that of another at equal step. If alpha
+are ridges of the map, and the curve of one alpha predicts that of another at equal step. If alpha
 does more than that, it does not; if alpha does nothing to the step, curves agree at equal learning
 rate instead.
 """
@@ -17,7 +17,7 @@ BEGINNING = 0.25
 """Share of the run whose steps are measured: later ones are an outcome, since a net that died
 takes small steps however large the one was that killed it. Set after a first look at a map."""
 MIN_OVERLAP = 2
-"""Fewest points at which a curve can be foretold from the others."""
+"""Fewest points at which a curve can be predicted from the others."""
 
 
 def step_size(tree: xr.DataTree) -> float:
@@ -39,10 +39,10 @@ def step_size(tree: xr.DataTree) -> float:
 
 
 def transfer_error(cells: pd.DataFrame, by: str) -> float:
-    """Return the root mean square error of foretelling one alpha's accuracy from the others.
+    """Return the root mean square error of predicting one alpha's accuracy from the others.
 
     Each alpha is left out in turn; the accuracy of the others, interpolated linearly in the
-    logarithm of ``by`` and averaged, foretells it wherever at least one of them reaches.
+    logarithm of ``by`` and averaged, predicts it wherever at least one of them reaches.
 
     Parameters
     ----------
@@ -54,22 +54,22 @@ def transfer_error(cells: pd.DataFrame, by: str) -> float:
     Returns
     -------
     float
-        In units of accuracy; nan where fewer than two points can be foretold.
+        In units of accuracy; nan where fewer than two points can be predicted.
     """
     curves = {
         alpha: (np.log(rows[by].to_numpy()), rows["accuracy"].to_numpy())
         for alpha, rows in cells[cells[by] > 0].sort_values(by).groupby("alpha")
     }
     errors = [
-        wanted - foretold
+        wanted - predicted
         for alpha, (places, accuracy) in curves.items()
         for place, wanted in zip(places, accuracy, strict=True)
-        if (foretold := _foretell(place, [c for a, c in curves.items() if a != alpha])) is not None
+        if (predicted := _predict(place, [c for a, c in curves.items() if a != alpha])) is not None
     ]
     return float(np.sqrt(np.mean(np.square(errors)))) if len(errors) >= MIN_OVERLAP else np.nan
 
 
-def _foretell(place: float, curves: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
+def _predict(place: float, curves: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
     """Mean of the curves that reach to a place; None where none does."""
     found = [np.interp(place, x, y) for x, y in curves if x[0] <= place <= x[-1]]
     return float(np.mean(found)) if found else None

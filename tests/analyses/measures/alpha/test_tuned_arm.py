@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.measures.tuned_arm import curvature, is_at_edge, tuning_breaks
+from analyses.measures.alpha.tuned_arm import curvature, is_at_edge, tuning_breaks
 
 
 def trials(octaves, *, best=0.0, steepness=0.002, alpha=0.1, weight_decay=0.0) -> pd.DataFrame:

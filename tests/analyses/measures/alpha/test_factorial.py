@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.measures.factorial import is_half_fraction, main_effects
+from analyses.measures.alpha.factorial import is_half_fraction, main_effects
 from analyses.questions.isomerism.measure import FACTORS as SPEC
 from analyses.study.study import SPECS
 from gradscope.errors import UsageError

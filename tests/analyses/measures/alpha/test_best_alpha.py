@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analyses.measures.best_alpha import best_alpha, is_monotonic
+from analyses.measures.alpha.best_alpha import best_alpha, is_monotonic
 from gradscope.errors import UsageError
 
 ALPHAS = np.array([-0.3, -0.1, 0.1, 0.3, 0.5])

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradscope.errors import UsageError
 
-MAX_HOLLOW = 0.05
+MAX_NON_CONCAVE = 0.05
 """Largest share of fits that may be not concave."""
 
 
@@ -30,7 +30,7 @@ class BestAlpha:
         95 % percentile interval over resampled seeds.
     of_seeds : ndarray, shape (n_seeds,)
         Vertex of each seed's own parabola, clipped likewise: what is compared between data sets.
-    hollow : float
+    non_concave : float
         Share of resampled fits that are not concave.
     is_identified : bool
         Whether at most 5 % of fits are not concave and the interval stays off the range's ends.
@@ -40,7 +40,7 @@ class BestAlpha:
     low: float
     high: float
     of_seeds: NDArray[np.float64]
-    hollow: float
+    non_concave: float
     is_identified: bool
 
 
@@ -79,17 +79,17 @@ def best_alpha(
     if places.size < 4:
         raise UsageError(f"the best alpha needs four alphas or more; got {places.size}")
     draws = np.random.default_rng(seed).integers(len(curves), size=(n_resamples, len(curves)))
-    vertices, is_hollow = _vertices(curves[draws].mean(axis=1), places)
+    vertices, is_non_concave = _vertices(curves[draws].mean(axis=1), places)
     low, high = np.quantile(vertices, [0.025, 0.975]).tolist()
-    hollow = float(is_hollow.mean())
+    non_concave = float(is_non_concave.mean())
     is_inside = low > places.min() and high < places.max()
     return BestAlpha(
         alpha=float(_vertices(curves.mean(axis=0, keepdims=True), places)[0][0]),
         low=low,
         high=high,
         of_seeds=_vertices(curves, places)[0],
-        hollow=hollow,
-        is_identified=bool(is_inside and hollow <= MAX_HOLLOW),
+        non_concave=non_concave,
+        is_identified=bool(is_inside and non_concave <= MAX_NON_CONCAVE),
     )
 
 
@@ -99,12 +99,14 @@ def _vertices(
     """Vertex of the parabola through each row, clipped, and whether it is no maximum."""
     quadratic, linear, _ = np.polyfit(alphas, curves.T, 2)
     # A straight or flat row has a quadratic term of rounding size: no maximum either.
-    is_hollow = quadratic >= -1e-9
-    vertex = -linear / (2 * np.where(is_hollow, -1.0, quadratic))
+    is_non_concave = quadratic >= -1e-9
+    vertex = -linear / (2 * np.where(is_non_concave, -1.0, quadratic))
     better_end = np.where(
         linear + quadratic * (alphas.min() + alphas.max()) > 0, alphas.max(), alphas.min()
     )
-    return np.clip(np.where(is_hollow, better_end, vertex), alphas.min(), alphas.max()), is_hollow
+    return np.clip(
+        np.where(is_non_concave, better_end, vertex), alphas.min(), alphas.max()
+    ), is_non_concave
 
 
 def is_monotonic(values: ArrayLike) -> bool:

@@ -17,10 +17,10 @@ import torch.distributed as dist
 from gradscope.errors import UsageError
 from gradscope.experiments.config import Config
 from gradscope.experiments.datasets.splits import Split
-from gradscope.experiments.sweep.processes import ALONE, Processes, joined
 from gradscope.experiments.training.batches import Normalise, TrainingStream
 from gradscope.experiments.training.checkpoint import load_checkpoint
 from gradscope.experiments.training.loop import Observers, train
+from gradscope.experiments.training.processes import ALONE, Processes, joined
 from gradscope.store.read.recording import open_recording
 
 ROOT = Path(__file__).parents[3]

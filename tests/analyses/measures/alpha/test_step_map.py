@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.measures.step_map import ridge_slope, step_size, transfer_error
+from analyses.measures.alpha.step_map import ridge_slope, step_size, transfer_error
 from tests.helpers import synthetic_recording
 
 ALPHAS = (-0.2, 0.0, 0.2)
@@ -35,7 +35,7 @@ def bump(place):
     return 0.1 + 0.85 * np.exp(-((place + 1) ** 2) / 0.5)
 
 
-def test_where_alpha_is_a_learning_rate_equal_steps_foretell_and_equal_rates_do_not():
+def test_where_alpha_is_a_learning_rate_equal_steps_predict_and_equal_rates_do_not():
     table = cells(lambda lr, step, alpha: bump(step))
     assert transfer_error(table, "step") < 1e-9
     assert transfer_error(table, "lr") > 0.2
@@ -43,7 +43,7 @@ def test_where_alpha_is_a_learning_rate_equal_steps_foretell_and_equal_rates_do_
     assert ridge_slope(table, "step") == pytest.approx(0, abs=1e-2)
 
 
-def test_where_alpha_does_not_touch_what_matters_equal_rates_foretell():
+def test_where_alpha_does_not_touch_what_matters_equal_rates_predict():
     table = cells(lambda lr, step, alpha: bump(lr))
     assert transfer_error(table, "lr") < 1e-9 < 0.2 < transfer_error(table, "step")
 
@@ -53,7 +53,7 @@ def test_an_effect_of_alpha_itself_is_seen_at_equal_step():
     assert transfer_error(table, "step") > 0.02
 
 
-def test_alphas_that_never_meet_foretell_nothing():
+def test_alphas_that_never_meet_predict_nothing():
     table = cells(lambda lr, step, alpha: bump(step)).query("alpha == 0.0")
     assert np.isnan(transfer_error(table, "step"))
     assert np.isnan(ridge_slope(table, "step"))

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.health_runs import Case, development, healthy, is_healthy, mild, planted
+from benchmarks.health.development import development
+from benchmarks.health.judging import healthy, is_healthy, mild, planted
+from benchmarks.health.loops import Case
 from gradscope.derived.health.check import check_health
 from gradscope.derived.health.rules.loss import loss_curve
 from gradscope.derived.health.run_data import RecordedRun
 from gradscope.store.read.recording import open_recording
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 FACTS = {"non-finite values", "diverged loss"}
 """Rules that state what happened, whatever the cause."""
 
