@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gradscope.cli.output import PICTURES, as_words, beside, check_out
 from gradscope.cli.values import read_numbers, read_steps
+from gradscope.errors import UsageError
 
 if TYPE_CHECKING:
     import xarray
