@@ -1,6 +1,6 @@
 """Time of one optimizer step, as a ratio to torch's fused Adam, on ResNet-50's parameters.
 
-    python benchmarks/optimizers.py [--device cuda] [--threads 2] [--rounds 15]
+    python -m benchmarks.optimizers [--device cuda] [--threads 2] [--rounds 15]
 
 Every case has parameters of its own; the cases take turns, so that a busy moment meets all of them.
 Where `pytorch_optimizer` is installed, its Padam takes part beside the foreach one written here.
@@ -25,7 +25,8 @@ from torchvision.models import resnet50
 from gradscope import SMES
 
 RESULTS = Path(__file__).parent / "results"
-ALPHAS = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.25)
+ALPHAS = (-1.0, -0.3, -0.1, 0.0, 0.1, 0.25, 0.75, 1.0)
+FOREACH_ALPHAS = (-0.3, 0.1)
 
 
 class Padam(torch.optim.Optimizer):
@@ -80,14 +81,21 @@ def cases(device: str, compiled: bool) -> dict[str, Callable[[], object]]:
         made["Padam, pytorch_optimizer"] = PAdam(parameters(device)).step
     for alpha in ALPHAS:
         made[f"SMES alpha {alpha}"] = SMES(parameters(device), alpha=alpha).step
+    for decoupled in (False, True):
+        name = "decoupled" if decoupled else "coupled"
+        options = {"weight_decay": 0.01, "decoupled_weight_decay": decoupled}
+        made[f"SMES alpha -0.3, {name} decay"] = SMES(
+            parameters(device), alpha=-0.3, **options
+        ).step
+    for alpha in FOREACH_ALPHAS:
         of_foreach = SMES(parameters(device), alpha=alpha, foreach=True)
         made[f"SMES alpha {alpha}, foreach"] = of_foreach.step
-    made["SMES alpha -0.2, loop"] = SMES(
-        parameters(device), alpha=-0.2, foreach=False, fused=False
+    made["SMES alpha -0.3, loop"] = SMES(
+        parameters(device), alpha=-0.3, foreach=False, fused=False
     ).step
     if compiled:
-        step = SMES(parameters(device), alpha=-0.2).step
-        made["SMES alpha -0.2, torch.compile"] = torch.compile(step)
+        step = SMES(parameters(device), alpha=-0.3).step
+        made["SMES alpha -0.3, torch.compile"] = torch.compile(step)
     return made
 
 

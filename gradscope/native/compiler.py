@@ -32,15 +32,28 @@ Address: TypeAlias = Any
 Array: TypeAlias = Any
 """Kinds of values inside of kernels, for the reader: numba infers the types by itself."""
 
-_OPTIONS: dict[str, Any] = {
+_SUMS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"reassoc", "nsz", "contract", "arcp"},  # NaN and infinity stay what they are
 }
+_IN_ORDER: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 def jit(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function that kernels call; it is inlined into each of them."""
-    return cast("Callable[P, R]", njit(forceinline=True, **_OPTIONS)(function))
+    """Compile a function that kernels call; it is inlined into each of them.
+
+    The compiler may reorder what is added and multiplied, as sums over vectors need it.
+    """
+    return cast("Callable[P, R]", njit(forceinline=True, **_SUMS)(function))
+
+
+def jit_in_order(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile as `jit` does, with operations in the order in which they are written.
+
+    For arithmetic that is exact only in its order, such as a number less its nearest integer.
+    Products may still be fused with sums.
+    """
+    return cast("Callable[P, R]", njit(forceinline=True, **_IN_ORDER)(function))
 
 
 class Kernel:
@@ -66,9 +79,9 @@ class Kernel:
         signature = types.void(types.int64)
         compiled: Any
         try:
-            compiled = cfunc(signature, cache=True, **_OPTIONS)(self._function)
+            compiled = cfunc(signature, cache=True, **_SUMS)(self._function)
         except Exception as error:  # a read-only installation, a full disk, a damaged cache
-            compiled = cfunc(signature, **_OPTIONS)(self._function)
+            compiled = cfunc(signature, **_SUMS)(self._function)
             _warn_of_cache(f"{type(error).__name__}: {error}")
         return int(compiled.address)
 

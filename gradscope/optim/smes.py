@@ -67,8 +67,8 @@ class SMES(Optimizer):
     maximize : bool, default False
         Ascend.
     foreach, fused : bool, optional
-        ``foreach=True`` is operators over many tensors, ``fused=True`` one kernel (CUDA; on CPU
-        torch's own at alpha = 0.5), both False the plain loop. None takes the fastest that fits.
+        ``foreach=True`` runs operators over many tensors, ``fused=True`` one kernel (torch's own
+        at alpha = 0.5), both False the plain loop. None takes the fastest that fits.
     capturable : bool, default False
         Keep the step count on the device, so that the step can be captured in a CUDA graph. The
         alpha of the capture is the alpha of every replay.

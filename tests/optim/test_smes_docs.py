@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("kernels.launch", "kernels.power", "schedules", "shadow", "smes")
+MODULES = ("kernels.power", "schedules", "shadow", "smes")
 
 
 def test_page():

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gradscope.optim.kernels.cpu_launch import MAX_ALPHA, can_compile, update_compiled
+from gradscope.optim.kernels.cuda_launch import has_triton, update_triton
 from gradscope.optim.kernels.foreach import update_foreach
 from gradscope.optim.kernels.fused import update_adam_kernel
-from gradscope.optim.kernels.launch import has_triton, update_triton
 from gradscope.optim.kernels.sharded import local
 from gradscope.optim.update import smes_update
 
@@ -45,6 +46,7 @@ def update_group(
     if torch.compiler.is_compiling():
         update_plain(group, params, grads, exp_avgs, exp_avg_sqs, steps)
         return
+    given = params
     grads = local(grads, like=params)
     params, exp_avgs, exp_avg_sqs = local(params), local(exp_avgs), local(exp_avg_sqs)
     lists = (params, grads, exp_avgs, exp_avg_sqs, steps)
@@ -53,14 +55,20 @@ def update_group(
         update_adam_kernel(group, *lists, *scaling)
     elif path == "triton":
         update_triton(group, *lists, *scaling)
+    elif path == "compiled":
+        if scaling.found_inf is None or not scaling.found_inf.item():
+            update_compiled(group, *lists, scaling.grad_scale)
     elif not _skipped(grads, scaling):
         (update_foreach if path == "foreach" else update_plain)(group, *lists)
+    if path in ("adam", "triton", "compiled"):  # other operators tell autograd themselves
+        torch.autograd.graph.increment_version(given)
 
 
 def choose_path(group: Group, params: list[Tensor], *, is_uniform: bool = True) -> str:
-    """Name the path: "plain", "foreach", "adam" (torch's fused kernel) or "triton" (ours).
+    """Name the path: "plain", "foreach", "adam" (torch's fused kernel), "compiled" or "triton".
 
-    Kernels walk through memory in storage order, which all lists must share: ``is_uniform``.
+    Torch's and Triton's kernels walk through memory in storage order, which all lists must share:
+    ``is_uniform``.
 
     Raises
     ------
@@ -72,19 +80,21 @@ def choose_path(group: Group, params: list[Tensor], *, is_uniform: bool = True) 
     if group["foreach"] or (group["fused"] is False and group["foreach"] is None):
         return "plain" if group["capturable"] else "foreach"
     if group["fused"] or (group["fused"] is None and group["foreach"] is None):
-        kernel = _kernel(group, params) if is_uniform else None
+        kernel = _kernel(group, params, is_uniform)
         if kernel:
             return kernel
         return "plain" if group["capturable"] else "foreach"
     return "plain"
 
 
-def _kernel(group: Group, params: list[Tensor]) -> str | None:
+def _kernel(group: Group, params: list[Tensor], is_uniform: bool) -> str | None:
     devices, dtypes = {p.device.type for p in params}, {p.dtype for p in params}
     is_adam = group["alpha"] == 0.5 and group["bias_correction"] and not dtypes & set(_HALF)
-    if is_adam and devices <= {"cpu", "cuda"}:
+    if is_adam and is_uniform and devices <= {"cpu", "cuda"}:
         return "adam"
-    if devices != {"cuda"} or torch.float64 in dtypes:
+    if devices == {"cpu"} and torch.float32 in dtypes and abs(group["alpha"]) <= MAX_ALPHA:
+        return "compiled" if can_compile() else None
+    if devices != {"cuda"} or torch.float64 in dtypes or not is_uniform:
         return None
     if has_triton():
         return "triton"

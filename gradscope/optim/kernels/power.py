@@ -59,6 +59,17 @@ def power(v: Tensor, alpha: float) -> Tensor:
     return result if alpha >= 0 else result.reciprocal_()
 
 
+def split_alpha(alpha: float) -> tuple[float, float]:
+    """Split alpha into 12 leading bits and the rest: the first times any exponent is exact.
+
+    >>> split_alpha(0.25)
+    (0.25, 0.0)
+    """
+    mantissa, exponent = math.frexp(alpha)
+    high = math.ldexp(round(mantissa * 4096), exponent - 12)
+    return high, alpha - high
+
+
 def _by_roots(v: Tensor, size: float) -> Tensor:
     """Raise to a power above 0.2 and below 1: one or two square roots and a small rest."""
     root = v.sqrt()

@@ -7,7 +7,7 @@ import itertools
 
 import torch
 
-from gradscope.optim.kernels.launch import update_triton
+from gradscope.optim.kernels.cuda_launch import update_triton
 from gradscope.optim.update import smes_update
 
 SIZES = (1, 5, 4096, 5000)

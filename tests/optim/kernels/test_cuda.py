@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradscope.optim.kernels.launch import split_alpha
+from gradscope.optim.kernels.power import split_alpha
 from gradscope.optim.smes import SMES
 
 pytest.importorskip("triton", reason="the CUDA kernel needs triton")

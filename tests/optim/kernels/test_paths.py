@@ -97,13 +97,18 @@ def test_the_fastest_path_is_the_default():
     params = [torch.ones(3)]
     group = {"foreach": None, "fused": None, "capturable": False, "bias_correction": True}
     assert choose_path({**group, "alpha": 0.5}, params) == "adam"
-    assert choose_path({**group, "alpha": 0.1}, params) == "foreach"
+    assert choose_path({**group, "alpha": 0.1}, params) == "compiled"
+    assert choose_path({**group, "alpha": 1.1}, params) == "foreach"
+    assert choose_path({**group, "alpha": 0.1}, [params[0].double()]) == "foreach"
+    assert choose_path({**group, "alpha": 0.1, "foreach": True}, params) == "foreach"
     assert choose_path({**group, "alpha": 0.5, "foreach": False}, params) == "plain"
     assert choose_path({**group, "alpha": 0.5, "fused": False}, params) == "foreach"
     assert choose_path({**group, "alpha": 0.5, "foreach": True}, params) == "foreach"
-    assert choose_path({**group, "alpha": 0.5}, params, is_uniform=False) == "foreach"
+    assert choose_path({**group, "alpha": 0.5}, params, is_uniform=False) == "compiled"
     assert choose_path({**group, "alpha": 0.5}, [params[0].half()]) == "foreach"
-    assert choose_path({**group, "alpha": 0.1, "capturable": True}, params) == "plain"
+    assert choose_path({**group, "alpha": 0.1, "capturable": True}, params) == "compiled"
+    on_device = {**group, "alpha": 0.1, "capturable": True}
+    assert choose_path(on_device, [params[0].double()]) == "plain"
 
 
 def test_steps_of_different_counts_share_a_group():

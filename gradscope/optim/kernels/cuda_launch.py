@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradscope.optim.kernels.fused import at, beside
+from gradscope.optim.kernels.power import split_alpha
 
 
 @cache
@@ -93,17 +94,6 @@ def _launch(
         BLOCK=BLOCK,
         num_warps=8,
     )
-
-
-def split_alpha(alpha: float) -> tuple[float, float]:
-    """Split alpha into 12 leading bits and the rest: the first times any exponent is exact.
-
-    >>> split_alpha(0.25)
-    (0.25, 0.0)
-    """
-    mantissa, exponent = math.frexp(alpha)
-    high = math.ldexp(round(mantissa * 4096), exponent - 12)
-    return high, alpha - high
 
 
 def _kernel_lr(lr: float | Tensor, device: torch.device) -> tuple[float | Tensor, bool]:
