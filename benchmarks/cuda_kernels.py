@@ -17,7 +17,7 @@ from gradscope.experiments.models.vgg import CHANNELS, VGG
 from gradscope.record.measure.choose import choose_backend
 from gradscope.record.measure.reference.backend import ReferenceBackend
 from gradscope.record.measure.reference.sums import GRAD_LOG2_COUNTS, PARAM_SUMS
-from gradscope.record.model.layers import first_tensor
+from gradscope.record.model.modules import first_tensor
 from gradscope.schema import GRAD_BIN_RANGE
 
 

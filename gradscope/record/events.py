@@ -26,7 +26,7 @@ from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.passes import is_in_backward
 from gradscope.record.measure.step import OWN_BETA2, early_copies
 from gradscope.record.model.layers import LayerTable
-from gradscope.record.model.optimizer_state import read_groups
+from gradscope.record.model.optimizers.groups import read_groups
 from gradscope.record.pipeline import Pipeline, Stages
 from gradscope.store.write.writer import RecordingWriter
 
@@ -332,12 +332,10 @@ class StepEvents:
     def _prepare(self, optimizer: Any) -> Pipeline:
         """Fix the table at the first step; make it anew when unseen parameters turn up."""
         if self._pipeline is None:
-            self._hooks.activations.stop_learning()
             self._pipeline = self._make_pipeline()
             self._apply_resumed()
-        elif self._pipeline.table.has_news(optimizer):
+        elif self._pipeline.table.is_stale(optimizer):
             self._send_all()
-            self._layers.extend()
             self._pipeline.close()
             self._pipeline = self._make_pipeline()
         return self._pipeline

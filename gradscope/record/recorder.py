@@ -26,9 +26,10 @@ from gradscope.record.guard import Guard
 from gradscope.record.logged import part
 from gradscope.record.measure.choose import choose_backend
 from gradscope.record.measure.custom import Measure
-from gradscope.record.model.layers import as_models, class_name, device_of
-from gradscope.record.model.optimizer_state import as_optimizers
+from gradscope.record.model.modules import as_models, device_of
+from gradscope.record.model.optimizers.unwrap import as_optimizers, warn_of_strangers
 from gradscope.record.model.params import Selector
+from gradscope.record.model.wrappers import class_name
 from gradscope.record.pipeline import Stages
 from gradscope.record.provenance import describe_environment
 from gradscope.record.rows.scalars import ScalarRows
@@ -149,6 +150,7 @@ class Recorder:
             flight_recorder=flight_recorder,
             custom=custom,
         )
+        warn_of_strangers(models, optimizers, stacklevel=3)
         attrs = _describe(models, optimizers, settings, every)
         self._detach_others(optimizers)
         self._ranks = Ranks()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from torch import nn
 from torch.optim import Optimizer
@@ -100,20 +100,3 @@ def names_of(things: Sequence[object], held: Mapping[int, str]) -> list[str]:
         n = sum(other == name or other.startswith(f"{name}-") for other in names)
         names.append(f"{name}-{n + 1}" if n else name)
     return names
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the model inside ``torch.compile``, DataParallel and their like.
-
-    >>> type(unwrapped(nn.DataParallel(nn.Linear(2, 2)))).__name__
-    'Linear'
-    """
-    for inner in _wrapped(module):
-        return unwrapped(inner)
-    return module
-
-
-def _wrapped(module: nn.Module) -> Iterator[nn.Module]:
-    children = dict(module.named_children())
-    if len(children) == 1 and next(iter(children)) in ("module", "_orig_mod"):
-        yield from children.values()

@@ -31,10 +31,10 @@ from gradscope.record.autolog.discover import (
     names_of,
     owns_any,
     trained_parameters,
-    unwrapped,
     variable_names,
 )
 from gradscope.record.autolog.options import Plan, Recorded
+from gradscope.record.model.wrappers import unwrap_module
 from gradscope.record.recorder import Recorder
 
 IDLE_STEPS = 100
@@ -214,7 +214,7 @@ class Session:
             if_exists=self._plan.if_exists,
         )
         names = (
-            " and ".join(type(unwrapped(m)).__name__ for m in models) or "tensors",
+            " and ".join(type(unwrap_module(m)).__name__ for m in models) or "tensors",
             " and ".join(type(o).__name__ for o in optimizers),
         )
         recorder.describe(model_name=names[0].replace(" and ", "-"))

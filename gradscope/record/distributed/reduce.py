@@ -111,7 +111,7 @@ class Reducer:
             at for at, row in enumerate(self._shared) if not is_counted(tensors[row], ranks.rank)
         ]
         names = [f"{p.name}{tuple(p.tensor.shape)}" for p in table.params]
-        names += [layer.name for layer in table.layers]
+        names += [layer.label for layer in table.layers]
         self._print = float(zlib.crc32(" ".join(names).encode()))
         self.capacity = 0
         self.length = 0

@@ -65,7 +65,7 @@ class Finalizer:
             return None
         row = int(bad.any(axis=1).argmax())
         param = self.table.params[int(np.flatnonzero(bad[row])[-1])]
-        return int(params.steps[row]), param.layer.name if param.layer else param.name
+        return int(params.steps[row]), param.layer.label if param.layer else param.name
 
     def training_rows(self, values: Values, facts: StepFacts) -> Variables:
         """Rows of ``/training``: whole numbers as such."""

@@ -37,7 +37,8 @@ from gradscope.record.measure.reference.sums import (
     OUTPUT_GRAD,
     combine_outputs,
 )
-from gradscope.record.model.layers import LayerTable, first_tensor
+from gradscope.record.model.layers import LayerTable
+from gradscope.record.model.modules import first_tensor, has_children
 
 
 class Activations:
@@ -79,7 +80,6 @@ class Activations:
         self._device = device
         self._is_measuring = is_measuring
         self._roots = set(table.models.values())
-        self._learns = True
         self._seconds = 0.0
         self._sums: Tensor
         self._grad_rows: tuple[Tensor, ...]
@@ -119,11 +119,6 @@ class Activations:
         self._sums = rearranged(self._sums, places)
         self._grad_rows = ()
         self.taps.add(self.index)
-
-    def stop_learning(self) -> None:
-        """Keep order and resolution as they are from now on."""
-        self._learns = False
-        self._table.forget_outputs()
 
     def close(self) -> None:
         """Remove the hooks."""
@@ -184,14 +179,15 @@ class Activations:
 
     def _see_before(self, module: nn.Module, args: tuple) -> None:
         is_root = module in self._roots
-        is_parent = self._learns and module in self._table.layers and _has_children(module)
+        table = self._table
+        is_parent = table.is_learning and module in table.layers and has_children(module)
         if not (is_root or is_parent) or is_transformed():
             return
         if is_root and not is_in_backward():
             self._start_pass()
             self._is_in_root = True
         if is_parent:
-            self._table.observe_call(module)
+            table.observe_call(module)
 
     def _start_pass(self) -> Pass:
         is_measured = self._on_forward()
@@ -222,7 +218,7 @@ class Activations:
             self._see_layer(module, args, tensor, current)
 
     def _see_layer(self, module: nn.Module, args: tuple, tensor: Tensor, current: Pass) -> None:
-        if self._learns:
+        if self._table.is_learning:
             self._table.observe_output(module, args, tensor)
         if not self._measure(module, tensor, current):
             return
@@ -253,7 +249,7 @@ class Activations:
     def see_compiled(self, module: nn.Module, output: Tensor) -> int:
         """Measure a layer's output; return the number of its pass."""
         current = self.passes.current or self._start_pass()
-        if self._learns:
+        if self._table.is_learning:
             self._table.observe_output(module, (), output)
         self._measure(module, output, current)
         return current.number
@@ -295,7 +291,3 @@ def is_exporting() -> bool:
     """Whether torch.export is tracing, whose programs must load without gradscope."""
     ask = getattr(torch.compiler, "is_exporting", None)
     return bool(ask is not None and ask())
-
-
-def _has_children(module: nn.Module) -> bool:
-    return next(module.children(), None) is not None

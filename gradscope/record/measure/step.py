@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from math import isnan
 
 import torch
@@ -20,12 +20,8 @@ from gradscope.record.measure.reference.sums import (
     EpsilonEdges,
 )
 from gradscope.record.measure.sketch import Sketcher
-from gradscope.record.model.optimizer_state import (
-    Moments,
-    alpha_of,
-    has_bias_correction,
-    read_moments,
-)
+from gradscope.record.model.optimizers.adapter import Constants, Moments
+from gradscope.record.model.optimizers.groups import adapter_of
 from gradscope.record.model.params import ParamTable
 
 Rows = Mapping[str, Tensor]
@@ -69,7 +65,7 @@ class Stepper:
         self._custom = custom
         self._keeps_own = keeps_own
         self._kept, self._unknown, self._noisy = _OnDevice(), _OnDevice(), _OnDevice()
-        self._edges_of: tuple[tuple, EpsilonEdges] | None = None
+        self._edges_of: tuple[tuple[Constants, ...], EpsilonEdges] | None = None
         self._copies: dict[int, Tensor] = {}
         self.own: dict[str, tuple[Tensor, Tensor]] = {}
         """Own second moment and its step, by parameter name."""
@@ -187,23 +183,17 @@ class Stepper:
 
     def _moments(self, optimizer: torch.optim.Optimizer, rows_out: Rows) -> None:
         out = rows_out["params"]
-        rows, params, _ = self._active
-        constants_of = {
-            id(p): constants
-            for group in optimizer.param_groups
-            for constants in [_constants(optimizer, group)]
-            for p in group["params"]
-        }
         found: list[tuple[int, Tensor, Tensor | None, Tensor]] = []
-        constants: list[tuple[float, float, float]] = []
-        for row, p in zip(rows, params, strict=True):
-            moments, is_own = self._find(optimizer, row, p)
+        constants: list[Constants] = []
+        unknown: list[int] = []
+        for row, moments, known in self._found(optimizer):
             if moments.exp_avg_sq is None:
                 continue
             exp_avg = None if moments.exp_avg is None else _data(moments.exp_avg)
             found.append((row, _data(moments.exp_avg_sq), exp_avg, _scalar(moments.step)))
-            alpha, beta2, eps = constants_of[id(p)]
-            constants.append((alpha, OWN_BETA2 if is_own else beta2, eps))
+            constants.append(known)
+            if moments.step is None or any(map(isnan, known)):
+                unknown.append(row)
         if not found:
             return
         kept, v, m, steps = (list(column) for column in zip(*found, strict=True))
@@ -211,7 +201,6 @@ class Stepper:
         at = self._kept.get(tuple(kept), out.device, torch.int64)
         self._backend.moments(out, kept, v, m, *self._edges(constants, out.device).at(step))
         out[:, STATE_STEP].index_copy_(0, at, step)
-        unknown = [row for row, (alpha, *_) in zip(kept, constants, strict=True) if isnan(alpha)]
         if unknown:
             out[:, N_EPSILON].index_fill_(
                 0, self._unknown.get(tuple(unknown), out.device, torch.int64), torch.nan
@@ -220,22 +209,27 @@ class Stepper:
             target = rows_out["histograms"][:, MOMENT_LOG2_COUNTS]
             self._backend.log2_counts(target, kept, v, schema.MOMENT_BIN_RANGE)
 
-    def _edges(
-        self, constants: list[tuple[float, float, float]], device: torch.device
-    ) -> EpsilonEdges:
+    def _edges(self, constants: list[Constants], device: torch.device) -> EpsilonEdges:
         key = tuple(constants)
         if self._edges_of is None or self._edges_of[0] != key:
             columns = torch.tensor(key, dtype=torch.float64).to(device).T
             self._edges_of = key, EpsilonEdges(*columns)
         return self._edges_of[1]
 
-    def _find(self, optimizer: torch.optim.Optimizer, row: int, p: Tensor) -> tuple[Moments, bool]:
-        """Return the moments of a parameter, and whether the second is the recorder's own."""
-        moments = read_moments(optimizer.state.get(p, {}), p.shape)
-        own = self.own.get(self.table.params[row].name) if self.own else None
-        if moments.exp_avg_sq is None and own is not None:
-            return Moments(own[0], moments.exp_avg, own[1]), True
-        return moments, False
+    def _found(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, Moments, Constants]]:
+        """Iterate over the rows of the step: moments of the parameter, constants of its group."""
+        adapter = adapter_of(optimizer)
+        groups = [(group, adapter.constants(group)) for group in optimizer.param_groups]
+        group_of = {id(p): found for found in groups for p in found[0]["params"]}
+        rows, params, _ = self._active
+        for row, p in zip(rows, params, strict=True):
+            group, constants = group_of[id(p)]
+            moments = adapter.moments(optimizer.state.get(p, {}), group, p.shape)
+            own = self.own.get(self.table.params[row].name) if self.own else None
+            if moments.exp_avg_sq is None and own is not None:
+                moments = Moments(own[0], moments.exp_avg, own[1])
+                constants = constants._replace(beta2=OWN_BETA2)
+            yield row, moments, constants
 
 
 def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
@@ -255,20 +249,14 @@ def _scalar(step: float | Tensor | None) -> Tensor:
     return tensor.reshape(()) if tensor.ndim else tensor
 
 
-def _constants(optimizer: torch.optim.Optimizer, group: dict) -> tuple[float, float, float]:
-    """Return alpha, beta2 (0 without bias correction) and eps; NaN where unknown."""
-    beta2 = float(group["betas"][1]) if has_bias_correction(optimizer, group) else 0.0
-    return alpha_of(optimizer, group), beta2, float(group.get("eps", torch.nan))
-
-
 class _OnDevice:
     """Host numbers on the device, copied again only when they change: no step waits for them."""
 
     def __init__(self) -> None:
-        self._key: tuple | None = None
+        self._key: tuple[int, ...] | None = None
         self._value: Tensor | None = None
 
-    def get(self, key: tuple, device: torch.device, dtype: torch.dtype) -> Tensor:
+    def get(self, key: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return the numbers as a tensor."""
         if self._value is None or self._key != key or self._value.device != device:
             self._key, self._value = key, torch.tensor(key, dtype=dtype).to(device)

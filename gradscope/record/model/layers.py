@@ -1,96 +1,30 @@
-"""What is a layer, what its parameters are, and how deep it lies.
+"""The layers and parameters of models in execution order, and how deep each lies.
 
-Order and depth follow the first forward pass with gradients: `observe` is called by the forward
-hooks while it runs, and `LayerTable.arrange` then sorts and counts. Layers that never run (the
-output projection inside ``nn.MultiheadAttention``) stand behind the layer registered before them.
+Order and depth follow the first forward pass with gradients of each model: the forward hooks call
+`LayerTable.observe_call` and `observe_output` while it runs, and `arrange` then sorts and counts.
+Layers that never run stand behind the layer registered before them.
 """
 
 from __future__ import annotations
 
-import re
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-_WRAPPERS = re.compile(
-    r"(^|\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.|$)"
+from gradscope.record.model.modules import (
+    BATCH_NORMS,
+    first_tensor,
+    is_layer,
+    is_parametrization,
+    is_weight_layer,
+    own_parameters,
+    param_kind,
 )
-_WEIGHT_LAYERS = (
-    nn.modules.conv._ConvNd,
-    nn.Linear,
-    nn.Bilinear,
-    nn.Embedding,
-    nn.EmbeddingBag,
-    nn.MultiheadAttention,
-    nn.RNNBase,
-    nn.RNNCellBase,
-)
-_BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
-_NORMS = (*_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
-_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-
-
-def strip_wrappers(name: str) -> str:
-    """Remove what DDP, FSDP, ``torch.compile`` and checkpointing put into a qualified name.
-
-    >>> strip_wrappers("module._orig_mod.features.0.weight")
-    'features.0.weight'
-    """
-    return _WRAPPERS.sub("", name).lstrip(".")
-
-
-def class_name(module: nn.Module) -> str:
-    """Name a module's class as its author did, whatever DDP, FSDP or a compiler made of it."""
-    for wrapper in ("_orig_mod", "module"):
-        inner = getattr(module, wrapper, None)
-        if type(module).__module__.startswith("torch.") and isinstance(inner, nn.Module):
-            return class_name(inner)
-    bases = type(module).__bases__  # FSDP2 puts a class of its own in front
-    return bases[1].__name__ if bases[0].__name__ == "FSDPModule" else type(module).__name__
-
-
-def first_tensor(value: object) -> Tensor | None:
-    """Find the first floating tensor in a module's output: tensor, tuple, dict or dataclass."""
-    if isinstance(value, Tensor):
-        return value if value.is_floating_point() else None
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    elif hasattr(value, "__dataclass_fields__"):
-        value = tuple(vars(value).values())
-    if isinstance(value, tuple | list):
-        return next((t for t in map(first_tensor, value) if t is not None), None)
-    return None
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Tell normalisation layers, also those of other libraries, by class or by name."""
-    return isinstance(module, _NORMS) or type(module).__name__.endswith("Norm")
-
-
-def is_weight_layer(module: nn.Module) -> bool:
-    """Tell convolution, linear, attention, recurrent and embedding layers; these count as depth."""
-    if isinstance(module, _WEIGHT_LAYERS):
-        return True
-    weight = getattr(module, "weight", None)
-    is_leaf = next(module.children(), None) is None
-    return is_leaf and not is_norm(module) and isinstance(weight, nn.Parameter) and weight.ndim >= 2
-
-
-def is_layer(module: nn.Module) -> bool:
-    """Tell what stands on the layer axis.
-
-    Modules that own parameters, activations, and leaf modules of a user's own; torch's pooling,
-    dropout, padding and reshaping do not.
-    """
-    if next(module.parameters(recurse=False), None) is not None:
-        return True
-    if next(module.children(), None) is not None:
-        return False
-    home = type(module).__module__
-    return home == "torch.nn.modules.activation" or not home.startswith("torch.")
+from gradscope.record.model.stages import set_stages
+from gradscope.record.model.wrappers import class_name, named_modules
 
 
 @dataclass(eq=False)
@@ -99,12 +33,18 @@ class Layer:
 
     name: str
     module: nn.Module
+    model: str
+    """Prefix of the model that it belongs to."""
+    label: str = ""
+    """Its name, with a number if the name was another module's before."""
     aliases: list[str] = field(default_factory=list)
     order: int | None = None
-    resolution: int | None = None
-    """Positions of the output: height x width or sequence length; 1 for vectors."""
+    shape: tuple[int, ...] | None = None
+    """Shape of its first output."""
     cancels: Layer | None = None
     """The layer right before, if this one is a batch norm that cancels its bias."""
+    takes_part: bool = True
+    """Whether it ran, or one of its parameters has had a gradient."""
     depth: int = 0
     stage: int = -1
 
@@ -112,6 +52,10 @@ class Layer:
     def layer_type(self) -> str:
         """Name of the module's class."""
         return class_name(self.module)
+
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Iterate over its own parameters, with qualified names."""
+        return own_parameters(self.module, self.name)
 
 
 @dataclass(frozen=True)
@@ -134,6 +78,26 @@ class Param:
         return self.tensor.numel() // max(shape[int(is_turned)], 1)
 
 
+class Labels:
+    """Gives each object a label of its own; a later object of the same name gets a number.
+
+    >>> labels, first, second = Labels(), nn.ReLU(), nn.ReLU()
+    >>> labels.of("fc", first), labels.of("fc", second), labels.of("fc", first)
+    ('fc', 'fc~2', 'fc')
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[weakref.ref[Any]]] = {}
+
+    def of(self, name: str, thing: Any) -> str:
+        """Return the label of an object."""
+        known = self._known.setdefault(name, [])
+        number = next((i for i, ref in enumerate(known) if ref() is thing), len(known))
+        if number == len(known):
+            known.append(weakref.ref(thing))
+        return name if number == 0 else f"{name}~{number + 1}"
+
+
 class LayerTable:
     """The layers and parameters of one or several models, in first-execution order.
 
@@ -146,92 +110,113 @@ class LayerTable:
     def __init__(self, models: Mapping[str, nn.Module]) -> None:
         self.models = dict(models)
         self.layers: dict[nn.Module, Layer] = {}
+        self.n_weight_layers = 0
+        self._layer_labels, self._param_labels = Labels(), Labels()
+        self._params: list[Param] = []
+        self._departed: list[weakref.ref[Tensor]] = []
         self._n_observed = 0
         self._last: tuple[Layer, Tensor] | None = None
-        self.extend()
+        self._learned: set[str] = set()
+        self._find_layers()
 
-    def extend(self) -> None:
-        """Take in modules that were added since."""
-        for name, module in self._named_modules():
-            known = self.layers.get(module)
-            if known is None and is_layer(module):
-                self.layers[module] = Layer(name, module)
-            elif known is not None and name != known.name and name not in known.aliases:
-                known.aliases.append(name)
-
-    def _named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+    def _find_layers(self) -> None:
+        """Take the layers from the models as they are now; what is known of them stays."""
+        known, self.layers = self.layers, {}
         for prefix, model in self.models.items():
-            for name, module in model.named_modules(remove_duplicate=False):
-                yield strip_wrappers(f"{prefix}.{name}" if prefix else name).rstrip("."), module
+            for name, module in named_modules(model, prefix):
+                if is_parametrization(name, module) or not is_layer(module):
+                    continue
+                layer = self.layers.get(module)
+                if layer is None:
+                    layer = known.get(module) or Layer(name, module, prefix)
+                    layer.name, layer.aliases = name, []
+                    self.layers[module] = layer
+                elif name != layer.name and name not in layer.aliases:
+                    layer.aliases.append(name)
 
-    def observe_call(self, module: nn.Module) -> Layer:
+    @property
+    def is_learning(self) -> bool:
+        """Whether the order of a model's layers is not known yet."""
+        return len(self._learned) < len(self.models)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a model ran for the first time since the layers were arranged."""
+        return self.is_learning and any(
+            layer.order is not None and layer.model not in self._learned
+            for layer in self.layers.values()
+        )
+
+    def observe_call(self, module: nn.Module) -> None:
         """Note that a layer begins to run."""
         layer = self.layers[module]
-        if layer.order is None:
+        if layer.order is None and layer.model not in self._learned:
             layer.order = self._n_observed
             self._n_observed += 1
-        return layer
 
-    def observe_output(self, module: nn.Module, args: tuple, output: Tensor) -> None:
-        """Note a layer's output: its resolution, and whether it normalises the one before."""
-        layer = self.observe_call(module)
-        if layer.resolution is None:
-            layer.resolution = resolution(output)
+    def observe_output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        """Note a layer's output: its shape, and whether it normalises the one before."""
+        layer = self.layers[module]
+        if layer.model in self._learned:
+            return
+        self.observe_call(module)
+        if layer.shape is None:
+            layer.shape = tuple(output.shape)
             source = first_tensor(args)
-            if isinstance(module, _BATCH_NORMS) and self._last and source is self._last[1]:
+            if isinstance(module, BATCH_NORMS) and self._last and source is self._last[1]:
                 layer.cancels = self._last[0]
         self._last = (layer, output)
 
-    def forget_outputs(self) -> None:
-        """Let go of the last output, so that no activation outlives its pass."""
-        self._last = None
-
     def arrange(self) -> list[Layer]:
-        """Sort the layers by first execution and set depth and stage."""
+        """Sort the layers by first execution, set depth and stage, and keep what has run.
+
+        A layer that did not run with its model is left out if none of its parameters trains: a
+        frozen copy, an average of weights, a branch that is never taken.
+        """
+        self._last = None  # no activation outlives its pass
+        self._find_layers()
         ordered = _insert_unexecuted(list(self.layers.values()))
+        self._learned |= {layer.model for layer in ordered if layer.order is not None}
+        ordered = [layer for layer in ordered if self._is_kept(layer)]
         n_weight_layers = 0
         for layer in ordered:
-            n_weight_layers += is_weight_layer(layer.module)
+            n_weight_layers += layer.takes_part and is_weight_layer(layer.module)
             layer.depth = max(n_weight_layers - 1, 0)
-        _set_stages(ordered)
+            layer.label = self._layer_labels.of(layer.name, layer.module)
+        self.n_weight_layers = n_weight_layers
+        set_stages(ordered, self.models.values())
         self.layers = {layer.module: layer for layer in ordered}
         return ordered
 
-    @property
-    def n_weight_layers(self) -> int:
-        """Number of layers that count as depth."""
-        return sum(map(is_weight_layer, self.layers))
+    def _is_kept(self, layer: Layer) -> bool:
+        own = [p for _, p in layer.parameters()]
+        has_grad = any(p.grad is not None for p in own)
+        is_silent = layer.order is None and layer.model in self._learned
+        layer.takes_part = not is_silent or has_grad
+        return layer.takes_part or any(p.requires_grad for p in own)
 
     def params(self) -> list[Param]:
-        """List each parameter once, in the order of its layer."""
+        """List each parameter once, in the order of its layer.
+
+        One that has left the models since the last call ends its row, unless it has a gradient.
+        """
         found: dict[int, Param] = {}
         dead = {layer.cancels for layer in self.layers.values() if layer.cancels}
         for layer in self.layers.values():
-            for name, tensor in layer.module.named_parameters(recurse=False):
-                full = strip_wrappers(f"{layer.name}.{name}" if layer.name else name)
-                kind = param_kind(layer.module, name, tensor, has_dead_bias=layer in dead)
-                found.setdefault(id(tensor), Param(full, tensor, layer, kind))
-        return list(found.values())
+            own = zip(own_parameters(layer.module, ""), layer.parameters(), strict=True)
+            for (short, tensor), (full, _) in own:
+                kind = param_kind(layer.module, short, tensor, has_dead_bias=layer in dead)
+                if id(tensor) not in found:
+                    label = self._param_labels.of(full, tensor)
+                    found[id(tensor)] = Param(label, tensor, layer, kind)
+        left = [p for p in self._params if id(p.tensor) not in found]
+        self._departed += [weakref.ref(p.tensor) for p in left if p.tensor.grad is None]
+        self._params = [*found.values(), *(p for p in left if p.tensor.grad is not None)]
+        return list(self._params)
 
-
-def resolution(output: Tensor) -> int:
-    """Count the positions of an output: (N, C, *space) space, (N, T, C) T, (N, C) 1."""
-    if output.ndim >= 4:
-        return output[0, 0].numel() if output.numel() else 0
-    return output.shape[1] if output.ndim == 3 else 1
-
-
-def param_kind(module: nn.Module, name: str, tensor: Tensor, *, has_dead_bias: bool) -> str:
-    """Name the role of a parameter (`schema.PARAM_KINDS`)."""
-    if is_norm(module):
-        return "norm_bias" if "bias" in name else "norm_weight"
-    if isinstance(module, _EMBEDDINGS):
-        return "embedding"
-    if not is_weight_layer(module):
-        return "other"
-    if "bias" in name:
-        return "dead_bias" if has_dead_bias else "bias"
-    return "weight" if tensor.ndim >= 2 or "weight" in name else "other"
+    def has_departed(self, tensor: Tensor) -> bool:
+        """Whether a parameter has left the models for good."""
+        return any(ref() is tensor for ref in self._departed)
 
 
 def _insert_unexecuted(registered: list[Layer]) -> list[Layer]:
@@ -242,35 +227,3 @@ def _insert_unexecuted(registered: list[Layer]) -> list[Layer]:
         keys.append((last, position))
     order = sorted(range(len(registered)), key=keys.__getitem__)
     return [registered[i] for i in order]
-
-
-def _set_stages(ordered: list[Layer]) -> None:
-    seen = [layer for layer in ordered if layer.resolution is not None]
-    stage = 0
-    for before, layer in pairwise([*seen[:1], *seen]):
-        assert before.resolution is not None and layer.resolution is not None
-        stage += layer.resolution < before.resolution
-        layer.stage = stage
-
-
-def as_models(model: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Return prefix to model for one model or several named ones.
-
-    Raises
-    ------
-    TypeError
-        If it is neither a module nor a mapping of names to modules.
-    """
-    models = {"": model} if isinstance(model, nn.Module) else model
-    if not isinstance(models, Mapping) or isinstance(models, nn.ModuleDict):
-        raise TypeError(f"`model` must be a torch Module or a dict of them; got {type(model)}")
-    for name, module in models.items():
-        if not isinstance(module, nn.Module):
-            raise TypeError(f"`model[{name!r}]` must be a torch Module; got {type(module)}")
-    return dict(models)
-
-
-def device_of(models: Mapping[str, nn.Module]) -> torch.device:
-    """Return the device of the first parameter; the CPU for models without."""
-    tensors = (p for model in models.values() for p in model.parameters())
-    return next((p.device for p in tensors), torch.device("cpu"))

@@ -39,6 +39,15 @@ def make_selector(include: Selector, exclude: Selector) -> Callable[[str], bool]
     return lambda name: is_in(name) and not is_out(name)
 
 
+def base_name(label: str) -> str:
+    """Return a parameter's name without the number of one that replaced another.
+
+    >>> base_name("fc.weight~2")
+    'fc.weight'
+    """
+    return re.sub(r"~\d+$", "", label)
+
+
 class ParamTable:
     """The watched parameters in order, and where each stands in its optimizer.
 
@@ -58,10 +67,17 @@ class ParamTable:
         is_selected: Callable[[str], bool],
     ) -> None:
         self._n_weight_layers = layers.n_weight_layers
-        self.params = [p for p in layers.params() if is_selected(p.name)]
-        self.params += self._strays(layers, optimizers, is_selected)
+        self._layers = layers
+        owned = layers.params()
+        strays = _strays(optimizers, {id(p.tensor) for p in owned})
+        self._all = owned + strays  # kept alive, so that their ids stay theirs
+        self._known = {id(p.tensor) for p in self._all}
+        inside = {id(p) for model in layers.models.values() for p in model.parameters()}
+        self._idle = [p.tensor for p in strays if id(p.tensor) in inside]
+        shown = [p for p in strays if id(p.tensor) not in inside]
+        shown = owned + [p for p in shown if not layers.has_departed(p.tensor)]
+        self.params = [p for p in shown if is_selected(base_name(p.name))]
         self.row = {id(p.tensor): row for row, p in enumerate(self.params)}
-        self.known = {id(p.tensor) for p in layers.params()} | set(self.row)
         self.layers = [layer for layer in layers.layers.values() if self._is_kept(layer)]
         self.numel = np.array([p.tensor.numel() for p in self.params], dtype=np.int64)
         self._optimizers = optimizers
@@ -70,25 +86,8 @@ class ParamTable:
 
     def _is_kept(self, layer: Layer) -> bool:
         """A layer stays if one of its parameters does, or if it has none."""
-        own = list(layer.module.parameters(recurse=False))
+        own = [p for _, p in layer.parameters()]
         return not own or any(id(p) in self.row for p in own)
-
-    @staticmethod
-    def _strays(
-        layers: LayerTable,
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        is_selected: Callable[[str], bool],
-    ) -> list[Param]:
-        """Parameters that an optimizer trains and no watched module owns."""
-        known = {id(p.tensor) for p in layers.params()}
-        strays = []
-        for prefix, optimizer in optimizers.items():
-            for g, group in enumerate(optimizer.param_groups):
-                for i, tensor in enumerate(group["params"]):
-                    name = ".".join(filter(None, [prefix, f"param_groups.{g}.{i}"]))
-                    if id(tensor) not in known and is_selected(name):
-                        strays.append(Param(name, tensor, None, "other"))
-        return strays
 
     @property
     def n_groups(self) -> int:
@@ -114,10 +113,12 @@ class ParamTable:
         tensors = [t for t in self.owned(optimizer) if t.grad is not None]
         return [self.row[id(t)] for t in tensors], tensors
 
-    def has_news(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether there are groups or trained parameters that this table has never seen."""
-        known = self.known
-        if self.n_groups != self._n_groups:
+    def is_stale(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the table lacks a group, a parameter that trains, or an order known by now."""
+        known = self._known
+        if self.n_groups != self._n_groups or self._layers.is_stale:
+            return True
+        if any(t.grad is not None for t in self._idle):
             return True
         return any(id(t) not in known for g in optimizer.param_groups for t in g["params"])
 
@@ -126,7 +127,7 @@ class ParamTable:
         owned = [(p, p.layer) for p in self.params]
         return {
             "param": [p.name for p in self.params],
-            "layer": [layer.name if layer else "" for _, layer in owned],
+            "layer": [layer.label if layer else "" for _, layer in owned],
             "depth": [layer.depth if layer else -1 for _, layer in owned],
             "relative_depth": [self._relative(layer) for _, layer in owned],
             "layer_type": [layer.layer_type if layer else "" for _, layer in owned],
@@ -142,7 +143,7 @@ class ParamTable:
     def layer_axis(self) -> dict[str, Any]:
         """Index and coordinates of the ``layer`` dimension (`schema.LAYER_COORDINATES`)."""
         return {
-            "layer": [layer.name for layer in self.layers],
+            "layer": [layer.label for layer in self.layers],
             "depth": [layer.depth for layer in self.layers],
             "relative_depth": [self._relative(layer) for layer in self.layers],
             "layer_type": [layer.layer_type for layer in self.layers],
@@ -154,3 +155,14 @@ class ParamTable:
         if layer is None:
             return float("nan")
         return layer.depth / max(self._n_weight_layers - 1, 1)
+
+
+def _strays(optimizers: Mapping[str, torch.optim.Optimizer], owned: set[int]) -> list[Param]:
+    """Parameters that an optimizer trains and no watched layer owns."""
+    return [
+        Param(".".join(filter(None, [prefix, f"param_groups.{g}.{i}"])), tensor, None, "other")
+        for prefix, optimizer in optimizers.items()
+        for g, group in enumerate(optimizer.param_groups)
+        for i, tensor in enumerate(group["params"])
+        if id(tensor) not in owned
+    ]

@@ -1,0 +1,162 @@
+"""What is a layer, a norm, a weight layer; the role of a parameter in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+_WEIGHT_LAYERS = (
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    nn.Bilinear,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
+)
+BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
+_NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_PARAMETRIZATIONS = "parametrizations"
+
+
+def first_tensor(value: object) -> Tensor | None:
+    """Find the first floating tensor in a module's output: tensor, tuple, dict or dataclass."""
+    if isinstance(value, Tensor):
+        return value if value.is_floating_point() else None
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    elif hasattr(value, "__dataclass_fields__"):
+        value = tuple(vars(value).values())
+    if isinstance(value, tuple | list):
+        return next((t for t in map(first_tensor, value) if t is not None), None)
+    return None
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Tell normalisation layers, also those of other libraries, by class or by name."""
+    return isinstance(module, _NORMS) or type(module).__name__.endswith("Norm")
+
+
+def is_weight_layer(module: nn.Module) -> bool:
+    """Tell convolution, linear, attention, recurrent and embedding layers; these count as depth."""
+    if isinstance(module, _WEIGHT_LAYERS):
+        return True
+    if has_children(module) or is_norm(module):
+        return False
+    # An attribute would run a parametrization, and spectral norm's changes its state.
+    weights = dict(own_parameters(module, ""))
+    weight = weights.get("weight", weights.get(_direction(module, "weight")))
+    return weight is not None and weight.ndim >= 2
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Tell what stands on the layer axis.
+
+    Modules that own parameters, activations, and leaf modules of a user's own; torch's pooling,
+    dropout, padding and reshaping do not.
+    """
+    if next(own_parameters(module, ""), None) is not None:
+        return True
+    if has_children(module):
+        return False
+    home = type(module).__module__
+    return home == "torch.nn.modules.activation" or not home.startswith("torch.")
+
+
+def has_children(module: nn.Module) -> bool:
+    """Whether a module holds others, parametrizations of its own tensors aside."""
+    return any(
+        child is not None and name != _PARAMETRIZATIONS for name, child in module._modules.items()
+    )
+
+
+def is_parametrization(name: str, module: nn.Module) -> bool:
+    """Whether a qualified name leads into the parametrizations of a module's own tensors."""
+    is_list = isinstance(module, parametrize.ParametrizationList)
+    return is_list or _PARAMETRIZATIONS in name.split(".")
+
+
+def own_parameters(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Parameter]]:
+    """Iterate over the parameters of a module itself, those of parametrized tensors among them.
+
+    Names are qualified: ``<name>.weight``, ``<name>.parametrizations.weight.original0``.
+    """
+    begin = f"{name}." if name else ""
+    for key, tensor in module._parameters.items():
+        if tensor is not None:
+            yield begin + key, tensor
+    inside = module._modules.get(_PARAMETRIZATIONS)
+    if inside is not None and parametrize.is_parametrized(module):
+        yield from inside.named_parameters(prefix=f"{begin}{_PARAMETRIZATIONS}")
+
+
+def param_kind(module: nn.Module, name: str, tensor: Tensor, *, has_dead_bias: bool) -> str:
+    """Name the role of a parameter (`schema.PARAM_KINDS`).
+
+    Parameters
+    ----------
+    name : str
+        As `own_parameters` gives it for an unnamed module: ``weight``.
+    """
+    role = _role(module, name)
+    if is_norm(module):
+        return "norm_bias" if "bias" in role else "norm_weight"
+    if role == "":
+        return "other"
+    if isinstance(module, _EMBEDDINGS):
+        return "embedding"
+    if not is_weight_layer(module):
+        return "other"
+    if "bias" in role:
+        return "dead_bias" if has_dead_bias else "bias"
+    return "weight" if tensor.ndim >= 2 or "weight" in role else "other"
+
+
+def _role(module: nn.Module, name: str) -> str:
+    """Return the tensor that a parameter stands for; empty for the length of a weight norm."""
+    if name.startswith(f"{_PARAMETRIZATIONS}."):
+        tensor_name = name.split(".")[1]
+        return tensor_name if name == _direction(module, tensor_name) else ""
+    return "" if name.endswith("_g") and f"{name[:-2]}_v" in module._parameters else name
+
+
+def _direction(module: nn.Module, tensor_name: str) -> str:
+    """Name the largest of the parameters that a parametrized tensor is made from."""
+    begin = f"{_PARAMETRIZATIONS}.{tensor_name}.original"
+    sizes = {name: p.numel() for name, p in own_parameters(module, "") if name.startswith(begin)}
+    return max(sizes, key=lambda name: sizes[name], default="")
+
+
+def as_models(model: object) -> dict[str, nn.Module]:
+    """Return prefix to model for one model or several.
+
+    Parameters
+    ----------
+    model : Module, mapping of str to Module, or sequence of Module
+        Those of a sequence are named by their number.
+
+    Raises
+    ------
+    TypeError
+        If something is no module.
+    """
+    if isinstance(model, list | tuple):
+        model = {str(i): item for i, item in enumerate(model)}
+    models = {"": model} if isinstance(model, nn.Module) else model
+    if not isinstance(models, Mapping):
+        raise TypeError(f"`model` must be a torch Module or a dict of them; got {type(model)}")
+    for name, module in models.items():
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"`model[{name!r}]` must be a torch Module; got {type(module)}")
+    return {str(name): module for name, module in models.items()}
+
+
+def device_of(models: Mapping[str, nn.Module]) -> torch.device:
+    """Return the device of the first parameter; the CPU for models without."""
+    tensors = (p for model in models.values() for p in model.parameters())
+    return next((p.device for p in tensors), torch.device("cpu"))
