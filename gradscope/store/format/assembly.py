@@ -1,9 +1,9 @@
-"""How the files of one recording line up: which rows count, and where each name stands.
+"""Assembly of the files of one recording: valid rows and common labels.
 
-Rows of a group lie in several files, one behind the other. A row is void where a later file holds
-a row of the same group at the same step or before it, or was begun by resuming before it
-(root attribute ``resume_step``). Other axes are aligned by label: the order of the last file, then
-what only earlier files have; what a file lacks is missing there.
+The rows of a group are concatenated over files. A row is void if a later file has a row of the same
+group at the same step or earlier, or was started by resuming at an earlier step (root attribute
+``resume_step``). Other axes are aligned by label, in the order of the last file followed by labels
+that only earlier files have. Labels that a file lacks are missing in its rows.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from gradscope.store.format.migrate import migrate
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Rows of a group that lie in one file.
+    """Rows of a group from one file.
 
-    ``home`` is the group's path in the file. ``columns`` says for each label of an axis where it
-    stands in this file (-1: nowhere); an axis that is the same has no entry.
+    ``home`` is the group's path in the file. ``columns`` gives the position of each label of an
+    axis in this file, -1 if it is missing. Axes with equal labels have no entry.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class GroupPlan:
-    """One group over all files. Piece i gives its rows from its own row 0 on."""
+    """One group over all files. Piece i contributes its rows from its own row 0 on."""
 
     name: str
     rows: np.ndarray
@@ -69,14 +69,14 @@ OpenFile = Callable[[Path], h5py.File]
 
 
 def plan(files: Sequence[FileContents], resume_step: int | None = None) -> Plan:
-    """Line files up, the oldest first.
+    """Plan how files are joined, the oldest first.
 
     Parameters
     ----------
     files : sequence of FileContents
         Segments in order, or the one finished file.
     resume_step : int, optional
-        Rows beyond it are void in all of them.
+        Rows beyond this step are void in all files.
 
     Raises
     ------
@@ -105,14 +105,14 @@ def plan(files: Sequence[FileContents], resume_step: int | None = None) -> Plan:
 
 
 def _ordered(files: Sequence[FileContents]) -> list[str]:
-    """Names of groups, in the order of the schema, then spikes."""
+    """Names of groups in the order of the schema, followed by spikes."""
     present = {name for file in files for name in file.groups}
     order = [*schema.GROUPS, *(f"spikes/{name}" for name in schema.GROUPS)]
     return [name for name in order if name in present]
 
 
 def _resume_limits(files: Sequence[FileContents], resume_step: int | None) -> list[float]:
-    """Return for each file the last step that no later resume made void."""
+    """Return the last step of each file that no later resume made void."""
     limit = np.inf if resume_step is None else resume_step
     limits = []
     for file in reversed(files):
@@ -152,7 +152,7 @@ def _plan_group(name: str, parts: list[tuple[Path, GroupContents, float]]) -> Gr
 
 
 def _merge_axes(axes: list[Axis]) -> Axis:
-    """Union of labels: those of the last axis, then what only earlier ones have."""
+    """Union of labels: those of the last axis, then those that only earlier axes have."""
     last = axes[-1]
     if all(_is_same(axis, last) for axis in axes):
         return last
@@ -178,7 +178,7 @@ def _is_same(axis: Axis, other: Axis) -> bool:
 
 
 def _places(axis: Axis, own: Axis) -> np.ndarray | None:
-    """Where each label of ``axis`` stands in ``own``; None where both are in one order."""
+    """Position of each label of ``axis`` in ``own``; None if the labels are equal."""
     if np.array_equal(axis.labels, own.labels):
         return None
     index = {label: i for i, label in enumerate(own.labels.tolist())}
@@ -188,14 +188,14 @@ def _places(axis: Axis, own: Axis) -> np.ndarray | None:
 def read_block(
     group: GroupPlan, variable: str, index: tuple[slice | np.ndarray, ...], open_file: OpenFile
 ) -> np.ndarray:
-    """Read a block of a variable across files, in the dtype of the file, missing as stored.
+    """Read a block of a variable across files, in the dtype of the file and with its fill values.
 
     Parameters
     ----------
     index : tuple of slice or int array, one for each dimension
-        Slices have steps above 0; arrays are of places, in any order, -1 for missing.
+        Slices have positive steps. Arrays contain positions in any order, -1 for missing.
     open_file : callable
-        Gives the open file of a path, and keeps it open.
+        Returns the open file of a path and keeps it open.
     """
     shape = group.shape(variable)
     declaration = group.variables[variable]
@@ -215,7 +215,7 @@ def _read_piece(
     wanted: list[np.ndarray],
     open_file: OpenFile,
 ) -> None:
-    """Fill into ``block`` what one file has of it: one hyperslab, then the places asked for."""
+    """Fill the part of ``block`` that one file has: read one hyperslab, then select positions."""
     to, source = [], []
     for axis, (dim, places) in enumerate(zip(variable.dims, wanted, strict=True)):
         if axis == 0:

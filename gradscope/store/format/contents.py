@@ -1,7 +1,7 @@
-"""What one file of a recording holds: its groups, variables and axes, read with suspicion.
+"""Contents of one file of a recording: groups, variables and axes, checked against the schema.
 
-Names, kinds and sizes are checked against the schema before anything is read, so that a damaged or
-foreign file ends in one error and not in a crash or a full memory.
+Names, kinds and sizes are checked before any data are read, so that a damaged or foreign file
+raises an error instead of crashing the process or filling its memory.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class FileContents:
 
 @contextlib.contextmanager
 def one_error(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes of HDF5 into one RecordingError that names the file."""
+    """Convert the errors that HDF5 raises for a damaged file into a RecordingError with its
+    name."""
     try:
         yield
     except FileNotFoundError:
@@ -70,13 +71,13 @@ def one_error(path: Path) -> Iterator[None]:
 
 
 def open_file(path: Path | str) -> h5py.File:
-    """Open a file for reading, also where the file system refuses locks."""
+    """Open a file for reading, also on file systems without locks."""
     try:
         return h5py.File(path, "r")
     except BlockingIOError:
         return h5py.File(path, "r", locking=False)
     except OSError as error:
-        if not Path(path).exists():  # merged away by its writer while it was being opened
+        if not Path(path).exists():  # removed by the merge of its writer while it was being opened
             raise FileNotFoundError(f"{path} is gone") from error
         if "lock" not in str(error).lower():
             raise
@@ -86,21 +87,21 @@ def open_file(path: Path | str) -> h5py.File:
 def read_contents(
     path: Path, groups: tuple[str, ...] | None = None, *, has_attrs: bool = True
 ) -> FileContents:
-    """Read what a file holds, without its numbers.
+    """Read the structure of a file without its data.
 
     Parameters
     ----------
     path : Path
         A segment or a finished recording.
     groups : tuple of str, optional
-        Only these groups; all by default.
+        Groups to read; all by default.
     has_attrs : bool, default True
-        Whether to read the attributes of variables too; without, it is faster.
+        Whether to read the attributes of variables; False is faster.
 
     Raises
     ------
     RecordingError
-        If the file is damaged, is no recording or was written by a newer schema.
+        If the file is damaged, is not a recording, or has a newer schema version.
     """
     with one_error(path), open_file(path) as file:
         attrs = read_attributes(file)
@@ -113,7 +114,7 @@ def read_contents(
 
 
 def check_version(attrs: dict[str, Any], path: Path) -> None:
-    """Refuse what is no recording, and what only a newer gradscope understands."""
+    """Raise for files that are not recordings or that have a newer schema version."""
     version = attrs.get("schema_version")
     if version is None:
         raise RecordingError(f"{path} is no recording of gradscope: it has no schema_version")
@@ -164,7 +165,7 @@ def _read_group(name: str, group: h5py.Group, has_attrs: bool) -> GroupContents:
 
 
 def _datasets(name: str, group: h5py.Group) -> dict[str, h5py.Dataset]:
-    """Open the datasets of a group that the schema knows."""
+    """Open the datasets of a group that the schema declares."""
     along = {key for dim in layout.column_dims(name) for key in layout.coordinates_of(dim)}
     known = along | {layout.row_dim(name)}
     found = {
@@ -183,7 +184,7 @@ def _is_known(group: str, name: str) -> bool:
 def _variable(
     group: str, name: str, dataset: h5py.Dataset, lengths: dict[str, int]
 ) -> schema.Variable:
-    """Return the declaration of a stored variable once kind, shape and size agree with it."""
+    """Return the declaration of a stored variable after checking its kind, shape and size."""
     declaration = layout.declared(group, name)
     dtype, shape = dataset.dtype, dataset.shape
     if dtype.kind not in "iuf":
@@ -201,7 +202,7 @@ def _variable(
 
 
 def _check_size(dataset: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Refuse an array that claims more than its stored bytes can hold."""
+    """Raise if the shape of an array does not fit its stored bytes."""
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > SLACK_BYTES and claimed > MAX_RATIO * dataset.id.get_storage_size():
         raise RecordingError(

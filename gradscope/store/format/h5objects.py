@@ -1,7 +1,7 @@
-"""What lies in a group or beside a dataset, by HDF5's own calls.
+"""Access to groups, datasets and attributes through the low-level HDF5 API.
 
-Opening a recording looks at some hundred datasets and attributes, and writing a segment makes as
-many; through h5py's mappings that costs several times as much.
+Opening a recording reads, and writing a segment creates, several hundred datasets and attributes.
+The high-level mappings of h5py are several times slower for this.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def hard_links(group: h5py.Group) -> list[str]:
     Raises
     ------
     RecordingError
-        If there are more than any recording has.
+        If there are more names than any recording has.
     """
     if len(group) > MAX_MEMBERS:
         raise RecordingError(f"{group.name} holds {len(group):,} names; that is no recording")
@@ -43,14 +43,14 @@ def hard_links(group: h5py.Group) -> list[str]:
 
 
 def open_member(group: h5py.Group, name: str, kind: type[Object]) -> Object | None:
-    """Open what a hard link names; None where it is of another kind."""
+    """Open the target of a hard link; None if it is of another kind."""
     found = h5py.h5o.open(group.id, name.encode("utf-8", "surrogateescape"))
     wanted = h5py.h5g.GroupID if kind is h5py.Group else h5py.h5d.DatasetID
     return kind(found) if isinstance(found, wanted) else None
 
 
 def read_whole(dataset: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Read all of a dataset whose shape and dtype are known already."""
+    """Read a whole dataset with known shape and dtype."""
     values = np.empty(shape, dtype)
     if values.size:
         dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
@@ -58,9 +58,10 @@ def read_whole(dataset: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype) -
 
 
 def read_attributes(target: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-    """Return the attributes of a group or variable that are texts or numbers.
+    """Return the attributes of a group or variable that are strings or numbers.
 
-    Texts of variable length are left out: they lie in the global heap, which has no checksum.
+    Variable-length strings are skipped, because they are stored in the global heap, which has no
+    checksum.
     """
     names: list[bytes] = []
     h5py.h5a.iterate(target.id, names.append)
@@ -74,7 +75,7 @@ def read_attributes(target: h5py.Group | h5py.Dataset) -> dict[str, Any]:
 
 
 def _attribute(attribute: h5py.h5a.AttrID) -> Any:
-    """Read a number, an array of numbers or one text of fixed length; None for anything else."""
+    """Read a number, an array of numbers or a fixed-length string; None for anything else."""
     stored = attribute.get_type()
     if isinstance(stored, h5py.h5t.TypeStringID):
         is_one = attribute.get_storage_size() == stored.get_size()
@@ -93,7 +94,7 @@ def _text(attribute: h5py.h5a.AttrID, stored: h5py.h5t.TypeStringID) -> str:
 
 
 def write_attribute(target: h5py.Group | h5py.Dataset, name: str, value: np.ndarray) -> None:
-    """Write one attribute, in place of one of its name."""
+    """Write one attribute, replacing an existing one."""
     key, kind = name.encode(), h5py.h5t.py_create(value.dtype, logical=True)
     space = h5py.h5s.create_simple(value.shape) if value.shape else h5py.h5s.create(h5py.h5s.SCALAR)
     if h5py.h5a.exists(target.id, key):
@@ -102,5 +103,5 @@ def write_attribute(target: h5py.Group | h5py.Dataset, name: str, value: np.ndar
 
 
 def attach_scale(dataset: h5py.Dataset, axis: int, group: h5py.Group, name: str) -> None:
-    """Attach the dimension scale of a name in the group to an axis of an array."""
+    """Attach a dimension scale of the group to an axis of an array."""
     h5py.h5ds.attach_scale(dataset.id, h5py.h5o.open(group.id, name.encode()), axis)

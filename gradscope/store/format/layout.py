@@ -1,9 +1,9 @@
-"""How a piece of a recording lies in an HDF5 file: datasets, scales, attributes, chunks.
+"""Layout of a recording in an HDF5 file: datasets, scales, attributes and chunks.
 
-Both segments and finished files are laid out here, so that there is one format. netCDF-4
-conventions: each dimension of a group is a dataset of its name, a dimension scale attached to
-every array along it. Texts have a fixed length, because variable-length ones lie in HDF5's global
-heap: it carries no checksum, and a flipped bit in it can hang the library.
+Segments and finished files share this layout. It follows the netCDF-4 conventions: each dimension
+of a group is a dataset of the same name, a dimension scale attached to every array along it.
+Strings have a fixed length, because variable-length strings are stored in HDF5's global heap. The
+heap has no checksum, and a flipped bit in it can hang the library.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Axis:
 
 
 def declared(group: str, name: str) -> schema.Variable:
-    """Return the declaration of a variable; in open groups a default where nobody declared it.
+    """Return the declaration of a variable; undeclared variables of open groups get a default.
 
     Raises
     ------
     ValueError
-        If neither the schema nor an open group knows the name.
+        If the schema does not declare the name and the group is not open.
     """
     base = declared_group(group)
     if name in base.variables:
@@ -66,7 +66,7 @@ def declared(group: str, name: str) -> schema.Variable:
 
 
 def declared_group(group: str) -> schema.Group:
-    """Return the declaration of a group; ``spikes/gradients`` is built as ``gradients``."""
+    """Return the declaration of a group; ``spikes/gradients`` has that of ``gradients``."""
     parent, _, base = group.rpartition("/")
     if base not in schema.GROUPS or parent not in ("", "spikes") or (parent and base == "spikes"):
         raise ValueError(f"unknown group {group!r}; known are {', '.join(schema.GROUPS)}")
@@ -87,27 +87,27 @@ def column_dims(group: str) -> tuple[str, ...]:
 
 
 def coordinates_of(dim: str) -> dict[str, schema.Variable]:
-    """Return what may stand along a dimension: its index first, then its coordinates."""
+    """Return the names allowed along a dimension: its index first, then its coordinates."""
     more = {"param": schema.PARAM_COORDINATES, "layer": schema.LAYER_COORDINATES}
     return {dim: schema.INDEXES[dim], **more.get(dim, {})}
 
 
 def numpy_dtype(variable: schema.Variable) -> np.dtype:
-    """Return the dtype in the file, booleans as int8; texts get their length when written."""
+    """Return the dtype in the file: int8 for booleans; strings get their length when written."""
     if variable.dtype == "str":
         return TEXT
     return np.dtype("int8" if variable.dtype == "bool" else variable.dtype)
 
 
 def missing(dtype: np.dtype) -> Any:
-    """Return what stands for a missing value: NaN, -1 or the empty text."""
+    """Return the fill value of a missing entry: NaN, -1 or the empty string."""
     if dtype.kind == "O":
         return ""
     return dtype.type(np.nan if dtype.kind == "f" else -1)
 
 
 def as_attribute(value: Any) -> Any:
-    """Return ``value`` as HDF5 takes it; dicts become JSON, booleans integers."""
+    """Convert ``value`` for HDF5; dicts become JSON and booleans integers."""
     if isinstance(value, dict):
         value = json.dumps(value)
     if isinstance(value, str):
@@ -129,14 +129,14 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "replace").replace(b"\x00", b" ")
 
 
-@functools.lru_cache(maxsize=1024)  # a few hundred texts, the same in every segment
+@functools.lru_cache(maxsize=1024)  # a few hundred strings, the same in every segment
 def _fixed_text(text: str) -> np.ndarray:
     data = _encoded(text)
     return np.array(data, dtype=h5py.string_dtype("utf-8", max(1, len(data))))
 
 
 def write_attributes(target: Any, attrs: Mapping[str, Any]) -> None:
-    """Write attributes one by one; ``None`` is left out."""
+    """Write attributes one by one; ``None`` is skipped."""
     for name, value in attrs.items():
         if value is not None:
             write_attribute(target, name, np.asarray(as_attribute(value)))
@@ -167,7 +167,7 @@ def write_axis(group: h5py.Group, axis: Axis) -> None:
 def write_group(
     file: h5py.File, name: str, arrays: Mapping[str, np.ndarray], axes: Mapping[str, Axis]
 ) -> None:
-    """Write one group of a segment: its rows, the axes its variables use, the variables."""
+    """Write one group of a segment: its rows, axes and variables."""
     group = file.require_group(name)
     rows = row_dim(name)
     write_axis(group, Axis(rows, {rows: arrays[rows]}))
@@ -188,9 +188,9 @@ def create_variable(
     data: np.ndarray | None = None,
     is_packed: bool = False,
 ) -> h5py.Dataset:
-    """Create one array with its attributes and scales; without ``data``, for the caller to fill.
+    """Create one array with its attributes and scales; without ``data`` it is left unfilled.
 
-    Segments are stored plainly, which is fast; finished files are packed: chunked, shuffled,
+    Segments are stored uncompressed, which is fast. Finished files are packed: chunked, shuffled,
     deflated and checksummed.
     """
     dtype = numpy_dtype(variable)

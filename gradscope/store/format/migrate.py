@@ -1,8 +1,8 @@
-"""Recordings of older schemas, seen as ones of today's. No file is rewritten for it.
+"""Migration of recordings with an older schema version when they are opened.
 
-A major version of the schema that changes what a name means comes with a function here, from what
-a file of the version before holds to what it means now. A renamed variable is the old declaration
-under its new key: the key is the name of today, ``Variable.name`` the one in the file.
+Each major version of the schema has a function here that converts the contents of a file of the
+previous major version. Files are not changed. A renamed variable keeps its old declaration under a
+new key: the key is the current name, and ``Variable.name`` is the name in the file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gradscope.store.format.contents import FileContents
 
 
 def _to_version_2(contents: FileContents) -> FileContents:
-    """Name the recorded groups as today; `schema.FORMER_NAMES` renames the groups themselves."""
+    """Rename the recorded groups; `schema.FORMER_NAMES` renames the groups themselves."""
     today = {former: name for name, former in schema.FORMER_NAMES.items()}
     words = str(contents.attrs.get("recorded_groups", "")).split()
     if not words:
@@ -26,16 +26,16 @@ def _to_version_2(contents: FileContents) -> FileContents:
 
 
 MIGRATIONS: dict[int, Callable[[FileContents], FileContents]] = {1: _to_version_2}
-"""From each major version to the next."""
+"""Migration from each major version to the next."""
 
 
 def migrate(contents: FileContents) -> FileContents:
-    """Return the contents of a file in today's terms.
+    """Return the contents of a file in the current schema version.
 
     Raises
     ------
     RecordingError
-        If no way leads from its version to today's.
+        If there is no migration from its version to the current one.
     """
     version = str(contents.attrs["schema_version"])
     today = int(schema.SCHEMA_VERSION.split(".")[0])

@@ -1,7 +1,8 @@
-"""A file that HDF5 writes into, whose failures are ordinary errors.
+"""File object for HDF5 that reports write failures as ordinary errors.
 
-When a write fails, HDF5 cannot close its file: it prints traces and keeps the handle until the
-process ends. A sink swallows what comes after the first failure and raises it when all is over.
+After a failed write, HDF5 cannot close its file: it prints error stacks and keeps the handle until
+the process ends. The file object here ignores all writes after the first failure and raises that
+failure when the file is closed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gradscope.store.format.layout import FORMAT
 
 
 class _Sink(io.RawIOBase):
-    """The file object that h5py's driver talks to."""
+    """File object for the driver of h5py."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w+b", buffering=0)
@@ -63,19 +64,19 @@ class _Sink(io.RawIOBase):
         super().close()
 
     def check(self) -> None:
-        """Raise what went wrong so far."""
+        """Raise the first failure so far."""
         if self.error is not None:
             raise self.error
 
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[h5py.File]:
-    """Create an HDF5 file, closed at the end.
+    """Create an HDF5 file and close it at the end.
 
     Raises
     ------
     OSError
-        The first failure of the disk.
+        The first failure to write.
     """
     sink = _Sink(path)
     try:

@@ -1,18 +1,19 @@
-"""The folder ``run.h5.part``: names of segments, and how a file gets its name for good.
+"""The folder ``run.h5.part``: names of segments, and atomic publication of files.
 
-A segment is ``000007.h5``, or ``000001-000008.h5`` when old ones were merged; a segment that lies
-within the range of another was merged into it and counts no more. Names that begin with a dot are
-unfinished and belong to nobody.
+A segment is named ``000007.h5``, or ``000001-000008.h5`` if older segments were merged. A segment
+within the range of another one was merged into it and no longer counts. Files whose name begins
+with a dot are unfinished and are ignored.
 
-The order in which bytes reach the disk, the same for every file:
+Every file is written in this order:
 
-1. write a file of another name (``.000007.h5.tmp``) and close it;
+1. write a file with a temporary name (``.000007.h5.tmp``) and close it;
 2. fsync the file;
-3. rename it to its own name;
+3. rename it to its final name;
 4. fsync the folder;
-5. only now remove what it replaces.
+5. only then remove the files that it replaces.
 
-Whenever the power goes, each name stands for a whole file, and each row is in at least one.
+After a power failure, each name therefore refers to a complete file, and each row is in at least
+one of them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _MAX_SEGMENTS = 4096
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """One published segment and the flushes it holds, first and last."""
+    """One published segment with its first and last flush."""
 
     first: int
     last: int
@@ -45,12 +46,12 @@ class Segment:
 
     @property
     def span(self) -> int:
-        """Number of flushes that went into it."""
+        """Number of flushes in the segment."""
         return self.last - self.first + 1
 
 
 def finished_path(path: str | os.PathLike[str]) -> Path:
-    """Return the name of the finished file, given it or the folder of its segments."""
+    """Return the name of the finished file for that name or for the folder of its segments."""
     path = Path(path)
     return path.with_name(path.name.removesuffix(PART_SUFFIX))
 
@@ -67,12 +68,12 @@ def segment_name(first: int, last: int) -> str:
 
 
 def list_segments(folder: Path) -> list[Segment]:
-    """Return the segments that count, in order; none where the folder is missing.
+    """Return the valid segments in order; none if the folder is missing.
 
     Raises
     ------
     RecordingError
-        If two segments overlap, or there are more than gradscope ever writes.
+        If two segments overlap, or there are more than gradscope can write.
     """
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -100,7 +101,7 @@ def _outermost(found: list[Segment], folder: Path) -> list[Segment]:
 
 
 def publish(target: Path, write: Callable[[h5py.File], None]) -> int:
-    """Write a file so that its name never stands for half of it; return its size in bytes."""
+    """Write a file atomically; return its size in bytes."""
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         with new_file(temporary) as file:
@@ -113,7 +114,7 @@ def publish(target: Path, write: Callable[[h5py.File], None]) -> int:
 
 
 def move(source: Path, target: Path) -> int:
-    """Give a whole file its name for good (steps 2 to 4 above); return its size in bytes."""
+    """Give a complete file its final name (steps 2 to 4 above); return its size in bytes."""
     descriptor = os.open(source, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -128,7 +129,7 @@ def move(source: Path, target: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable; where a system cannot, its rename must do."""
+    """Make the names in a folder durable, on systems that support it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -138,7 +139,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_part(folder: Path) -> None:
-    """Remove what gradscope put into the folder of the segments, and the empty folder."""
+    """Remove the files of gradscope from the folder of the segments, and the folder if empty."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
             if _NAME.fullmatch(name) or name == LOCK_NAME or name.endswith(".tmp"):

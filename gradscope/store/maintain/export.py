@@ -1,4 +1,4 @@
-"""A recording in other people's formats. The recording itself is only read."""
+"""Export of a recording to netCDF, Zarr, CSV and TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROWS = 512
 
 
 def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str) -> Path:
-    """Write a recording, derived variables included, in another format.
+    """Write a recording with its derived variables in another format.
 
     Parameters
     ----------
@@ -71,13 +71,13 @@ def _to_zarr(tree: xr.DataTree, target: Path) -> None:
 
 
 def _for_zarr(dataset: xr.Dataset) -> xr.Dataset:
-    """Drop HDF5's encoding; texts of variable length, the kind that Zarr 3 specifies."""
+    """Drop HDF5's encoding and use variable-length strings, which Zarr 3 specifies."""
     texts = {name: c.astype(object) for name, c in dataset.coords.items() if c.dtype.kind == "U"}
     return dataset.drop_encoding().assign_coords(texts)
 
 
 def _to_csv(tree: xr.DataTree, target: Path) -> None:
-    """One table a group, one line a label; a second where variables have other dimensions."""
+    """Write one table per group, and a second one for variables with other dimensions."""
     target.mkdir()
     for node in tree.subtree:
         dataset = node.to_dataset(inherit=False)

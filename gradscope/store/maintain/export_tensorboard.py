@@ -1,4 +1,4 @@
-"""A recording as TensorBoard events: a scalar a number, a histogram a row of octave counts."""
+"""Export of a recording as TensorBoard scalars and histograms."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Point = tuple[str, int, float, Any]
 
 
 def to_tensorboard(tree: xr.DataTree, target: Path) -> None:
-    """Write one event a number that is there, under ``gradients/grad_norm/features.0.weight``.
+    """Write one event per recorded number, tagged like ``gradients/grad_norm/features.0.weight``.
 
-    Histograms are over log2 of the magnitude, since a linear axis would show one bar.
+    Histograms are over log2 of the magnitude, because a linear axis would show a single bar.
     """
     event = importlib.import_module("tensorboard.compat.proto.event_pb2")
     summary = importlib.import_module("tensorboard.compat.proto.summary_pb2")
@@ -36,7 +36,7 @@ def to_tensorboard(tree: xr.DataTree, target: Path) -> None:
 
 
 def _points(tree: xr.DataTree) -> Iterator[Point]:
-    """Tag, step, seconds since 1970, and a number or the fields of a histogram."""
+    """Yield tag, step, seconds since 1970, and a number or the fields of a histogram."""
     times = _times(tree)
     for node in tree.subtree:
         for name, values in node.to_dataset(inherit=False).data_vars.items():
@@ -73,7 +73,7 @@ def _histograms(
 
 
 def _histogram(octaves: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
-    """Fields of TensorBoard's histogram, from the first octave that counts to the last."""
+    """Fields of TensorBoard's histogram, from the first non-empty log2 bin to the last."""
     there = np.flatnonzero(counts)
     kept = slice(there[0], there[-1] + 1)
     left, counts = octaves[kept], counts[kept]
@@ -84,13 +84,13 @@ def _histogram(octaves: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
         "num": counts.sum(),
         "sum": (counts * middle).sum(),
         "sum_squares": (counts * middle**2).sum(),
-        "bucket_limit": [left[0], *(left + 1)],  # the first bucket holds nothing: it ends there
+        "bucket_limit": [left[0], *(left + 1)],  # the first bucket is empty and ends there
         "bucket": [0.0, *counts],
     }
 
 
 def _times(tree: xr.DataTree) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns steps into seconds since 1970."""
+    """Return a function that converts steps to seconds since 1970."""
     try:
         start = datetime.fromisoformat(str(tree.attrs.get("created_at"))).timestamp()
     except ValueError:

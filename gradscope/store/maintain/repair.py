@@ -1,4 +1,4 @@
-"""A finished file from the segments of a killed run, or from a recording of an older schema."""
+"""Repair: a finished file from the segments of a killed run or from an older recording."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gradscope.store.write.merge import merge_files
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair did.
+    """Result of a repair.
 
     Parameters
     ----------
     target : Path
         The new file.
     n_rows : dict of str to int
-        Rows of each group in it.
+        Number of rows of each group.
     left_out : tuple of str
         Segments that could not be read, with the reason.
     n_segments : int
-        Segments that were read; 0 where a finished file was rewritten.
+        Number of segments read; 0 if a finished file was rewritten.
     """
 
     target: Path
@@ -38,17 +38,17 @@ class Repair:
 
 
 def repair(path: str | os.PathLike[str], target: str | os.PathLike[str] | None = None) -> Repair:
-    """Merge the segments of a killed run, or rewrite a finished file in today's schema.
+    """Merge the segments of a killed run, or rewrite a finished file in the current schema.
 
-    The numbers stay as they are, bit for bit, and so do the files that were read.
+    Numbers are copied bit for bit, and the source files are not changed.
 
     Parameters
     ----------
     path : path-like
         The recording, ``run.h5``, or its folder ``run.h5.part``.
     target : path-like, optional
-        File to make; by default the one that the run would have made. A finished recording needs
-        another name.
+        File to write; by default the one that the run would have written. A finished recording
+        needs another name.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def repair(path: str | os.PathLike[str], target: str | os.PathLike[str] | None =
 
 
 def _end_of(last: Path) -> dict[str, object]:
-    """Return the attributes of a killed run: one that says it is running was interrupted."""
+    """Return the attributes of a killed run: status running becomes interrupted."""
     status = read_contents(last).attrs.get("status")
     ended = status if status not in (None, "running") else "interrupted"
     return {"status": ended, "is_complete": 0, "resume_step": None}

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a recording, all at once."""
+"""Validation of a recording against the format."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ ROUNDING = 1e-6
 
 
 def violations(path: str | os.PathLike[str]) -> list[str]:
-    """Return every violation of the format, one line each; none means that it is sound.
+    """Return all violations of the format, one line each; an empty list if there are none.
 
-    Reads all numbers, so that damage anywhere is found by the checksums of the file.
+    All data are read, so that the checksums of the file detect damage anywhere.
 
     Raises
     ------
@@ -57,12 +57,12 @@ def violations(path: str | os.PathLike[str]) -> list[str]:
 
 
 def rows_readable(contents: FileContents) -> None:
-    """Read every number once.
+    """Read all data once.
 
     Raises
     ------
     RecordingError
-        If a checksum does not agree.
+        If a checksum does not match.
     """
     with one_error(contents.path), open_file(contents.path) as file:
         for group in contents.groups.values():

@@ -1,4 +1,4 @@
-"""How the axes of several runs become one, or why they cannot."""
+"""Alignment of the axes of several runs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ STEP_RULES = ("equal", "common", "union")
 def align_steps(
     group: str, rows: list[np.ndarray | None], names: list[str], rule: str
 ) -> tuple[np.ndarray, list[np.ndarray | None]]:
-    """Return the common rows, and where each of them stands in each run (None: all in place).
+    """Return the common rows and their positions in each run (None if they are identical).
 
     Raises
     ------
     UsageError
-        If the rule is ``"equal"`` and runs recorded different steps; the last row of a run may
-        stand alone, since recorders add it.
+        If the rule is ``"equal"`` and runs recorded different steps. The last row of a run may
+        differ, because recorders add it.
     """
     given = [(row, name) for row, name in zip(rows, names, strict=True) if row is not None]
     longest, longest_name = max(given, key=lambda pair: len(pair[0]))
@@ -56,7 +56,7 @@ def _check_equal(
 def align_columns(
     group: str, axes: list[Axis | None], names: list[str]
 ) -> tuple[dict[str, xr.Variable], list[np.ndarray | None]]:
-    """Return labels and coordinates in the order of the first run, and where each run has them.
+    """Return labels and coordinates in the order of the first run, and positions in each run.
 
     Coordinates that differ between the runs become two-dimensional, (run, param).
 
@@ -102,10 +102,10 @@ def _coordinates(
 
 
 def depth_places(axis: Axis, grid: np.ndarray) -> np.ndarray:
-    """Return for each relative depth the nearest weight layer, by place along the axis.
+    """Return the position of the weight layer nearest to each relative depth.
 
     Along ``param`` these are the parameters of kind ``weight``; along ``layer`` the first layer of
-    each depth, which is the weight layer that the others count from.
+    each depth, which is its weight layer.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Arrays that lie in files until somebody asks for a part of them."""
+"""Lazy arrays that read from the files of a recording."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _ATTEMPTS = 20
 
 
 class Source:
-    """A recording on disk: its plan, and its files, opened when they are needed.
+    """A recording on disk: its plan and its files, which are opened on demand.
 
-    While a run goes on its writer merges old segments; the same rows then lie in other files, and
-    the plan is made anew.
+    While a run is in progress, its writer merges older segments. The rows are then in other files,
+    and the plan is made again.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class Source:
         raise RecordingError(f"{self.path} changes faster than it can be read")
 
     def _follow(self, group: str, known: GroupPlan) -> None:
-        """Plan anew; the rows that were there must stand where they stood."""
+        """Plan again; existing rows must keep their positions."""
         self.close()
         self.plan = self._make_plan()
         now = self.plan.groups.get(group)
@@ -87,14 +87,14 @@ class Source:
         return self._managers[path].acquire()
 
     def close(self) -> None:
-        """Close the files; they open again when they are needed."""
+        """Close the files; they are opened again on demand."""
         for manager in self._managers.values():
             manager.close()
         self._managers.clear()
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the finished file, or the segments where there is none."""
+    """Return the finished file, or the segments if there is none."""
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -113,13 +113,13 @@ def _is_gone(error: BaseException) -> bool:
 
 
 class RecordedArray(BackendArray):
-    """A variable of a recording, or of what follows from it: rows and columns by place."""
+    """A stored or derived variable of a recording, indexed by position."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
     def read(self, index: tuple[Places, ...]) -> np.ndarray:
-        """Read a block: one slice or array of places for each dimension."""
+        """Read a block: one slice or array of positions for each dimension."""
         raise NotImplementedError
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -155,7 +155,7 @@ class StoredArray(RecordedArray):
 
     def read(self, index: tuple[Places, ...]) -> np.ndarray:
         """Read a block, missing as NaN."""
-        # Places, not slices: a run that goes on has more rows by now.
+        # Positions instead of slices, because a run in progress may have more rows by now.
         places = tuple(np.arange(n)[i] for i, n in zip(index, self.shape, strict=True))
         block = self._source.read(self._group, self._variable, places)
         if block.dtype.kind == "f":
@@ -166,14 +166,14 @@ class StoredArray(RecordedArray):
 
 
 def decoded_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the float that holds an integer and NaN, as xarray chooses it."""
+    """Return the float dtype for an integer with NaN, as chosen by xarray."""
     if dtype.kind == "f":
         return dtype
     return np.dtype("float32" if dtype.itemsize <= 2 else "float64")
 
 
 class MappedArray(RecordedArray):
-    """Another array with rows and columns elsewhere: place i holds ``places[i]``, -1 is missing."""
+    """Another array with reordered rows and columns: position i is ``places[i]``, -1 is missing."""
 
     def __init__(self, array: RecordedArray, places: tuple[np.ndarray | None, ...]) -> None:
         self._array, self._places = array, places
@@ -182,7 +182,7 @@ class MappedArray(RecordedArray):
         self.dtype = array.dtype
 
     def read(self, index: tuple[Places, ...]) -> np.ndarray:
-        """Read what is there and leave the rest NaN."""
+        """Read the existing entries; the others are NaN."""
         inner = [
             np.arange(n)[i] if p is None else p[i]
             for i, p, n in zip(index, self._places, self.shape, strict=True)
@@ -204,7 +204,7 @@ class ColumnArray(RecordedArray):
         self.shape, self.dtype = (n_rows, len(values)), self._values.dtype
 
     def read(self, index: tuple[Places, ...]) -> np.ndarray:
-        """Return one row, to be broadcast."""
+        """Return one row for broadcasting."""
         return self._values[index[1]][None, :]
 
 

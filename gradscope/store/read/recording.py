@@ -31,28 +31,28 @@ __all__ = ["latest", "open_recording"]
 def open_recording(
     path: str | os.PathLike[str], *, groups: tuple[str, ...] | None = None
 ) -> xr.DataTree:
-    """Open a recording; numbers are read when they are used.
+    """Open a recording as a lazy DataTree.
 
     Parameters
     ----------
     path : path-like
-        The file, ``run.h5``. While it is being written, and after a crash, there are only segments
-        in ``run.h5.part/``; they are read in its place. Opening again gives what came since.
+        The file, ``run.h5``. While it is being written, and after a crash, the segments in
+        ``run.h5.part/`` are read instead. Open the recording again to see new rows.
     groups : tuple of str, optional
-        Only these groups.
+        Groups to open; all by default.
 
     Returns
     -------
     DataTree
-        One node a group, dims (step, param), (step, layer), …; missing is NaN. Derived variables
-        (`gradscope.schema.DERIVED`) are added where their inputs were recorded.
+        One node per group, with dims (step, param), (step, layer), …. Missing values are NaN.
+        Derived variables (`gradscope.schema.DERIVED`) are added if their inputs were recorded.
 
     Raises
     ------
     FileNotFoundError
         If there is no recording.
     RecordingError
-        If it is damaged, is no recording or was written by a newer schema.
+        If it is damaged, is not a recording, or has a newer schema version.
     """
     source = Source(Path(path), groups)
     nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=source.plan.attrs)}
@@ -66,12 +66,12 @@ def open_recording(
 
 
 def latest(folder: str | os.PathLike[str] = "runs") -> Path:
-    """Return the recording in a folder, or below it, that was written last.
+    """Return the most recently written recording in a folder or its subfolders.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If there is no recording.
     """
     found = {
         finished_path(path): path.stat().st_mtime
@@ -87,12 +87,12 @@ def latest(folder: str | os.PathLike[str] = "runs") -> Path:
 def _dataset(source: Source, name: str) -> xr.Dataset:
     group = source.plan.groups[name]
     variables = {key: _lazy(*found) for key, found in arrays_of(source, name).items()}
-    # Coordinates first: a Dataset that makes them itself aligns them twice.
+    # Coordinates are built first, because a Dataset that builds them itself aligns them twice.
     return xr.Dataset(variables, coords=xr.Coordinates(coordinates_of(group)))
 
 
 def arrays_of(source: Source, name: str) -> dict[str, tuple[schema.Variable, RecordedArray, dict]]:
-    """Return every stored and derived variable of a group: declaration, array, attributes."""
+    """Return declaration, array and attributes of every stored and derived variable of a group."""
     group = source.plan.groups[name]
     found: dict[str, tuple[schema.Variable, RecordedArray, dict]] = {}
     custom = _custom_attrs(source) if name.split("/")[-1] == "custom" else {}
@@ -107,7 +107,7 @@ def arrays_of(source: Source, name: str) -> dict[str, tuple[schema.Variable, Rec
 
 
 def _custom_attrs(source: Source) -> dict[str, dict[str, str]]:
-    """Return what the user declared of each variable of ``/custom``."""
+    """Return the attributes that the user declared for the variables of ``/custom``."""
     try:
         found = json.loads(str(source.plan.attrs.get("custom_json", "{}")))
     except json.JSONDecodeError:
@@ -137,12 +137,12 @@ def coordinates_of(group: GroupPlan) -> dict[str, xr.Variable]:
 
 
 def labels_as_text(values: np.ndarray) -> np.ndarray:
-    """Return texts as NumPy's own, numbers as they are."""
+    """Return strings as NumPy strings, and numbers unchanged."""
     return values.astype(str) if values.dtype.kind == "O" else values
 
 
 def derive(source: Source, group: str, name: str) -> DerivedArray | None:
-    """Return a derived variable as a lazy array; None where an input was not recorded."""
+    """Return a derived variable as a lazy array; None if an input was not recorded."""
     own = source.plan.groups[group]
     if "param" not in own.axes:
         return None
@@ -152,7 +152,7 @@ def derive(source: Source, group: str, name: str) -> DerivedArray | None:
 
 
 def _input(source: Source, own: GroupPlan, name: str) -> RecordedArray | None:
-    """Find what a formula needs: in the group, along its params, or in another group."""
+    """Find an input of a formula in the group, its coordinates, or another group."""
     columns = own.axes["param"].columns
     if name in own.variables:
         return StoredArray(source, own.name, name)
@@ -183,12 +183,12 @@ def _group_of(plan: Plan, group: str, name: str) -> GroupPlan | None:
 
 
 def row_places(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Where each wanted step stands among increasing ones; -1 where it does not."""
+    """Position of each wanted step among increasing steps; -1 if it is missing."""
     at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
     return np.where(rows[at] == wanted, at, -1)
 
 
 def places(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Where each label stands among ``others``; -1 where it does not."""
+    """Position of each label among ``others``; -1 if it is missing."""
     index = {label: i for i, label in enumerate(others.tolist())}
     return np.array([index.get(label, -1) for label in labels.tolist()], dtype=np.int64)

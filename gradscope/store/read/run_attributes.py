@@ -1,4 +1,4 @@
-"""What runs are called, and in what they differ."""
+"""Names of runs, and the attributes in which they differ."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HYPERPARAMETERS = ("alpha", "lr", "beta1", "beta2", "eps", "weight_decay")
 
 
 def name_runs(files: list[Path]) -> list[str]:
-    """Return short distinct names: stems, or what remains of the paths where stems repeat."""
+    """Return short distinct names: file stems, or shortened paths if stems repeat."""
     finished = [finished_path(path) for path in files]
     stems = [path.stem for path in finished]
     if len(set(stems)) == len(stems):
@@ -40,7 +40,7 @@ def name_runs(files: list[Path]) -> list[str]:
 def describe_runs(
     files: list[Path], attrs: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, xr.Variable]]:
-    """Return what all runs have in common, and what differs as variables along ``run``."""
+    """Return common attributes, and differing ones as variables along ``run``."""
     found = [_describe(path, own) for path, own in zip(files, attrs, strict=True)]
     names = dict.fromkeys(name for values in found for name in values)
     common, differing = {}, {}
@@ -54,7 +54,7 @@ def describe_runs(
 
 
 def _describe(path: Path, attrs: dict[str, Any]) -> dict[str, Any]:
-    """Everything that says how a run was made: training rows, configuration, attributes."""
+    """Describe a run by its first training row, configuration and attributes."""
     plain = {
         name: value
         for name, value in attrs.items()
@@ -104,7 +104,7 @@ def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _as_column(values: list[Any]) -> np.ndarray:
-    """Numbers as numbers, missing NaN; anything else as text, missing empty."""
+    """Return a column of numbers with NaN for missing, or of strings with empty for missing."""
     if all(value is None or isinstance(value, int | float) for value in values):
         if None not in values:
             return np.array(values)

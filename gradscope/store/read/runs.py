@@ -1,4 +1,4 @@
-"""Many recordings as one: concatenated along ``run``, read when asked for."""
+"""Many recordings as one lazy tree with a dimension ``run``."""
 
 from __future__ import annotations
 
@@ -39,21 +39,22 @@ def open_runs(
     paths : path, glob pattern, or iterable of them
         ``"runs/*.h5"``.
     groups : sequence of str, optional
-        Only these groups, which is faster with hundreds of runs.
+        Groups to open; all by default. Fewer groups are faster with hundreds of runs.
     steps : {"equal", "common", "union"}
-        How rows are aligned. ``"equal"`` takes runs that recorded the same steps as far as each
-        went (the shorter is NaN after its end) and refuses others with the reason; ``"common"``
-        keeps the steps that all have; ``"union"`` those that any has, NaN elsewhere.
+        Alignment of rows. ``"equal"`` needs runs that recorded the same steps up to their end;
+        shorter runs are NaN after their end. ``"common"`` keeps the steps that all runs have.
+        ``"union"`` keeps the steps that any run has, with NaN elsewhere.
     relative_depth : int, optional
-        Align different architectures: that many points from input (0) to output (1), each taking
-        the nearest weight layer of its run. ``param`` and ``layer`` become ``relative_depth``.
+        Align different architectures at this many points from input (0) to output (1). Each point
+        takes the nearest weight layer of its run. ``param`` and ``layer`` become
+        ``relative_depth``.
 
     Returns
     -------
     DataTree
-        Groups with dims (run, step, …) as dask arrays, one block a run. Along ``run`` stand
-        attributes and configuration that differ between the runs (alpha, seed, …), except where a
-        variable of the group has the name.
+        Groups with dims (run, step, …) as dask arrays, one block per run. Attributes and settings
+        that differ between the runs (alpha, seed, …) are coordinates along ``run``, unless a
+        variable of the group has the same name.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def open_runs(
     RecordingError
         If a recording is damaged.
     UsageError
-        If runs cannot be aligned; it says why and which option would do it.
+        If the runs cannot be aligned. The message gives the reason and the option to use.
     """
     if steps not in STEP_RULES:
         raise UsageError(unknown("value of steps", steps, STEP_RULES))
@@ -91,12 +92,12 @@ def _close(sources: list[Source]) -> None:
 
 
 def find_runs(paths: Paths) -> list[Path]:
-    """Return the recordings that paths and patterns name, each once, sorted within a pattern.
+    """Return the recordings matched by paths and patterns, each once, sorted within a pattern.
 
     Raises
     ------
     FileNotFoundError
-        If a path or pattern names nothing.
+        If a path or pattern matches nothing.
     """
     patterns = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found: dict[Path, None] = {}
@@ -111,7 +112,7 @@ def find_runs(paths: Paths) -> list[Path]:
 
 
 class RunsArray(RecordedArray):
-    """One variable of many runs, the run first; where a run lacks it, NaN."""
+    """One variable of many runs, with the run as the first axis; NaN if a run lacks it."""
 
     def __init__(self, arrays: list[RecordedArray | None], shape: tuple[int, ...]) -> None:
         self._arrays = arrays
@@ -131,7 +132,7 @@ class RunsArray(RecordedArray):
 
 
 class _Alignment:
-    """One group of all runs on common axes."""
+    """One group of all runs, aligned to common axes."""
 
     def __init__(
         self,

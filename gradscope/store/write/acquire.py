@@ -1,4 +1,4 @@
-"""Taking a place for a new recording, or the one that stands there for more rows."""
+"""Acquisition of the path of a new or resumed recording."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradscope.store.write.lock import WriterLock
 
 
 def claim(path: Path, if_exists: str) -> WriterLock:
-    """Take the lock, then clear the place or turn what stands there into the first segment."""
+    """Take the lock, then clear the path or turn the existing recording into the first segment."""
     folder = part_folder(path)
     if if_exists == "error" and (path.exists() or list_segments(folder)):
         raise RecordingExistsError(
@@ -41,18 +41,18 @@ def claim(path: Path, if_exists: str) -> WriterLock:
 
 
 def inherited(path: Path) -> dict[str, Any]:
-    """Return the root attributes of what is resumed; none where nothing stands there."""
+    """Return the root attributes of the resumed recording; empty if there is none."""
     attrs: dict[str, Any] = {}
     for segment in list_segments(part_folder(path)):
         attrs |= read_contents(segment.path, groups=()).attrs
-    known = set(schema.ROOT_ATTRIBUTES) - {"resume_step"}  # that of an earlier resume is done
+    known = set(schema.ROOT_ATTRIBUTES) - {"resume_step"}  # already applied
     return {name: value for name, value in attrs.items() if name in known}
 
 
 def _clear(path: Path, folder: Path, if_exists: str) -> None:
     segments = list_segments(folder)
     if path.exists() or if_exists == "overwrite":
-        for segment in segments:  # merged already, or not wanted
+        for segment in segments:  # already merged, or to be dropped
             segment.path.unlink()
     if if_exists == "overwrite":
         path.unlink(missing_ok=True)

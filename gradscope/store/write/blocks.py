@@ -1,4 +1,4 @@
-"""Appended blocks of rows into the arrays of one segment."""
+"""Combination of appended blocks of rows into the arrays of a segment."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ Block = dict[str, np.ndarray]
 
 
 def combine(group: str, blocks: list[Block]) -> Block:
-    """Join blocks one behind the other; what a block lacks is missing in its rows.
+    """Concatenate blocks; variables that a block lacks are missing in its rows.
 
-    Where users log (open groups), rows of one step become one row: the latest value that is there.
+    In open groups, to which users log, rows of the same step are combined into one row with the
+    latest values.
     """
     row_dim = layout.row_dim(group)
     lengths = [len(block[row_dim]) for block in blocks]
@@ -25,7 +26,7 @@ def combine(group: str, blocks: list[Block]) -> Block:
 
 
 def repeat_last(group: str, last: Block, blocks: list[Block]) -> list[Block]:
-    """Put the row written last in front when its step goes on; the later file then counts."""
+    """Prepend the last written row if its step continues, so that the later file counts."""
     row_dim = layout.row_dim(group)
     is_continued = layout.declared_group(group).is_open and last[row_dim] == blocks[0][row_dim][0]
     return [last, *blocks] if is_continued else blocks
@@ -42,7 +43,7 @@ def _join(name: str, blocks: list[Block], lengths: list[int]) -> np.ndarray:
 
 
 def _one_row_a_step(joined: Block, steps: np.ndarray) -> Block:
-    """Keep of each run of equal steps the latest value of each variable that is not missing."""
+    """Combine rows of equal steps, keeping the latest value that is not missing."""
     unique, place = np.unique(steps, return_inverse=True)
     merged = {}
     for name, values in joined.items():

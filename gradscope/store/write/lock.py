@@ -1,8 +1,9 @@
-"""One writer at a time, by a lock that a killed writer does not leave behind.
+"""Lock for a single writer, released when the writer is killed.
 
-The kernel holds the lock (``fcntl``, which NFS passes on to its server) and lets go of it when the
-process ends, however it ends; children that a data loader forks do not inherit it. Where a file
-system refuses locks, the age of the lock file decides: its writer touches it with every flush.
+The kernel holds the lock (``fcntl``, which NFS passes on to its server) and releases it when the
+process ends for any reason. Forked children, such as data loader workers, do not inherit it. On
+file systems without locks, the age of the lock file decides: its writer touches it with every
+flush.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ _held: set[Path] = set()
 
 
 class WriterLock:
-    """The right to write one recording.
+    """Exclusive right to write one recording.
 
     Parameters
     ----------
     path : Path
-        File to lock; made when missing.
+        File to lock; created if missing.
 
     Raises
     ------
     BlockingIOError
-        If another writer, here or in another process, holds it.
+        If another writer in this or another process holds the lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,12 +48,12 @@ class WriterLock:
         _held.add(self.path)
 
     def touch(self) -> None:
-        """Show that the writer is alive, for file systems without locks."""
+        """Mark the writer as alive, for file systems without locks."""
         with contextlib.suppress(OSError):
             os.utime(self.path)
 
     def release(self) -> None:
-        """Remove the file and let go; more than once does nothing."""
+        """Remove the file and release the lock; repeated calls do nothing."""
         if self.path in _held and self._descriptor >= 0:
             _held.discard(self.path)
             with contextlib.suppress(OSError):
@@ -62,7 +63,7 @@ class WriterLock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living writer holds the lock; asks without disturbing it."""
+    """Return whether a live writer holds the lock, without disturbing it."""
     if path.resolve() in _held:
         return True
     try:
@@ -78,7 +79,7 @@ def is_held(path: Path) -> bool:
 
 
 def _open_locked(path: Path) -> int:
-    """Open and lock; again when the file was removed in between by a writer that finished."""
+    """Open and lock the file; retry if a finishing writer removed it in between."""
     while True:
         is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -97,7 +98,7 @@ def _open_locked(path: Path) -> int:
 def _lock(descriptor: int, path: Path, *, is_new: bool) -> None:
     try:
         is_busy = fcntl is None or not _try_patiently(descriptor)
-    except OSError:  # this file system refuses locks
+    except OSError:  # this file system does not support locks
         is_busy = True
     else:
         if fcntl is not None and is_busy:
@@ -108,7 +109,7 @@ def _lock(descriptor: int, path: Path, *, is_new: bool) -> None:
 
 
 def _try_patiently(descriptor: int) -> bool:
-    """Try for a moment: a reader that asks whether a writer lives holds the lock very shortly."""
+    """Try for a moment, because a reader in `is_held` holds the lock briefly."""
     for _ in range(20):
         if _try(descriptor):
             return True

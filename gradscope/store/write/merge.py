@@ -1,4 +1,4 @@
-"""Many segments into one file, at constant memory, aligned and compressed on the way."""
+"""Merge of segments into one aligned and compressed file, with constant memory."""
 
 from __future__ import annotations
 
@@ -28,30 +28,31 @@ def merge_files(
     resume_step: int | None = None,
     is_packed: bool = True,
 ) -> int:
-    """Write one file with the rows of many; return its size in bytes.
+    """Merge files into one; return its size in bytes.
 
     Parameters
     ----------
     paths : iterable of Path
-        Segments, the oldest first. They are read only.
+        Segments, the oldest first. They are not changed.
     target : Path
-        Appears whole or not at all.
+        File to write. It appears only when it is complete.
     attrs : dict, optional
         Root attributes to change.
     resume_step : int, optional
-        Rows beyond it are left out.
+        Rows beyond this step are dropped.
     is_packed : bool, default True
-        Whether to compress, as a finished file is; a segment that will be merged again is not.
+        Whether to compress, as for a finished file. Segments that will be merged again are not
+        compressed.
 
     Raises
     ------
     RecordingError
         If a segment is damaged.
     OSError
-        If the disk is full or the folder is gone; no half file is left.
+        If the disk is full or the folder is missing. No partial file remains.
     """
     paths = list(paths)
-    # Attributes of variables are those of the last file, or declared: the others need no reading.
+    # Attributes of variables come from the last file or the schema, so the others are not read.
     files = (read_contents(path, has_attrs=path == paths[-1]) for path in paths)
     merged = plan(list(files), resume_step)
     return publish(target, lambda file: _write(file, merged, attrs or {}, is_packed))
@@ -66,7 +67,7 @@ def _write(file: h5py.File, merged: Plan, attrs: dict[str, Any], is_packed: bool
 
 @contextlib.contextmanager
 def _open_files() -> Iterator[OpenFile]:
-    """Give open files by path, and close them all at the end."""
+    """Return open files by path, and close them all at the end."""
     with contextlib.ExitStack() as stack:
         opened: dict[Path, h5py.File] = {}
 
@@ -99,7 +100,7 @@ def _read(group: GroupPlan, name: str, block: tuple[slice, ...], opened: OpenFil
 
 
 def _blocks(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
-    """Cut an array along whole chunks into blocks of bounded size."""
+    """Split an array along chunk boundaries into blocks of bounded size."""
     if 0 in shape:
         return
     chunks = layout.chunk_shape(shape, itemsize)

@@ -1,6 +1,6 @@
-"""The writer thread: takes rows from a bounded queue, writes segments, merges old ones.
+"""Writer thread: takes rows from a bounded queue, writes segments and merges old ones.
 
-It knows nothing of the training loop, and the loop nothing of HDF5.
+The thread is independent of the training loop, and the training loop does not use HDF5.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ QUEUE_BYTES = 128 * 1024 * 1024
 
 
 class Worker:
-    """Write one recording on a thread; see `gradscope.store.write.writer.RecordingWriter`."""
+    """Writes one recording on a thread; see `gradscope.store.write.writer.RecordingWriter`."""
 
     def __init__(
         self, path: Path, lock: WriterLock, *, flush_seconds: float, flush_rows: int
@@ -73,7 +73,7 @@ class Worker:
     # Called by the training process
 
     def put(self, kind: str, *payload: Any) -> None:
-        """Queue a message; waits only while too many bytes wait."""
+        """Queue a message; blocks only while too many bytes are queued."""
         if os.getpid() != self.pid:
             return  # a forked child has no writer thread
         size = sum(a.nbytes for a in payload[1].values()) if kind == "rows" else 0
@@ -85,7 +85,7 @@ class Worker:
             self._changed.notify_all()
 
     def flush(self, *, wait: bool) -> None:
-        """Ask for a flush, and on request wait for it."""
+        """Request a flush and optionally wait for it."""
         done = threading.Event()
         self.put("flush", done)
         while wait and os.getpid() == self.pid and self._thread.is_alive():
@@ -93,7 +93,7 @@ class Worker:
                 break
 
     def close(self, status: str) -> None:
-        """Write what waits, merge, and end the thread."""
+        """Write queued rows, merge, and end the thread."""
         if os.getpid() == self.pid:
             self.put("close", status)
             self._thread.join()
@@ -119,7 +119,7 @@ class Worker:
             handlers[kind](*payload)
 
     def _next(self) -> tuple[Any, ...] | None:
-        """Wait for a message; None when it is time to flush."""
+        """Wait for a message; return None when a flush is due."""
         with self._changed:
             while not self._queue:
                 wait = ALIVE_SECONDS
@@ -165,7 +165,7 @@ class Worker:
         return since is not None and time.monotonic() >= since + self._flush_seconds
 
     def _flush(self) -> None:
-        """Write what waits as one segment, then merge old ones where there are many."""
+        """Write queued rows as one segment, then merge old segments if there are many."""
         if self.error is None and self._dirty_since is not None:
             try:
                 self._write_segment()
@@ -176,7 +176,7 @@ class Worker:
         if self.error is None and self._segments and self._segments[-1].last >= self._next_merge:
             try:
                 self._merge_old()
-            except Exception:  # the rows are safe where they are
+            except Exception:  # the rows are safe in their segments
                 self._next_merge = self._segments[-1].last + RETRY_FLUSHES
 
     def _write_segment(self) -> None:

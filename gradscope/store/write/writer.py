@@ -1,7 +1,7 @@
-"""The one way into a recording: rows go in on any thread, a thread of its own writes them.
+"""Writer of recordings: rows are appended from any thread and written on a separate one.
 
-The training process pays for a copy and a queue. What goes wrong with the disk stops the recording
-and not the training: one warning, and what was written stays readable.
+The training thread only copies and queues the rows. A disk failure ends the recording with one
+warning, but not the training, and rows written before remain readable.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _LOGGABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.+@-]*")
 
 
 class RecordingWriter:
-    """Write a recording, a few rows at a time.
+    """Writes a recording incrementally.
 
     Parameters
     ----------
     path : path-like
-        The finished file, ``run.h5``. Until `close`, rows lie in segments in ``run.h5.part/``.
+        The finished file, ``run.h5``. Until `close`, rows are in segments in ``run.h5.part/``.
     attrs : mapping, optional
         Root attributes (`gradscope.schema.ROOT_ATTRIBUTES`).
     if_exists : {"error", "overwrite", "resume"}
-        What to do about a recording, finished or not, that stands at ``path``.
+        What to do if a finished or unfinished recording exists at ``path``.
     resume_step : int, optional
         With ``"resume"``: rows beyond this step are dropped. By default all are kept.
     flush_seconds : float, default 5.0
-        Rows are on disk after this many seconds at most.
+        Longest time in seconds before rows are written to disk.
     flush_rows : int, default 4096
-        Or as soon as this many rows wait.
+        Number of queued rows that triggers a write earlier.
 
     Attributes
     ----------
@@ -52,12 +52,12 @@ class RecordingWriter:
     bytes_written : int
         Bytes of all files written so far.
     error : OSError or RecordingError or None
-        The first failure to write; from then on rows are dropped.
+        The first failure to write. Later rows are dropped.
 
     Raises
     ------
     RecordingExistsError
-        If a recording stands there, or another process is writing it.
+        If a recording exists at ``path``, or another process is writing it.
     """
 
     def __init__(
@@ -108,15 +108,15 @@ class RecordingWriter:
         return self._worker.bytes_written
 
     def set_axis(self, dim: str, columns: Mapping[str, Any]) -> None:
-        """Set the labels of a dimension, for the rows that follow.
+        """Set the labels of a dimension for the following rows.
 
         Parameters
         ----------
         dim : str
             ``param``, ``layer`` or any other dimension but the row's.
         columns : mapping of name to sequence
-            The index, named as the dimension, and coordinates along it. May be called again with
-            more names: earlier rows are missing there.
+            The index, named as the dimension, and coordinates along it. A later call may add
+            labels; they are missing in earlier rows.
 
         Raises
         ------
@@ -144,15 +144,15 @@ class RecordingWriter:
         self._worker.put("axis", dim, self._axes[dim])
 
     def append(self, group: str, rows: Mapping[str, Any]) -> None:
-        """Add rows to a group; returns at once unless the disk is far behind.
+        """Append rows to a group; blocks only if the disk is far behind.
 
         Parameters
         ----------
         group : str
             ``gradients``, ``training``, …; ``spikes/gradients`` for the flight recorder.
         rows : mapping of name to array
-            The row axis (``step``, int64, increasing; ``event`` for spikes) and variables, the
-            rows first. What is not given is missing in these rows.
+            The row axis (``step``, int64, increasing; ``event`` for spikes) and variables with rows
+            as the first axis. Variables not given are missing in these rows.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class RecordingWriter:
         self._warn_once()
 
     def _check_order(self, group: str, steps: np.ndarray) -> None:
-        """Steps increase; where users log, one step may come several times and is combined."""
+        """Check that steps increase; in open groups, a step may repeat and is combined."""
         least = 0 if layout.declared_group(group).is_open else 1
         last = self._last_rows.get(group)
         if steps.ndim != 1 or (np.diff(steps) < least).any():
@@ -184,7 +184,7 @@ class RecordingWriter:
             raise ValueError(f"step {steps[0]} of {group!r} comes after step {last}")
 
     def _as_stored(self, group: str, name: str, values: Any, n_rows: int) -> np.ndarray:
-        """Return a copy in the dtype of the file, its shape checked."""
+        """Return a copy in the dtype of the file after checking the shape."""
         if not _LOGGABLE.fullmatch(name):
             raise ValueError(f"{name!r} is no name for a variable; use letters, digits and _.+@-")
         if name in schema.INDEXES:
@@ -194,7 +194,7 @@ class RecordingWriter:
         array = np.asarray(values)
         if dtype.kind != "f" and array.dtype.kind == "f":
             array = np.where(np.isnan(array), -1, array)
-        with np.errstate(over="ignore"):  # a diverging run may leave float32's range: infinite
+        with np.errstate(over="ignore"):  # a diverging run may exceed float32
             array = np.array(array, dtype=dtype, ndmin=1)
         expected = [n_rows]
         for i, dim in enumerate(variable.dims[1:], start=1):
@@ -209,16 +209,16 @@ class RecordingWriter:
         return array
 
     def set_attrs(self, **attrs: Any) -> None:
-        """Change root attributes; they reach the disk with the next flush."""
+        """Change root attributes; they are written with the next flush."""
         self._worker.put("attrs", _checked(attrs))
 
     def flush(self, wait: bool = False) -> None:
-        """Bring what was appended to disk, and on request wait until it is there."""
+        """Write appended rows to disk and optionally wait until this is done."""
         self._worker.flush(wait=wait)
         self._warn_once()
 
     def close(self, status: str = "finished") -> None:
-        """Merge everything into ``path``; more than once does nothing.
+        """Merge all segments into ``path``; repeated calls do nothing.
 
         Parameters
         ----------
@@ -268,7 +268,7 @@ def _checked(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default_labels(dim: str, length: int) -> np.ndarray:
-    """Label bins by octave and anything else by number; names cannot be guessed."""
+    """Return default labels: log2 exponents for bins, numbers otherwise, none for names."""
     if dim in ("param", "layer"):
         raise ValueError(f"call set_axis({dim!r}, …) before rows along it")
     first = {"grad_bin": schema.GRAD_BIN_RANGE[0], "moment_bin": schema.MOMENT_BIN_RANGE[0]}
