@@ -55,8 +55,7 @@ class FileContents:
 
 @contextlib.contextmanager
 def one_error(path: Path) -> Iterator[None]:
-    """Convert the errors that HDF5 raises for a damaged file into a RecordingError with its
-    name."""
+    """Convert errors of HDF5 for a damaged file into a RecordingError that names it."""
     try:
         yield
     except FileNotFoundError:
