@@ -1,7 +1,7 @@
-"""The command line: finds the subcommand, and turns a user's mistake into one line.
+"""Entry point of the command line; reports user errors in one line.
 
 Each subcommand is a module beside this one with ``SUMMARY``, ``configure(parser)`` and
-``run(arguments) -> exit code``; heavy imports stand inside ``run``.
+``run(arguments) -> exit code``; heavy imports are inside ``run``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMMANDS = {
     "repair": "files",
     "export": "files",
 }
-"""Each subcommand and the room its module stands in."""
+"""Each subcommand and the package of its module."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,11 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 2 the user's mistake, 130 Ctrl-C."""
+    """Run the command line and return its exit code: 0 success, 2 usage error, 130 Ctrl-C."""
     arguments = build_parser().parse_args(argv)
     try:
         return arguments.run(arguments)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (GradscopeError, OSError) as error:

@@ -39,7 +39,7 @@ def beside(recordings: Sequence[str], ending: str) -> Path:
 
 
 def as_words(text: str) -> str:
-    """Keep of a quantity's name what file names may hold."""
+    """Reduce the name of a quantity to characters allowed in file names."""
     return "".join(c if c.isalnum() or c == "_" else "-" for c in text)
 
 

@@ -28,8 +28,8 @@ def aggregate(tree: xr.DataTree, by: str = "layer") -> xr.DataTree:
     -------
     DataTree
         The groups with ``param`` (or ``layer``) replaced by ``by``, in order of first appearance;
-        ``numel`` adds up. Missing parameters are left out of sums; where all are missing, NaN.
-        Variables that do not follow from the stored statistics are left out, and so are those of
+        ``numel`` adds up. Missing parameters are skipped in sums; if all are missing, the result is
+        NaN. Variables that do not follow from the stored statistics are omitted, as are those of
         ``/custom`` without an attribute ``aggregation``.
 
     Raises

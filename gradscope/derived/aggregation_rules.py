@@ -1,4 +1,4 @@
-"""Rules by which variables of a union of parameters (or layers) follow from those of its members.
+"""Aggregation rules: variables of a union of parameters or layers from those of its members.
 
 `RULES` has a function for each rule that `gradscope.schema` names, `WEIGHTS` one for each weight.
 """
@@ -16,7 +16,7 @@ from gradscope.schema.variable import Aggregation, Rule, Weight
 
 
 class Unions:
-    """Members of one group of a recording, by the unions that they form.
+    """Members of one group of a recording, grouped into unions.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Unions:
         self.numel = dataset["numel"].astype(float) if "numel" in dataset.coords else ones
 
     def aggregated(self, name: str) -> xr.DataArray | None:
-        """Return a variable of each union; None where it does not follow."""
+        """Return a variable of each union; None if it does not follow from its members."""
         values = self.find(name)
         if values is None:
             return None
@@ -70,7 +70,7 @@ class Unions:
     def gather(
         self, values: xr.DataArray, reduce: Callable[[xr.DataArray], xr.DataArray]
     ) -> xr.DataArray:
-        """Reduce the members of each union and line the results up along ``by``."""
+        """Reduce the members of each union and concatenate the results along ``by``."""
         return self.line_up([reduce(values.isel({self.dim: columns})) for columns in self.columns])
 
     def line_up(self, parts: list[xr.DataArray]) -> xr.DataArray:

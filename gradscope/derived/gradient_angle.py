@@ -23,8 +23,8 @@ def sketch_cosine(tree: xr.DataTree, step: int, other: int) -> xr.DataArray:
     Returns
     -------
     DataArray, dims (param,)
-        Unbiased; the standard deviation is about 1/8 for 64 buckets, whatever the size of the
-        parameter, so small angles of single parameters are noise: average over parameters or steps.
+        Unbiased estimate. Its standard deviation is about 1/8 for 64 buckets, independent of the
+        size of the parameter. Average over parameters or steps to resolve small cosines.
 
     Raises
     ------

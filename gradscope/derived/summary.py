@@ -1,4 +1,4 @@
-"""What a recording holds, in a few numbers: for the terminal, for machines, for a report."""
+"""Summary of a recording for the terminal, for JSON and for the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def summarise(tree: xr.DataTree) -> dict[str, Any]:
     dict
         ``attributes``, ``configuration``, ``groups`` (rows, first and last step, variables),
         ``layers`` in network order (name, type, depth, parameters), ``n_parameters`` and ``last``
-        (the newest value of each scalar with its step). Only what JSON can hold; NaN is None.
+        (the newest value of each scalar with its step). All values can be written as JSON; NaN is
+        None.
     """
     layers = _layers(tree)
     return {
@@ -45,7 +46,7 @@ def summarise(tree: xr.DataTree) -> dict[str, Any]:
 
 
 def configuration(tree: xr.DataTree) -> dict[str, Any]:
-    """Return the configuration that the run was started with; empty where none was recorded."""
+    """Return the configuration of the run; empty if none was recorded."""
     try:
         found = json.loads(str(tree.attrs.get("config_json", "{}")))
     except json.JSONDecodeError:
@@ -65,7 +66,7 @@ def _group(dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def _layers(tree: xr.DataTree) -> list[dict[str, Any]]:
-    """Unite the parameters of each layer, in the order of the parameter axis."""
+    """Group the parameters of each layer, in the order of the parameter axis."""
     nodes = (node.dataset for node in tree.children.values())
     table = next((data for data in nodes if {"param", "layer", "numel"} <= set(data.coords)), None)
     if table is None:
@@ -85,7 +86,7 @@ def _layers(tree: xr.DataTree) -> list[dict[str, Any]]:
 
 
 def _last(tree: xr.DataTree) -> dict[str, dict[str, Any]]:
-    """Find the newest value that is not missing, of every scalar; the newest row where none is."""
+    """Return the last value of every scalar that is not missing, else of the last row."""
     last: dict[str, dict[str, Any]] = {}
     for group in ("training", "evaluation"):
         if group not in tree.children:

@@ -1,8 +1,8 @@
-"""Quantities that follow from recorded ones, one pure function each.
+"""Derived quantities, one pure function each.
 
-The function has the name of the variable in `gradscope.schema.DERIVED` and its arguments have the
-names of what it needs: stored variables, coordinates of ``param``, or hyper-parameters of the
-parameter's group. Shapes broadcast: (step, param) with (param,).
+Each function has the name of a variable in `gradscope.schema.DERIVED`. Its arguments are named
+after its inputs: stored variables, coordinates of ``param``, or hyper-parameters of the parameter's
+group. Shapes broadcast: (step, param) with (param,).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def update_ratio(update_norm: Array, param_norm: Array) -> Array:
 
 
 def grad_param_product(grad_norm: Array, param_norm: Array) -> Array:
-    """Gradient norm times parameter norm; does not change when a layer is rescaled."""
+    """Gradient norm times parameter norm; invariant to rescaling of a layer."""
     return np.asarray(grad_norm * param_norm)
 
 
 def effective_lr(update_norm: Array, grad_norm: Array) -> Array:
-    """Effective learning rate, update_norm / grad_norm: what gradient descent would need."""
+    """Effective learning rate, update_norm / grad_norm."""
     return np.asarray(update_norm / grad_norm)
 
 
@@ -59,7 +59,7 @@ FORMULAS: dict[str, Callable[..., Array]] = {
 
 
 def inputs_of(name: str) -> tuple[str, ...]:
-    """Return the names of what a derived variable is computed from.
+    """Return the names of the inputs of a derived variable.
 
     >>> inputs_of("update_ratio")
     ('update_norm', 'param_norm')
@@ -68,6 +68,6 @@ def inputs_of(name: str) -> tuple[str, ...]:
 
 
 def compute(name: str, *inputs: Array) -> Array:
-    """Compute a derived variable; where a quotient is undefined it is NaN or infinite, silently."""
+    """Compute a derived variable; undefined quotients are NaN or infinite, without a warning."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return FORMULAS[name](*inputs)

@@ -1,4 +1,4 @@
-"""The colours and ticks of gradscope's figures, for a page: the same maps, the same scales."""
+"""Colours and ticks of the report, the same as in gradscope's figures."""
 
 from __future__ import annotations
 

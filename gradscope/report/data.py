@@ -1,4 +1,4 @@
-"""From recordings to what the page holds: rows of a quantity by steps, curves, scales."""
+"""Data of the report: rows of a quantity by step, curves and scales."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How numbers stand in the page: two bytes a value, gzip, base64."""
+"""Encoding of numbers in the page: two bytes per value, gzip, base64."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def encode(values: np.ndarray) -> Grid:
     high = np.where(is_number, logs, -np.inf).max(axis=1, initial=-np.inf)
     low, high = np.where(high >= low, low, 0.0), np.where(high >= low, high, 0.0)
     step = (high - low) / (LEVELS - 1)
-    # Rows of one size have step 0; any divisor will do.
+    # Rows of equal values have step 0, so any divisor is valid.
     levels = np.rint((logs - low[:, None]) / np.where(step > 0, step, 1.0)[:, None])
     codes = np.full(values.shape, MISSING)
     codes[is_number] = (FIRST + 2 * levels + (values < 0))[is_number]

@@ -1,4 +1,4 @@
-"""The page: everything in one HTML file that asks the network for nothing."""
+"""The report page: a single HTML file without network requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page says in words: facts, configuration, health, and what differs between runs."""
+"""Text of the report: facts, configuration, health, and differences between runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what a recording holds: configuration, sizes, steps, layers, last values, health."""
+"""Summarise a recording: configuration, sizes, steps, layers, last values and health."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def read_summary(path: Path) -> dict[str, Any]:
     finished = finished_path(path)
     is_open = not finished.exists()
     parts = sorted(part_folder(finished).glob("*.h5")) if is_open else [finished]
-    # A writer may merge a segment away between the two looks.
+    # A writer may merge a segment between listing and reading it.
     n_bytes = sum(part.stat().st_size for part in parts if part.exists())
     return {"recording": str(path), "n_bytes": n_bytes, "is_open": is_open, **summary}
 
 
 def as_text(summary: dict[str, Any]) -> str:
-    """Lay a summary out for people."""
+    """Format a summary as text."""
     settings = summary["configuration"].items()
     total = f"{summary['n_parameters']:,} parameters in {len(summary['layers'])} layers"
     sections: list[tuple[str, list[tuple[Any, ...]]]] = [

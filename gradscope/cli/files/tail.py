@@ -1,4 +1,4 @@
-"""Watch a run that another process is writing: loss, gradient norms by stage, health."""
+"""Follow a run that another process is writing: loss, gradient norms by stage, and health."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _SCALARS = ("loss", "total_grad_norm", "lr")
 _WIDTH = 40
 _WINDOW = 100
-"""Rows that health is told of."""
+"""Number of rows used for the health rules."""
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw again and again until the run ends."""
+    """Refresh the display until the run ends."""
     from rich.console import Console
     from rich.live import Live
 
@@ -116,7 +116,7 @@ def _row(name: str, values: Any) -> tuple[str, str, str]:
 
 
 def sparkline(values: Any) -> str:
-    """Draw a series in one line of text, lowest to highest; what is not finite is a dot.
+    """Draw a series as one line of text; non-finite values are dots.
 
     >>> sparkline([0, 1, 2, float("nan"), 7])
     '▁▂▃·█'

@@ -1,6 +1,6 @@
-"""Draw a recording: layer by step, in network order, with the loss above.
+"""Plot a recording by layer and step, in network order, with the loss above.
 
-The picture is written beside the recording unless --out says otherwise; its path is printed.
+The image is written beside the recording unless --out is given, and its path is printed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs on one axis: optimizer steps, epochs of data, or how far the training loss has come."""
+"""Alignment of runs by optimizer steps, epochs, or training loss."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gradscope.errors import UsageError, unknown
 AXES = ("step", "epoch", "loss")
 N_LEVELS = 60
 SMOOTHED = 0.02
-"""Share of a run over which its noisy training loss is averaged before it is read as progress."""
+"""Share of a run over which its noisy training loss is averaged."""
 
 
 def align_runs(tree: xr.DataTree, data: xr.DataArray, axis: str = "step") -> xr.DataArray:
-    """Put the same quantity of many runs on one axis, without inventing values between rows.
+    """Align a quantity of many runs on one axis, without interpolating between rows.
 
     Parameters
     ----------
@@ -23,15 +23,15 @@ def align_runs(tree: xr.DataTree, data: xr.DataArray, axis: str = "step") -> xr.
     data : DataArray, dims (run, step, …)
         A quantity of that tree, NaN where a run has no row.
     axis : {"step", "epoch", "loss"}
-        ``step`` keeps the steps that every run recorded, as far as each went. ``epoch`` takes for
-        each row of the longest run the nearest row of every other. ``loss`` takes levels of the
-        training loss (averaged over 2 % of a run, its lowest value so far) and for each the first
-        row at or after the run came down to it.
+        ``step`` keeps the steps that every run recorded, up to the end of each run. ``epoch`` takes
+        the nearest row of every other run for each row of the longest run. ``loss`` takes levels of
+        the training loss (the lowest value so far of its average over 2 % of a run) and, for each
+        level, the first row at or after the run reached it.
 
     Returns
     -------
     DataArray, dims (run, axis, …)
-        NaN where a run has no such row: it ended earlier, or never reached that loss.
+        NaN where a run has no such row, because it ended earlier or never reached that loss.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _by_epoch(tree: xr.DataTree, data: xr.DataArray, known: np.ndarray) -> xr.Da
     places = []
     for own, row in zip(epochs, known, strict=True):
         nearest = np.abs(own[:, None] - grid[None, :]).argmin(axis=0)
-        # A run with rarer rows lends each of them as far as half-way to the next.
+        # In a run with fewer rows, each row is used up to halfway to the next one.
         allowed = np.maximum(reach, np.gradient(own)[nearest] / 2 if own.size > 1 else 0)
         is_near = np.abs(own[nearest] - grid) <= allowed
         places.append(np.where(is_near, np.flatnonzero(row)[nearest], -1))
@@ -136,7 +136,8 @@ def loss_progress(steps: np.ndarray, loss: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n,)
-        Never rises. Each point averages the last 2 % of the run, so one lucky batch is no progress.
+        Non-increasing. Each point averages the last 2 % of the run, so that a single batch with a
+        low loss does not count as progress.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Conditions of a comparison: runs that are replicates of each other, and what sets them apart."""
+"""Conditions of a comparison: groups of runs that are replicates of each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENVIRONMENT = (
     "creation_library_version",
     "git_commit",
 )
-"""What a run was made with; shown where it differs, but no two experiments differ by it alone."""
+"""Attributes of the environment. Differences are shown but do not define a condition."""
 
 _ACCIDENTS = {
     "run",
@@ -45,7 +45,7 @@ _FIRST = ("alpha", "lr", "optimizer_name", "model_name", "dataset_name")
 
 
 def is_seed(name: str) -> bool:
-    """Tell whether a setting only says which random numbers a run drew.
+    """Return whether a setting is a random seed.
 
     >>> is_seed("seed"), is_seed("data_seed"), is_seed("trainer.seed"), is_seed("alpha")
     (True, True, True, False)
@@ -64,7 +64,7 @@ def along_run(tree: xr.DataTree) -> dict[str, np.ndarray]:
 
 
 def differences(tree: xr.DataTree) -> dict[str, np.ndarray]:
-    """Return the settings that differ between the runs, but for seeds and what they ran on."""
+    """Return the settings that differ between the runs, except seeds and the environment."""
     found = along_run(tree)
     return {
         name: values
@@ -80,11 +80,11 @@ class Condition:
     Parameters
     ----------
     name : str
-        What sets them apart from the others, ``"alpha = 0.5"``.
+        Settings that distinguish the condition, such as ``"alpha = 0.5"``.
     runs : tuple of int
-        Their places along ``run``.
+        Their positions along ``run``.
     seeds : tuple of str
-        The seed of each, empty where a run does not say.
+        The seed of each run; empty if it is unknown.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Condition:
 
 
 def conditions_by_setting(tree: xr.DataTree, over: Sequence[str] = ()) -> list[Condition]:
-    """Group the runs of a tree: those that differ only in their seed are one condition.
+    """Group the runs of a tree into conditions: runs that differ only in their seed.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def conditions_by_label(tree: xr.DataTree, labels: Sequence[str]) -> list[Condit
 
 
 def pair_runs(first: Condition, second: Condition) -> tuple[list[tuple[int, int]], str]:
-    """Pair the runs of two conditions by seed, else in the order of their seeds; say which."""
+    """Pair the runs of two conditions by seed, or else by the order of seeds; return which."""
     if set(first.seeds) == set(second.seeds) and all(
         len(set(condition.seeds)) == len(condition.runs) and "" not in condition.seeds
         for condition in (first, second)
@@ -184,7 +184,7 @@ def _what_differs(known: dict[str, np.ndarray]) -> str:
 def _names(
     settings: dict[str, np.ndarray], keys: list[tuple[str, ...]]
 ) -> dict[tuple[str, ...], str]:
-    """Name each condition by as few settings as tell all conditions apart."""
+    """Name each condition by the fewest settings that distinguish all conditions."""
     ordered = sorted(settings, key=lambda name: _FIRST.index(name) if name in _FIRST else 99)
     chosen: list[str] = []
     told_apart = 1
@@ -200,7 +200,7 @@ def _names(
 
 
 def short(value: object) -> str:
-    """Write a setting as briefly as it can be told.
+    """Format a setting briefly.
 
     >>> short(np.float64(0.5)), short(np.int64(3)), short(float("nan")), short("vgg13")
     ('0.5', '3', '—', 'vgg13')

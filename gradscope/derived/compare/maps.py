@@ -1,4 +1,4 @@
-"""Differences between conditions, layer by step, with a band of what other seeds would give.
+"""Differences between conditions by layer and step, tested against the variation between seeds.
 
 Magnitudes are compared by the logarithm of their ratio, signed quantities and shares by their
 difference. All cells of a map (layer by step) are tested at once, max-T over pairs of runs, so that
@@ -47,10 +47,10 @@ def compare_runs(
         Two or more, from `gradscope.derived.compare.conditions`; by default runs that differ in
         their seed alone are one condition.
     axis : {"step", "epoch", "loss"}
-        What is held equal between the runs; see `align_runs`.
+        Axis on which the runs are aligned; see `align_runs`.
     confidence : float, default 0.95
-        Of intervals and bands. Bands hold it jointly over all cells of all maps (max-T within a
-        map, Bonferroni over maps).
+        Confidence level of intervals and bands. Bands are joint over all cells of all maps (max-T
+        within a map, Bonferroni over maps).
 
     Returns
     -------
@@ -65,8 +65,8 @@ def compare_runs(
     -----
     Runs are paired by seed where both conditions have the same seeds, once each, else in the order
     of their seeds: under the null hypothesis, that the setting changes nothing, the differences are
-    symmetric either way. Flipping n pairs gives no p below 2^(1 − n): where that exceeds the level
-    nothing is tested, and the note says how many pairs would do.
+    symmetric either way. With n pairs, no p-value is below 2^(1 − n). If this exceeds the level,
+    nothing is tested, and the note gives the number of pairs needed.
     """
     conditions = conditions_by_setting(tree) if conditions is None else conditions
     if len(conditions) < 2:
@@ -101,7 +101,7 @@ def compare_runs(
 
 
 def is_magnitude(data: xr.DataArray) -> bool:
-    """Tell whether a quantity is compared by ratios: never negative, no share and no logarithm."""
+    """Return whether a quantity is compared by ratios: a magnitude, no share or logarithm."""
     if schema.declaration(str(data.name), data.attrs).scale not in ("log", "auto"):
         return False
     finite = data.values[np.isfinite(data.values)]
@@ -111,7 +111,7 @@ def is_magnitude(data: xr.DataArray) -> bool:
 def _effect_map(
     logs: xr.DataArray, first: Condition, condition: Condition, *, level: float
 ) -> EffectMap:
-    """Compare one condition with the first, and test the whole map where there are enough pairs."""
+    """Compare one condition with the first, and test the map if there are enough pairs."""
     effect = _mean(logs, condition) - _mean(logs, first)
     effect.attrs = dict(logs.attrs)
     if len(condition.runs) == 1 or len(first.runs) == 1:
@@ -170,7 +170,7 @@ def _mean(logs: xr.DataArray, condition: Condition) -> xr.DataArray:
 
 
 def _first_outside(effect: xr.DataArray, p_value: xr.DataArray, *, level: float) -> Outside | None:
-    """Find the first place with any layer outside: on a loss axis, which falls, the highest."""
+    """Find the first position with any layer outside the band; on a loss axis, the highest loss."""
     axis, row = (str(dim) for dim in effect.dims)
     p = p_value.transpose(axis, row).values
     is_outside = p <= level * (1 + 1e-9)

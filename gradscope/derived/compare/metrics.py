@@ -33,9 +33,9 @@ class FinalMetric:
     n_runs : int
         Runs of the condition.
     n_unfinished : int
-        Runs that did not finish (diverged, interrupted, still running): theirs is the last value.
+        Runs that did not finish (diverged, interrupted, running); their last value is used.
     mean, low, high : float
-        Mean over runs, and Student's t interval; NaN where one run has it.
+        Mean over runs with Student's t interval; the interval is NaN for a single run.
     values : tuple of float
         One a run.
     difference, difference_low, difference_high : float
@@ -89,7 +89,7 @@ def final_metrics(
 
 
 def _metrics(tree: xr.DataTree) -> list[str]:
-    """List what was evaluated, the usual ones first; the training loss where nothing was."""
+    """List the evaluated metrics, common ones first; the training loss if there are none."""
     node = tree.children.get("evaluation")
     names = (
         [str(name) for name, v in node.data_vars.items() if v.dims == ("run", "step")]
@@ -103,7 +103,7 @@ def _metrics(tree: xr.DataTree) -> list[str]:
 
 
 def _last_values(tree: xr.DataTree, metric: str) -> np.ndarray:
-    """Return one value a run: the last, or of the noisy training loss the mean of the last 5 %."""
+    """Return one value per run: the last one, or the mean of the last 5 % of the training loss."""
     group = "training" if metric == TRAINING_LOSS else "evaluation"
     values = tree[group].dataset[metric].transpose("run", "step").values.astype(float)
     share = LAST_SHARE if metric == TRAINING_LOSS else 0.0
@@ -139,7 +139,7 @@ def _final_metric(
 def _against(
     own: FinalMetric, last: np.ndarray, first: Condition, condition: Condition, confidence: float
 ) -> FinalMetric:
-    """Add what a condition's metric is minus that of its partners in the first condition."""
+    """Add the difference of a metric to that of the paired runs in the first condition."""
     pairs, _ = pair_runs(first, condition)
     differences = np.array([last[other] - last[one] for one, other in pairs])
     known = differences[np.isfinite(differences)]
@@ -175,7 +175,7 @@ def is_share(metric: str) -> bool:
 def settings_by_condition(
     tree: xr.DataTree, conditions: Sequence[Condition]
 ) -> dict[str, tuple[str, ...]]:
-    """Return every setting that differs, each with its values in each condition.
+    """Return every differing setting with its values in each condition.
 
     Seeds and what runs ran on are there too, but a setting that only repeats another (the model's
     name, once as an attribute and once in the configuration) is not.
@@ -191,7 +191,7 @@ def settings_by_condition(
 
 
 def _several(values: np.ndarray) -> str:
-    """Write the values of one condition's runs: one, a few, or the ends of a range.
+    """Format the values of a condition's runs: one, a few, or a range.
 
     >>> _several(np.array([0.1, 0.1])), _several(np.array([2, 0, 1])), _several(np.arange(9))
     ('0.1', '0, 1, 2', '0 … 8 (9 values)')

@@ -1,4 +1,4 @@
-"""What a comparison of runs returns."""
+"""Results of a comparison of runs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from gradscope.stats.result import plain
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outside:
-    """Where a map first leaves what seeds do.
+    """First position at which a map differs by more than seeds do.
 
     Parameters
     ----------
     at : float
-        The first place on the axis with any layer outside.
+        First position on the axis with any layer outside the band.
     layer : str
-        The clearest layer there.
+        Layer with the smallest p-value there.
     row : int
-        Its place among the rows.
+        Index of its row.
     effect : float
         Its log ratio (or difference).
     p_value : float
@@ -45,7 +45,7 @@ class Outside:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EffectMap:
-    """One condition against the first, layer by step.
+    """One condition compared with the first, by layer and step.
 
     Parameters
     ----------
@@ -55,13 +55,13 @@ class EffectMap:
         Natural logarithm of the ratio of geometric means over runs, or difference of means; NaN
         where a condition has no value (or, of a ratio, only zeros).
     p_value : DataArray or None
-        Max-T p of each cell; None where there are too few pairs of runs.
+        Max-T p-value of each cell; None if there are too few pairs of runs.
     first : Outside or None
-        None where nothing is outside, or nothing was tested.
+        None if nothing is outside the band, or nothing was tested.
     n_pairs : int
         Pairs of runs that the test flips.
     note : str
-        How runs were paired, or why there is no band.
+        How runs were paired, or the reason for a missing band.
     """
 
     condition: Condition
@@ -74,14 +74,14 @@ class EffectMap:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Everything that a comparison of runs says.
+    """Result of a comparison of runs.
 
     Parameters
     ----------
     quantity, axis : str
-        What is compared, along what.
+        Quantity that is compared, and axis of the comparison.
     conditions : tuple of Condition
-        The first is what the others are compared with.
+        The first one is the reference.
     settings : dict
         Name of a setting that differs → its values in each condition.
     final_metrics : tuple of FinalMetric
@@ -104,11 +104,11 @@ class Comparison:
     confidence: float
 
     def __str__(self) -> str:
-        """Set it as text: conditions, settings, final metrics, and where the maps differ."""
+        """Return the comparison as text: conditions, settings, final metrics and maps."""
         return comparison_text(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all but the maps' cells, as JSON can hold it."""
+        """Return everything except the cells of the maps, for JSON."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         found["conditions"] = [dataclasses.asdict(condition) for condition in self.conditions]
         found["final_metrics"] = [dataclasses.asdict(one) for one in self.final_metrics]

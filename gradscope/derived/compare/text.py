@@ -1,4 +1,4 @@
-"""A comparison as a page of text."""
+"""Text form of a comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SETTINGS = 20
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """Set a comparison as text: conditions, settings, final metrics, and where the maps differ."""
+    """Format a comparison as text: conditions, settings, final metrics and maps."""
     letters = dict(
         zip((condition.name for condition in comparison.conditions), LETTERS, strict=False)
     )
@@ -124,7 +124,7 @@ def _interval(metric: str, mean: float, low: float, high: float, *, sign: str = 
 
 
 def effect_text(effect: float, *, is_ratio: bool) -> str:
-    """Write an effect: a factor, or a signed difference.
+    """Format an effect as a factor or a signed difference.
 
     >>> effect_text(math.log(2), is_ratio=True), effect_text(-math.log(4), is_ratio=True)
     ('×2', '÷4')
@@ -141,7 +141,7 @@ def _factor(log: float) -> str:
 
 
 def place_text(comparison: Comparison, at: float) -> str:
-    """Write a place on the axis of a comparison."""
+    """Format a position on the axis of a comparison."""
     if comparison.axis == "step":
         return f"step {at:,.0f}"
     return f"epoch {at:.3g}" if comparison.axis == "epoch" else f"training loss {at:.3g}"

@@ -1,4 +1,4 @@
-"""What health rules read: a recording as plain arrays, of few rows, missing groups as None."""
+"""Input of the health rules: a recording as arrays with few rows; missing groups are None."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 MAX_ROWS = 400
-"""Rows of each layer that a rule looks at; of more, every so-manieth."""
+"""Rows of each layer that a rule reads. Longer recordings are subsampled at a constant stride."""
 
 Array = np.ndarray
 
@@ -22,8 +22,8 @@ class RecordedRun:
     tree : DataTree
         A recording, finished or not; any group may be missing.
     window : int, optional
-        Rows of each group to look at, the last ones; all by default. The beginning of the loss and
-        the learning rate are known all the same.
+        Number of last rows of each group to read; all by default. The whole loss and learning rate
+        are read in any case.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class RecordedRun:
         return np.asarray(dataset[name].values) if name in dataset.coords else None
 
     def weights(self, group: str) -> Array:
-        """Return the places of the weights of weight layers along ``param``, in network order."""
+        """Positions of the weights of weight layers along ``param``, in network order."""
         names, kinds = self.coordinate(group, "param"), self.coordinate(group, "kind")
         if names is None:
             return np.zeros(0, int)
@@ -92,7 +92,7 @@ class RecordedRun:
 
     @cached_property
     def weight_layers(self) -> Array:
-        """Places of the weight layers along ``layer``: owners of weights, else first of a depth."""
+        """Positions of weight layers along ``layer``: owners of weights, else first of a depth."""
         names, owners = (
             self.coordinate("activations", "layer"),
             self.coordinate("gradients", "layer"),
@@ -107,12 +107,12 @@ class RecordedRun:
 
     @property
     def is_from_start(self) -> bool:
-        """Whether the recording holds the first step, be it outside the window."""
+        """Whether the recording contains the first step, inside or outside the window."""
         return len(self.all_steps) > 0 and int(self.all_steps[0]) <= 1
 
     @property
     def n_optimizers(self) -> int:
-        """Optimizers that took steps; with several, losses mean different things at each step."""
+        """Number of optimizers that took steps; with several, losses may differ in kind."""
         which = self.values("training", "optimizer", "all")
         return 1 if which is None else max(1, len(np.unique(which[~np.isnan(which)])))
 
@@ -141,7 +141,7 @@ class RecordedRun:
 
 
 def median(values: Array, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Median over what is there, NaN where nothing is."""
+    """Median of the values that are not missing; NaN if all are missing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(np.nanmedian(np.where(np.isfinite(values), values, np.nan), axis=axis))

@@ -1,4 +1,4 @@
-"""Words on axes: quantities from their attributes, layers by short names that never overlap."""
+"""Axis labels: quantities from their attributes, layers by short names that do not overlap."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def short_names(names: Iterable[str]) -> list[str]:
 
 
 def _without_common_head(names: list[str]) -> list[str] | None:
-    """Drop the first part that three quarters of the names share; None where that helps nobody."""
+    """Drop the first part if three quarters of the names share it; None if not useful."""
     heads = [name.partition(".")[0] for name in names]
     head = max(heads, key=heads.count, default="")
     tails = [name.removeprefix(f"{head}.") for name in names]

@@ -1,4 +1,4 @@
-"""Which scale a quantity is read on, and ticks that can be read."""
+"""Scales of quantities, and readable ticks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DIGITS = ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0), (1.0, 3.0), (1.0
 
 @dataclass(frozen=True)
 class Scale:
-    """How values become colours or heights.
+    """Mapping of values to colours or heights.
 
     ``kind`` is "log" for magnitudes, "linear" for shares and logarithms, "diverging" for signed
     quantities, "symlog" for those over many factors of ten, "ratio" for natural logarithms of
@@ -144,7 +144,7 @@ class RoomyLogLocator(LogLocator):
 def effect_scale(values: np.ndarray, *, is_ratio: bool) -> Scale:
     """Choose a scale about zero for differences, or for natural logarithms of ratios.
 
-    Ratios closer to 1 than 1 % are drawn pale, so that rounding looks like nothing.
+    Ratios within 1 % of 1 are drawn pale, so that rounding is not visible.
     """
     finite = values[np.isfinite(values)]
     if finite.size == 0 or not finite.any():

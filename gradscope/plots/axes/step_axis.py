@@ -1,4 +1,4 @@
-"""The step axis: columns stand where their steps are, and gaps stay gaps."""
+"""Step axis: columns at the positions of their steps, with gaps where steps are missing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Columns:
 
 
 def is_log_spaced(steps: np.ndarray) -> bool:
-    """Tell whether later steps were recorded so much more rarely that a log axis fits."""
+    """Return whether steps are spaced so that a logarithmic axis is suitable."""
     gaps = np.diff(steps)
     if gaps.size < 20 or steps[-1] < 20 * max(steps[0], 1):
         return False

@@ -1,4 +1,4 @@
-"""The look and the size of figures, and how they become files."""
+"""Style and size of figures, and writing them to files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SCALED = (
 
 @contextmanager
 def figure_style(style: str = "paper") -> Iterator[None]:
-    """Draw inside this context; matplotlib's own settings come back behind it.
+    """Context manager for the figure style; restores matplotlib's settings at the end.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path, *, description: str = "") -> Path:
-    """Write a figure: the same bytes each time, and nothing in place of a good file if it fails.
+    """Write a figure atomically and reproducibly, with the same bytes each time.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def save_figure(figure: Figure, path: Path, *, description: str = "") -> Path:
     path : Path
         The suffix (png, pdf or svg) says the format.
     description : str
-        Alternative text for who cannot see the picture; it stands in the file's metadata.
+        Alternative text, stored in the metadata of the file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How far apart the learning rates of a layer's weights would lie under several alphas."""
+"""Distribution of effective learning rates within a layer for several alphas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer by step, in network order: the picture that gradscope is for."""
+"""Heatmap of a quantity by layer and step, in network order."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ GRADIENT_FACTOR = 1e3
 OUTPUT_FACTOR = 1e3
 HEAD_RMS = 30.0
 FIRST_STEPS = 10
-"""Steps that count as the beginning."""
+"""Number of steps that count as the beginning."""
 MIN_LAYERS = 4
 
 
@@ -43,7 +43,7 @@ class Flow:
 
 
 def gradient_flow(run: RecordedRun, rows: str = "seen") -> Flow | None:
-    """Return the norm of the gradient at the output of each weight layer, else of its weight."""
+    """Return the norm of the output gradient of each weight layer, else of the weight gradient."""
     rms, numel = (run.values("activations", n, rows) for n in ("output_grad_rms", "output_numel"))
     if rms is not None and numel is not None:
         places = run.weight_layers
@@ -58,7 +58,7 @@ def gradient_flow(run: RecordedRun, rows: str = "seen") -> Flow | None:
         norms = grad_norm[:, places]
         names, steps = run.coordinate("gradients", "param"), run.steps("gradients", rows)
         what = "the gradient norm of the weights"
-    # What is never there, as in a frozen backbone, is no layer of this flow.
+    # Layers that are always missing, as in a frozen backbone, are excluded.
     is_known = np.isfinite(norms).any(axis=0)
     if names is None or is_known.sum() < MIN_LAYERS:
         return None
@@ -67,7 +67,7 @@ def gradient_flow(run: RecordedRun, rows: str = "seen") -> Flow | None:
 
 
 def _check_gradients(run: RecordedRun, *, is_vanishing: bool) -> list[Sign]:
-    """Look at the beginning and at the rows seen; the worse of the two is told."""
+    """Check the beginning and the recorded rows; report the worse of the two."""
     found = []
     for rows in ("seen", "first") if run.window is None else ("seen",):
         flow = gradient_flow(run, rows)
@@ -101,7 +101,7 @@ def check_exploding(run: RecordedRun) -> list[Sign]:
 
 
 def check_init(run: RecordedRun) -> list[Sign]:
-    """Find outputs that grow or shrink with depth before anything was learned."""
+    """Find outputs that grow or shrink with depth at initialisation."""
     rms = run.values("activations", "output_rms", "first")
     steps, names = run.steps("activations", "first"), run.coordinate("activations", "layer")
     if rms is None or names is None or steps[0] > 1 or run.window is not None:
@@ -111,7 +111,8 @@ def check_init(run: RecordedRun) -> list[Sign]:
     layers = tuple(str(name) for name in names[places])
     n = max(1, len(layers) // 4)
     if len(layers) >= MIN_LAYERS:
-        # A small head is good practice, so it is no part of what shrinks.
+        # A small head is good practice, so the head is excluded from the check for shrinking
+        # outputs.
         grown = float(median(outputs[-n:]) / median(outputs[:n]))
         shrunk = float(median(outputs[:n]) / median(outputs[-n - 1 : -1]))
         for factor, verb in ((grown, "larger"), (shrunk, "smaller")):

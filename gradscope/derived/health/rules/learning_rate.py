@@ -1,4 +1,4 @@
-"""Rules about how fast a net moves: learning rates too high, too low, without warm-up."""
+"""Rules about the size of updates: learning rates that are too high, too low or not warmed up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _learned_little(curve: LossCurve) -> bool:
 
 
 def _fast(run: RecordedRun) -> tuple[float, int, int] | None:
-    """Return update ratio and steps where it is above its bound, at the start or all along."""
+    """Return update ratio and steps where it exceeds its bound, at the start or throughout."""
     seen, first = _pace(run, "seen"), _pace(run, "first")
     if seen is None or first is None:
         return None
@@ -47,7 +47,7 @@ def _fast(run: RecordedRun) -> tuple[float, int, int] | None:
 
 
 def _suffers(curve: LossCurve) -> str:
-    """Say how the loss shows that steps are too large; empty if it does not."""
+    """Describe how the loss shows that steps are too large; empty if it does not."""
     first = float(curve.values[0])
     rise = max(PEAK - 1, 0) * abs(first) + 3 * curve.noise
     if curve.peak > first + rise:
@@ -58,7 +58,7 @@ def _suffers(curve: LossCurve) -> str:
 
 
 def check_too_high(run: RecordedRun) -> list[Sign]:
-    """Find steps that are large against the weights, while the loss suffers."""
+    """Find steps that are large relative to the weights while the loss does not fall."""
     fast, curve = _fast(run), loss_curve(run, 2)
     if fast is None or curve is None:
         return []
@@ -71,7 +71,7 @@ def check_too_high(run: RecordedRun) -> list[Sign]:
 
 
 def check_too_low(run: RecordedRun) -> list[Sign]:
-    """Find steps that are tiny against the weights, while the loss hardly falls."""
+    """Find steps that are tiny relative to the weights while the loss hardly falls."""
     pace, curve, lr = _pace(run, "seen"), loss_curve(run, SLOW_ROWS), run.lr
     if pace is None or curve is None or not _learned_little(curve) or not run.is_from_start:
         return []
@@ -88,7 +88,7 @@ def check_too_low(run: RecordedRun) -> list[Sign]:
 
 
 def _is_transformer(run: RecordedRun) -> bool:
-    """Tell attention by the class or the name of a layer; layer norm keeps out other kinds."""
+    """Detect attention by the class or name of a layer, together with layer norm."""
     found = (
         run.coordinate(group, name)
         for group, axis in (("gradients", "param"), ("activations", "layer"))
@@ -100,7 +100,7 @@ def _is_transformer(run: RecordedRun) -> bool:
 
 
 def check_no_warmup(run: RecordedRun) -> list[Sign]:
-    """Find transformers that start at full learning rate, and whose loss suffers."""
+    """Find transformers that start at the full learning rate and train poorly."""
     lr = run.lr
     if lr is None or not len(lr) or not run.is_from_start or not _is_transformer(run):
         return []
@@ -114,7 +114,7 @@ def check_no_warmup(run: RecordedRun) -> list[Sign]:
 
 
 def _collapse(run: RecordedRun) -> list[Sign]:
-    """Find gradients that pass the net at step 1 and no more after, while little is learned."""
+    """Find gradients that reach all layers at step 1 but not later, while the loss hardly falls."""
     flow, curve = gradient_flow(run, "first"), loss_curve(run, SLOW_ROWS)
     if flow is None or curve is None or not _learned_little(curve):
         return []

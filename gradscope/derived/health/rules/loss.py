@@ -1,4 +1,4 @@
-"""The loss as a curve, and rules about where it goes."""
+"""The loss curve, and rules about diverging and stalling losses."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ STALL_FALL = 0.02
 
 @dataclass(frozen=True)
 class LossCurve:
-    """A training loss in a few robust numbers; levels are medians."""
+    """Summary of a training loss by robust statistics; levels are medians."""
 
     steps: Array
     values: Array
 
     @property
     def start(self) -> float:
-        """Loss before anything was learned."""
+        """Loss at the beginning."""
         return float(median(self.values[:3]))
 
     @property
@@ -48,17 +48,17 @@ class LossCurve:
 
     @property
     def scale(self) -> float:
-        """What falls and rises are measured by."""
+        """Scale for relative falls and rises."""
         return max(abs(self.start), abs(self.end))
 
     @property
     def fall(self) -> float:
-        """Share of the loss that is gone; negative if it rose."""
+        """Relative fall of the loss; negative if it rose."""
         return (self.start - self.end) / self.scale if self.scale > 0 else 0.0
 
 
 def loss_curve(run: RecordedRun, min_rows: int = 1) -> LossCurve | None:
-    """Return the whole loss; None without, and where several optimizers take turns."""
+    """Return the whole loss curve; None if there is none, or if several optimizers alternate."""
     loss, steps = run.loss, run.all_steps
     if loss is None or run.n_optimizers > 1:
         return None

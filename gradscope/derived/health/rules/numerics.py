@@ -1,4 +1,4 @@
-"""Rules about numbers that leave their range: not finite, skipped in fp16, grown out of bounds."""
+"""Rules about non-finite values, fp16 overflow and gradient blow-up."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def _nonfinite_loss(run: RecordedRun) -> list[Sign]:
     known = np.flatnonzero(~np.isnan(loss))
     if not len(known):
         return []
-    # A loss that is logged now and then leaves gaps; only a longer one at the end is NaN for sure.
+    # A loss that is not logged at every step has gaps. Only a longer gap at the end shows a NaN
+    # loss.
     longest_gap = int(np.diff(known).max(initial=1)) - 1
     n_missing = len(loss) - 1 - int(known[-1])
     if n_missing <= 2 * longest_gap:
