@@ -25,6 +25,7 @@ from gradscope.record.hooks.microbatch_grads import MicroBatches
 from gradscope.record.hooks.passes import Passes
 from gradscope.record.measure.custom import CustomMeasures
 from gradscope.record.measure.reference.backend import Backend
+from gradscope.record.measure.reference.quantities import functions_of
 from gradscope.record.measure.step import Stepper
 from gradscope.record.model.layers import LayerTable
 from gradscope.record.model.params import ParamTable
@@ -76,12 +77,13 @@ class Pipeline:
         groups = settings.groups
         self._device = stages.device
         self.table = ParamTable(layers, optimizers, settings.is_selected)
+        functions = functions_of(groups, settings.custom)
         kinds = row_kinds(
             self.table,
             groups,
             n_ranks=ranks.size,
             histogram_every=settings.histogram_every,
-            custom=settings.custom,
+            functions=functions,
         )
         self._kinds = {kind.name: kind for kind in kinds}
         for kind in kinds:
@@ -91,7 +93,7 @@ class Pipeline:
             self.table,
             stages.backend,
             groups,
-            custom=CustomMeasures(settings.custom) if settings.custom else None,
+            custom=CustomMeasures(functions) if functions else None,
             keeps_own=settings.keeps_own,
             sketch_seed=ranks.rank,
         )

@@ -84,5 +84,5 @@ class Finalizer:
                 finished = self._kinds[name].finalize(rows.values, facts.at(rows.steps))
                 for group, columns in finished.items():
                     if group in self._groups:
-                        made[group] = {"step": rows.steps, **columns}
+                        made.setdefault(group, {"step": rows.steps}).update(columns)
         return made

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradscope import schema
 from gradscope.record.finalize import variables
+from gradscope.record.measure.reference.quantities import group_of
 from gradscope.record.measure.reference.sums import (
     LAYER_SUMS,
     MAXIMA,
@@ -28,7 +29,7 @@ def row_kinds(
     *,
     n_ranks: int = 1,
     histogram_every: int = 10,
-    custom: Collection[str] = (),
+    functions: Collection[str] = (),
 ) -> tuple[RowKind, ...]:
     """Return the kinds of rows that the recorded groups need.
 
@@ -41,8 +42,8 @@ def row_kinds(
         Ranks whose mean losses are averaged: output gradients are divided by their number.
     histogram_every : int
         Recorded rounds from one histogram to the next.
-    custom : collection of str
-        Names of the user's own measures.
+    functions : collection of str
+        Names of the quantities that functions give, the user's own among them.
     """
     kinds = [_params(table)]
     if "activations" in groups:
@@ -53,8 +54,8 @@ def row_kinds(
         kinds.append(_sketches(table))
     if "noise" in groups:
         kinds.append(_noise(table))
-    if custom:
-        kinds.append(_custom(table, tuple(custom)))
+    if functions:
+        kinds.append(_functions(table, tuple(functions)))
     return tuple(kinds)
 
 
@@ -133,12 +134,15 @@ def _noise(table: ParamTable) -> RowKind:
     return RowKind("noise", (len(table.params), 2), finalize, reduce)
 
 
-def _custom(table: ParamTable, names: tuple[str, ...]) -> RowKind:
+def _functions(table: ParamTable, names: tuple[str, ...]) -> RowKind:
     def finalize(raw: np.ndarray, _facts: StepFacts) -> Made:
-        return {"custom": {name: raw[..., i] for i, name in enumerate(names)}}
+        made: Made = {}
+        for column, name in enumerate(names):
+            made.setdefault(group_of(name), {})[name] = raw[..., column]
+        return made
 
     def settle(values: np.ndarray, _n_ranks: int, sharded: list[int]) -> None:
         values[:, sharded] = np.nan  # how parts of a tensor combine is the user's secret
 
     reduce = Reduction(SUM, settle=settle)
-    return RowKind("custom", (len(table.params), len(names)), finalize, reduce)
+    return RowKind("functions", (len(table.params), len(names)), finalize, reduce)

@@ -139,7 +139,7 @@ class Stepper:
                 out["noise"][:, 1].index_copy_(0, at, squares)
             if self._custom is not None:
                 for row, p, grad in zip(rows, params, grads, strict=True):
-                    self._custom.measure(out["custom"][row], p, grad, optimizer.state.get(p, {}))
+                    self._custom.measure(out["functions"][row], p, grad, optimizer.state.get(p, {}))
 
     def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
         for p in params:
