@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "store.reader": {"derived"},
     "plots": {"stats", "derived"},
     "record": {"native", "store.writer"},
-    "experiments": {"optim", "record", "stats"},
+    "experiments": {"optim", "record", "stats", "store.reader"},
     "report": {"store.reader", "derived", "stats", "plots"},
     "integrations": {"record", "store.reader", "derived", "plots"},
     "cli": {
