@@ -1,4 +1,4 @@
-"""The whole study: ``python -m analyses.all --scale cpu``, from nothing to verdicts and figures.
+"""The whole study, from runs to verdicts and figures: ``python -m analyses.all --scale cpu``.
 
 Runs every spec of every question (the map of alpha by learning rate first) and continues where it
 was stopped; with ``--minutes`` it does as many whole runs as fit and later calls add to them.

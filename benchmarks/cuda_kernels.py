@@ -1,4 +1,4 @@
-"""The recorder's CUDA kernels alone, in a graph each, against the bytes that must move.
+"""Time of each CUDA kernel of the recorder, relative to the memory-bandwidth floor.
 
 Part of `benchmarks.cuda_recorder`, which prints the table.
 """

@@ -1,4 +1,4 @@
-"""What recording costs on a GPU: VGG13, batch 128, bfloat16 autocast, eager and as a CUDA graph.
+"""Cost of recording on a GPU: VGG13, batch 128, bfloat16 autocast, eager and as a CUDA graph.
 
     uv run python -m benchmarks.cuda_recorder [--blocks 30] [--steps 50]
 

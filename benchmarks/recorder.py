@@ -1,4 +1,4 @@
-"""What recording costs: step time over the bare step, against what others do.
+"""Cost of recording: step time relative to the bare step, beside other tools.
 
     uv run python -m benchmarks.recorder [--works W1 W2 W3] [--rivals …] [--blocks 30]
 
@@ -31,7 +31,7 @@ import gradscope
 from benchmarks.workloads import WORKLOADS, Workload
 
 After = Callable[[torch.Tensor], None]
-"""What a rival does after each step, with the loss."""
+"""Function that a rival calls after each step, with the loss."""
 
 
 @contextlib.contextmanager

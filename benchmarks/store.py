@@ -1,4 +1,4 @@
-"""Print the sizes and speeds of the store; run it on a quiet machine.
+"""Sizes and speeds of the store; run on an otherwise idle machine.
 
     python benchmarks/store.py [--quick]
 

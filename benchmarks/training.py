@@ -1,4 +1,4 @@
-"""Images a second of the built-in loop against an ordinary eager loop over a DataLoader.
+"""Images per second of the built-in loop and of an ordinary eager loop over a DataLoader.
 
     uv run python -m benchmarks.training [--device cuda] [--amp bf16] [--compile]
 

@@ -1,4 +1,4 @@
-"""The trainings that the recorder is timed on; each returns model, optimizer and one step."""
+"""Workloads for timing the recorder; each returns model, optimizer and one step."""
 
 from __future__ import annotations
 

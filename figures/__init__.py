@@ -1,1 +1,1 @@
-"""The figures of the study: results in, pictures out."""
+"""Figures of the study, drawn from the committed results."""

@@ -1,4 +1,4 @@
-"""What alpha does at one global step size: to the loss, part by part, and to gradients."""
+"""Effects of alpha at one global step size on the loss and on gradients."""
 
 from __future__ import annotations
 

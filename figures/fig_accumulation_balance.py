@@ -1,4 +1,4 @@
-"""The equilibrium: update ratio against gradient, and how far its slope is from the predicted."""
+"""Equilibrium: update ratio against gradient, and deviation of its slope from the prediction."""
 
 from __future__ import annotations
 

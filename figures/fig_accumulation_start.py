@@ -1,4 +1,4 @@
-"""Depth profiles and slopes: what accumulates at the start, by quantity, and what is left later."""
+"""Depth profiles and slopes of several quantities at initialisation and later in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is alpha a learning rate? The map, and its curves at equal rate and at equal measured step."""
+"""Map of accuracy over alpha and learning rate, with curves at equal rate and equal step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which end of the net works, how fast it fits, how well it generalises: all over alpha."""
+"""Early share of descent, speed of fitting and generalisation gap over alpha."""
 
 from __future__ import annotations
 

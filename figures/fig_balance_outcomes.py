@@ -1,4 +1,4 @@
-"""What alpha does to accuracy: against its grafted twin, tuned, and part by part."""
+"""Effect of alpha on accuracy: against the grafted arm, tuned, and decomposed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often the verdicts of a whole study are right, wrong or open, when the truth is known."""
+"""Share of right, wrong and open verdicts in simulated studies with known effects."""
 
 from __future__ import annotations
 

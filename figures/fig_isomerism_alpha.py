@@ -1,4 +1,4 @@
-"""Where the best alpha lies on data of few and of many classes."""
+"""Best alpha on data with few and with many classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the classes of the data do to gradients, and what else in the data does."""
+"""Effect of the number of classes and of other properties of the data on gradients."""
 
 from __future__ import annotations
 

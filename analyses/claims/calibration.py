@@ -1,4 +1,4 @@
-"""Calibrate the whole study: how often five verdicts are wrong, and how often effects are found.
+"""Calibration of the study: error rate and power of the five verdicts.
 
 ``python -m analyses.claims.calibration`` simulates 2,000 studies in each of four worlds and writes
 ``data/results/calibration.json``:

@@ -1,4 +1,4 @@
-"""What a claim declares before any run, and what evidence says after them.
+"""Claims, declared before any run, and the evidence from the runs.
 
 A claim fixes its prediction, margin, combination of components, arm and break conditions; evidence
 is one number per seed and component (a slope, a difference of paired arms), so that the run is the
@@ -24,7 +24,7 @@ Prediction = Literal["greater", "less", "either", "equal"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sentence that runs can support or refute.
+    """A statement that runs can support or refute.
 
     Parameters
     ----------
@@ -78,18 +78,18 @@ class Claim:
 
     @property
     def outer(self) -> float:
-        """Size that an effect must exceed to count as beyond the margin."""
+        """Bound that an effect must exceed to count as beyond the margin."""
         return self.margin + self.allowance
 
     @property
     def inner(self) -> float:
-        """Size that an effect must stay below to count as within the margin."""
+        """Bound that an effect must stay below to count as within the margin."""
         return self.margin - self.allowance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """What the runs of one claim showed.
+    """Evidence from the runs on one claim.
 
     Parameters
     ----------

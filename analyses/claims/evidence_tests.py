@@ -1,4 +1,4 @@
-"""Two p for a claim: against its negation (supported), and against itself (refuted).
+"""P-values for a claim: against its negation (supported) and against the claim (refuted).
 
 Every test is against the *margin*, not against zero: a claim "greater" is supported by rejecting
 effect ≤ margin (sign flips of value − margin), and refuted by showing |effect| < margin (TOST) or
@@ -25,9 +25,8 @@ from gradscope.stats.tests.tost import tost
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weight:
-    """Both p, and the effect of each component with its 95 % t interval.
-
-    ``leading`` is the component that speaks: the clearest for "any", the weakest for "all".
+    """Both p-values, and the effect of each component with its 95 % t interval. ``leading`` is the
+    decisive component: the clearest for "any", the weakest for "all".
     """
 
     p_supported: float

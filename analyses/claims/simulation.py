@@ -1,4 +1,4 @@
-"""One simulated study: seeds as wild as real ones, and a truth that is known.
+"""Simulation of a study with known effects and realistic variation between seeds.
 
 Units are those of the primaries. What is simulated to mislead: seeds with Student's t noise of 3
 degrees of freedom; layers whose errors follow AR(1) within a run; arms that share their baseline;
@@ -47,9 +47,9 @@ def simulate_study(
     Parameters
     ----------
     truth : Truth
-        What is really so.
+        The true effects.
     rng : numpy.random.Generator
-        Source of the study's luck.
+        Random number generator of the study.
     n_seeds : int, default 10
         Fresh seeds of each arm.
     unstable_share : float, default 0.1

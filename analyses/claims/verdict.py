@@ -1,4 +1,4 @@
-"""The verdict: supported, not supported or inconclusive, with its reason, in code.
+"""Verdicts on claims: supported, not supported or inconclusive, with the reason.
 
 ``judge`` takes the whole family of claims at once, because Holm's correction is over all of them,
 run or not. A claim is decided only if nothing forbids it, in this order: no runs; scale below
@@ -65,7 +65,7 @@ class Verdict:
 def judge(
     evidence: Mapping[str, Evidence], claims: Sequence[Claim] = PRIMARIES
 ) -> tuple[Verdict, ...]:
-    """Judge a family of claims by the evidence at hand.
+    """Judge a family of claims by the evidence.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def check_design(n_seeds: int, n_claims: int = len(PRIMARIES)) -> None:
 
 
 def obstacle(claim: Claim, evidence: Evidence | None, n_claims: int) -> str:
-    """Say what forbids a decision whatever the numbers are, or return an empty string."""
+    """Return the reason that rules out a decision for any numbers, or an empty string."""
     if evidence is None:
         return "runs: there are none"
     if claim.is_about_accuracy and evidence.scale != "full":

@@ -1,4 +1,4 @@
-"""How a quantity grows from layer to layer, one number a step of one recording.
+"""Slope of the logarithm of a quantity over depth, one number per step of a recording.
 
 The slope of the natural logarithm over depth, within stages: every stage (stretch of equal
 resolution) has its own intercept, all share one slope. The first weight layer and the head stand

@@ -1,4 +1,4 @@
-"""Which end of a net does the work: shares of the early third, once the start has decayed.
+"""Share of the early third of the layers in descent and turning, after the start has decayed.
 
 Shares of raw update energy follow from the update law by arithmetic and would be no finding. These
 are of what works: descent, -<g, u>, and the angle by which each weight turns.

@@ -1,4 +1,4 @@
-"""The equilibrium of batch norm and weight decay, from one recording.
+"""Equilibrium of batch norm and weight decay in one recording.
 
 A weight before batch norm is scale-invariant: its gradient is orthogonal to it, so steps lengthen
 it and decay shortens it, until both balance. If gradients of different steps are uncorrelated, a
@@ -42,7 +42,7 @@ WINDOW = 0.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Equilibrium:
-    """Where the scale-invariant weights of one run came to.
+    """State of the scale-invariant weights of one run.
 
     Parameters
     ----------

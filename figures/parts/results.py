@@ -1,4 +1,4 @@
-"""Where figures read from: the committed results."""
+"""Access to the committed results."""
 
 from __future__ import annotations
 

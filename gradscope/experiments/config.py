@@ -1,4 +1,4 @@
-"""Everything that decides what a built-in experiment does, as one frozen value.
+"""Configuration of a built-in experiment, as a frozen dataclass.
 
 A `Config` goes into the recording as ``config_json`` and comes back from there, from a TOML file or
 from flags. Keys that are left out take the defaults of the data set when the configuration is

@@ -1,4 +1,4 @@
-"""Where a curve of accuracy over alpha has its top: the vertex of a parabola, and when it has none.
+"""Best alpha: the vertex of a parabola through accuracy over alpha, if it is identified.
 
 "Not identified" is an answer: if more than 5 % of fits to resampled seeds are not concave, or the
 interval of the vertex touches an end of the range, the data do not say where the best alpha lies.
@@ -19,7 +19,7 @@ MAX_NON_CONCAVE = 0.05
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class BestAlpha:
-    """The top of one curve.
+    """Vertex of one curve.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The best of several arms, without counting luck twice: chosen by the other seeds."""
+"""Cross-fitted gain of the best of several arms, chosen by the other seeds."""
 
 from __future__ import annotations
 

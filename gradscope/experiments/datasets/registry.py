@@ -1,4 +1,4 @@
-"""The data sets that an experiment can name; each is a module beside this one."""
+"""Registry of data sets; each is a module in this package."""
 
 from __future__ import annotations
 

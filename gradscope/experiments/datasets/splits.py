@@ -1,4 +1,4 @@
-"""Labelled images in memory, and how a validation split is held out of them."""
+"""Labelled images in memory, and held-out validation splits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as it comes: training and test images, and the names of the classes."""
+    """A data set as loaded: training and test images, and names of the classes."""
 
     train: Split
     test: Split

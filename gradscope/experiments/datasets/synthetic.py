@@ -1,4 +1,4 @@
-"""Synthetic images whose difficulty is known: class prototype + 1/f texture + white noise.
+"""Synthetic images of known difficulty: class prototype + 1/f texture + white noise.
 
 Natural images have amplitude spectra near 1/f; prototypes and textures share that spectrum, so that
 nothing but the pattern tells the classes apart.

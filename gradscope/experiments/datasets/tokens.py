@@ -1,4 +1,4 @@
-"""Sequences of characters: a text file, or a random source whose best loss is known.
+"""Sequences of characters from a text file, or from a random source with known optimal loss.
 
 The source is a Markov chain whose next symbol j follows i with probability proportional to
 ``(j + 1)^-zipf * w_ij``, w log-normal: frequencies fall nearly as Zipf's law says, and what one

@@ -1,4 +1,4 @@
-"""Controlled changes of a data set: which classes, which labels, how many examples of each.
+"""Controlled variations of a data set: classes, labels and numbers of examples.
 
 Each is a pure function of labels and a seeded generator. Classes are chosen and merged in training
 and test data alike; fewer examples, a long tail and label noise concern the training split only, so
@@ -79,7 +79,7 @@ def _map(source: Source, new_label: np.ndarray, names: tuple[str, ...]) -> Sourc
 
 
 def thin(dataset: Dataset, config: Config) -> Dataset:
-    """Take fewer training examples, make them a long tail, and falsify some of their labels.
+    """Reduce training examples, impose a long tail, and add label noise.
 
     Raises
     ------

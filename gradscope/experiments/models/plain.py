@@ -1,4 +1,4 @@
-"""Plain nets of constant width: networks whose gradients are known beforehand.
+"""Plain networks of constant width, whose gradients at initialisation are known analytically.
 
 With ReLU, no batch normalisation and He initialisation times ``gain``, the gradient of a layer's
 output shrinks by ``gain`` from layer to layer toward the input: the slope of its logarithm over

@@ -1,4 +1,4 @@
-"""The models that an experiment can name; each family is a module beside this one."""
+"""Registry of models; each family is a module in this package."""
 
 from __future__ import annotations
 

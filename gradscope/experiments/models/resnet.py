@@ -1,4 +1,4 @@
-"""Residual networks for small images, and the same networks without their skips.
+"""Residual networks for small images, and the same networks without skip connections.
 
 K. He, X. Zhang, S. Ren, J. Sun, *Deep Residual Learning for Image Recognition*, arXiv 1512.03385:
 ResNet-20 and -56 as in section 4.2, with shortcuts of type A (no parameters), and ResNet-18 with

@@ -1,4 +1,4 @@
-"""VGG in its CIFAR form: 3x3 convolutions, five poolings, one linear head.
+"""VGG for CIFAR: 3x3 convolutions, five pooling layers, one linear head.
 
 K. Simonyan, A. Zisserman, *Very Deep Convolutional Networks for Large-Scale Image Recognition*,
 arXiv 1409.1556, configurations B (13), D (16) and E (19); one linear layer in place of the three.

@@ -1,4 +1,4 @@
-"""Learning rates at which different alphas take first steps of equal size."""
+"""Learning rates for which the first steps at different alphas have equal size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches from images that lie on the device as bytes: shuffled, augmented, normalised there.
+"""Batches of images that are stored, shuffled, augmented and normalised on the device.
 
 Cheaper than a loader of single images, and repeatable: every random number comes from one
 generator that belongs to the run.
@@ -25,7 +25,7 @@ PADDING = 4
 def crop_and_flip(images: Tensor, *, generator: torch.Generator) -> Tensor:
     """Pad by four zero pixels, crop at a random place and mirror half of the images.
 
-    Each image has its own offsets and its own coin.
+    Offsets and mirroring are drawn for each image.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Normalise:
 
 
 class TrainingStream:
-    """Training batches without end, epoch after epoch in a new random order.
+    """Infinite training batches, with a new random order in every epoch.
 
     What is left of an epoch after its full batches is dropped, so that all steps are equal. The
     state can be saved in the middle of an epoch and continues with the very next batch.
@@ -145,7 +145,7 @@ class TrainingStream:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where another stream over the same split stood."""
+        """Continue from the state of another stream over the same split."""
         self._generator.set_state(state["generator"].cpu())
         self._order = state["order"].to(self._order.device)
         self._position = state["position"]

@@ -1,4 +1,4 @@
-"""Checkpoints: one file beside a recording that holds all a run needs to go on bit for bit.
+"""Checkpoints: a file beside a recording from which a run resumes bit for bit.
 
 The schedules are pure functions of the step, and nothing in a run draws from other generators than
 torch's and its stream's, so weights, optimizer, loss scaler, stream, recorder and torch's random
@@ -33,7 +33,7 @@ SUFFIX = ".checkpoint"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run as it stood after a step.
+    """State of a run after a step.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Checkpoint:
                 )
 
     def restore(self, experiment: Experiment, recorder: Recorder) -> None:
-        """Put a newly built experiment, its recorder and torch's random state where they stood.
+        """Restore an experiment, its recorder and torch's random state.
 
         Raises
         ------
@@ -123,7 +123,7 @@ def take_checkpoint(
     every: int,
     metrics: dict[str, float],
 ) -> Checkpoint:
-    """Gather the state of a run between two steps; what it recorded so far goes to disk first.
+    """Collect the state of a run between two steps, after flushing its recording.
 
     All processes of the run call this.
     """
@@ -166,7 +166,7 @@ def checkpoint_path(path: Path) -> Path:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint so that at any time the old or the new one stands there, never a half.
+    """Write a checkpoint atomically.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Device, random state and torch's global switches, set for one run and put back after it."""
+"""Device, random state and global settings of torch, set for one run and restored after it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""The built-in training loop: an ordinary client of the public `Recorder`.
-
-Nothing here is known to the recorder that anybody's loop could not tell it.
+"""Built-in training loop, an ordinary client of the public `Recorder`. It uses no private interface
+of the recorder.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from gradscope.experiments.training.steps import CudaGraph, GraphedStep, take_st
 from gradscope.record.recorder import Recorder
 
 REPORT_SECONDS = 0.1
-"""At most so often the loss is fetched from the device and reported."""
+"""Shortest interval at which the loss is fetched from the device and reported."""
 CHECK_STEPS = {"cpu": 1, "cuda": 50}
-"""A loss that is not finite is noticed at multiples of this step, the same in every run."""
+"""Non-finite losses are detected at multiples of this step, the same in every run."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands; ``metrics`` are those of the latest evaluation."""
+    """Progress of a run; ``metrics`` are those of the latest evaluation."""
 
     step: int
     n_steps: int
@@ -49,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """Outcome of a run.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Observers:
-    """What a run tells while it goes on, and what it asks."""
+    """Callbacks of a run."""
 
     on_start: Callable[[Experiment], None] = lambda experiment: None
     on_progress: Callable[[Progress], None] = lambda progress: None
@@ -169,7 +168,7 @@ def _describe(recorder: Recorder, config: Config) -> None:
 
 @dataclass
 class _Run:
-    """One run while it goes on."""
+    """A run in progress."""
 
     experiment: Experiment
     observers: Observers
@@ -234,7 +233,7 @@ class _Run:
         return GraphedStep(self.experiment, on_replay, CudaGraph())
 
     def is_stopped(self) -> bool:
-        """Ask whether to stop; all processes come to the same answer."""
+        """Return whether to stop; the result is the same in all processes."""
         wish = self.observers.should_stop()
         if self.experiment.processes.size == 1:
             return wish

@@ -1,4 +1,4 @@
-"""The learning rate of a step, a pure function of the step: nothing to save, nothing drifts."""
+"""Learning rate as a pure function of the step, without state to save."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an option of an experiment is: its kind, its limits and how a bad value is refused.
+"""Options of an experiment: kind, limits and validation.
 
 Standard library only: the command line builds its flags from these without loading torch.
 """

@@ -1,6 +1,5 @@
-"""One run over several processes, as torchrun starts them: each computes its share of each batch.
-
-With one process nothing here does anything.
+"""Data parallelism of one run over the processes that torchrun starts. Each process computes its
+share of each batch. With a single process, all functions are no-ops.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from gradscope.experiments.training.environment import find_device
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, seen from one of them.
+    """The processes of a run, from the view of one of them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From a configuration to everything that a run needs: data, network, optimizer, length."""
+"""Construction of an experiment from its configuration: data, network, optimizer, length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One optimizer step of the built-in training: eager, or captured in a CUDA graph and replayed."""
+"""Optimizer steps of the built-in training: eager, or replayed from a CUDA graph."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def descend(experiment: Experiment, inputs: Tensor, targets: Tensor) -> Tensor:
 
 
 class Graph(Protocol):
-    """What captures a function once and does it again at each replay."""
+    """Interface of a graph that captures a function once and replays it."""
 
     def warm_up(self, function: Callable[[], Tensor]) -> Tensor:
         """Do the function eagerly, where a capture may follow."""
 
     def capture(self, function: Callable[[], Tensor]) -> Tensor:
-        """Note what the function would do, do nothing, and return what a replay will fill."""
+        """Capture the function without executing it; return the outputs that a replay fills."""
 
     def replay(self) -> None:
-        """Do what was captured."""
+        """Execute the captured function."""
 
 
 class CudaGraph:
