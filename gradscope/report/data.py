@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 
 from gradscope import schema
+from gradscope.derived.cells import NUMBER, select_cells, states_of
+from gradscope.derived.optimizers import losses_apart
 from gradscope.derived.select import WEIGHT_KINDS, quantities, row_dim, select
 from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import quantity_label, row_labels
@@ -102,24 +104,26 @@ def read_rows(tree: xr.DataTree, name: str, by: str) -> xr.DataArray | None:
         by = "param"
     if by == "param" and "layer" in homes[0].dims:
         by = "layer"
-    return select(tree, name, by=by).load()
+    return select_cells(tree, name, by=by)
 
 
 def read_curves(tree: xr.DataTree) -> list[dict[str, Any]]:
     """Read the training loss and the evaluated losses; long series as mean and range."""
-    found = []
-    for group in ("training", "evaluation"):
-        node = tree.children.get(group)
-        for name, data in {} if node is None else node.dataset.data_vars.items():
-            is_loss = str(name) == "loss" or str(name).endswith("_loss")
-            if is_loss and data.dims == ("step",) and np.isfinite(data.values).any():
-                found.append(_curve(data, group))
-    return found
+    known = {name: (loss, "training") for name, loss in losses_apart(tree).items()}
+    node = tree.children.get("evaluation")
+    for key, values in {} if node is None else node.dataset.data_vars.items():
+        if schema.declaration(str(key)).units == "nat":
+            known[str(key)] = (values, "evaluation")
+    return [
+        _curve(data, name, group)
+        for name, (data, group) in known.items()
+        if data.dims == ("step",) and np.isfinite(data.values).any()
+    ]
 
 
-def _curve(data: xr.DataArray, group: str) -> dict[str, Any]:
+def _curve(data: xr.DataArray, name: str, group: str) -> dict[str, Any]:
     steps, values = data["step"].values, np.asarray(data.values, dtype=float)
-    curve: dict[str, Any] = {"name": str(data.name), "label": quantity_label(data), "group": group}
+    curve: dict[str, Any] = {"name": name, "label": quantity_label(data), "group": group}
     if len(steps) > 2 * MAX_POINTS:
         steps, low, values, high = ranges(steps, values, MAX_POINTS)
         curve |= {"low": _numbers(low), "high": _numbers(high)}
@@ -138,7 +142,7 @@ def joint_scales(runs: Sequence[RunData], wanted: Sequence[str]) -> dict[str, Sc
         rows = [run.rows[name] for run in runs if name in run.rows]
         values = [np.ravel(data.values) for data in rows]
         joint = np.concatenate(values).astype(float) if values else np.zeros(0)
-        if np.isfinite(joint).any():
+        if any((states_of(data) >= NUMBER).any() for data in rows):
             scales[name] = scale_of(joint, declared_kind(rows[0]))
     return scales
 
@@ -180,6 +184,7 @@ def encode_run(run: RunData, scales: dict[str, Scale], n_columns: int) -> dict[s
         placed = step_columns(
             np.asarray(data.values, dtype=float),
             steps,
+            states=states_of(data),
             is_log_axis=is_log_axis,
             is_log_value=scales[name].kind == "log",
             max_columns=n_columns,
@@ -189,7 +194,7 @@ def encode_run(run: RunData, scales: dict[str, Scale], n_columns: int) -> dict[s
         columns += [own] if at == len(columns) else []
         grids[name] = _rows(data, placed) | {"columns": at}
         grids[name]["scale"] = describe_scale(own_scale(data, scales[name]))
-        if np.isfinite(data.values).any():
+        if (states_of(data) >= NUMBER).any():
             grids[name]["description"] = describe(data, "Heat map", "")
     return {"name": run.name, "curves": run.curves, "columns": columns, "grids": grids}
 
@@ -215,7 +220,7 @@ def _rows(data: xr.DataArray, placed: Columns) -> dict[str, Any]:
     names = [str(name) for name in data[row_dim(data)].values]
     stages = data["stage"].values if "stage" in data.coords else np.zeros(len(names))
     borders = np.flatnonzero(np.diff(stages)) + 0.5 if stages.dtype.kind in "iuf" else np.zeros(0)
-    grid = encode(placed.values)
+    grid = encode(placed.values, placed.states)
     return {
         "names": names,
         "short": row_labels(data),

@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
-MISSING, ZERO, POSITIVE_INFINITY, NEGATIVE_INFINITY, FIRST = range(5)
-"""Codes that are no numbers; from ``FIRST`` on, even codes are positive and odd ones negative."""
+from gradscope.derived.cells import NONFINITE, NUMBER, OTHER, states_of
+
+CODES = {"missing": 0, "zero": 1, "nonfinite": 2, "other": 3}
+FIRST = 4
+"""Codes that are no numbers; from ``FIRST`` on, even codes are positive and odd ones negative.
+
+``other`` is a step of another optimizer.
+"""
 
 LEVELS = (2**16 - FIRST) // 2
 
@@ -34,16 +41,19 @@ class Grid:
         return float(np.expm1(self.step.max(initial=0.0) / 2))
 
 
-def encode(values: np.ndarray) -> Grid:
+def encode(values: np.ndarray, states: np.ndarray | None = None) -> Grid:
     """Round each row to levels evenly spaced in the logarithm, between its smallest and largest.
 
     Parameters
     ----------
     values : ndarray, shape (rows, columns)
-        Any sign; zero, NaN (missing) and infinities are kept apart exactly.
+        Any sign; zeros, missing values (NaN) and infinite ones are kept apart.
+    states : ndarray, shape (rows, columns), optional
+        Codes of `gradscope.derived.cells`; by default from the values.
     """
     values = np.asarray(values, dtype=np.float64)
-    is_number = np.isfinite(values) & (values != 0)
+    states = states_of(xr.DataArray(values)) if states is None else states
+    is_number = (states == NUMBER) & np.isfinite(values) & (values != 0)
     logs = np.log(np.abs(np.where(is_number, values, 1.0)))
     low = np.where(is_number, logs, np.inf).min(axis=1, initial=np.inf)
     high = np.where(is_number, logs, -np.inf).max(axis=1, initial=-np.inf)
@@ -51,27 +61,23 @@ def encode(values: np.ndarray) -> Grid:
     step = (high - low) / (LEVELS - 1)
     # Rows of equal values have step 0, so any divisor is valid.
     levels = np.rint((logs - low[:, None]) / np.where(step > 0, step, 1.0)[:, None])
-    codes = np.full(values.shape, MISSING)
+    codes = np.full(values.shape, CODES["missing"])
     codes[is_number] = (FIRST + 2 * levels + (values < 0))[is_number]
-    codes[values == 0] = ZERO
-    codes[np.isposinf(values)] = POSITIVE_INFINITY
-    codes[np.isneginf(values)] = NEGATIVE_INFINITY
+    codes[(states == NUMBER) & (values == 0)] = CODES["zero"]
+    codes[states == NONFINITE] = CODES["nonfinite"]
+    codes[states == OTHER] = CODES["other"]
     return Grid(codes.astype(np.uint16), low, step)
 
 
 def decode(grid: Grid) -> np.ndarray:
-    """Return the numbers, as the page does."""
+    """Return the numbers, as the page does; NaN and infinity where there is none."""
     codes = grid.codes.astype(np.int64)
     level = (codes - FIRST) // 2
     sizes = np.exp(grid.low[:, None] + np.where(codes >= FIRST, level, 0) * grid.step[:, None])
     values = np.where(codes % 2 == FIRST % 2, sizes, -sizes)
-    for code, value in (
-        (MISSING, np.nan),
-        (ZERO, 0.0),
-        (POSITIVE_INFINITY, np.inf),
-        (NEGATIVE_INFINITY, -np.inf),
-    ):
-        values[codes == code] = value
+    shown = {"missing": np.nan, "zero": 0.0, "nonfinite": np.inf, "other": np.nan}
+    for kind, code in CODES.items():
+        values[codes == code] = shown[kind]
     return np.asarray(values)
 
 

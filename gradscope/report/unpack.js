@@ -1,9 +1,12 @@
 "use strict";
 // From the codes in the page to numbers, places on a colour scale, and texts.
-const CODES = { missing: 0, zero: 1, infinite: 2, negativeInfinite: 3, first: 4 };
+const CODES = { missing: 0, zero: 1, nonfinite: 2, other: 3, first: 4 };
 // Colours below the scale for what is no number, each in the middle of its own stretch.
-const SPECIAL = { missing: [-0.3, "#d9d9d9"], zero: [-0.2, "#000000"], infinite: [-0.1, "#d55e00"] };
-const BOTTOM = -0.35;
+const SPECIAL = {
+  other: [-0.4, "#ffffff"], missing: [-0.3, "#d9d9d9"], zero: [-0.2, "#000000"], nonfinite: [-0.1, "#e6007e"],
+};
+const WORDS = { missing: "missing", zero: "0 (exactly)", nonfinite: "non-finite", other: "another optimizer's step" };
+const BOTTOM = -0.45;
 
 const at = (id) => document.getElementById(id);
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -25,7 +28,7 @@ function unpack(run, quantity, scale) {
   const place = placeOn(scale);
   const steps = Array.from(count, (n, i) => n === 0 ? "no step recorded here"
     : n === 1 ? `step ${whole(first[i])}` : `steps ${whole(first[i])} to ${whole(last[i])}, mean of ${n}`);
-  const seen = { missing: false, zero: false, infinite: false };
+  const seen = { missing: false, zero: false, nonfinite: false, other: false };
   const rows = grid.names.map((name, row) => {
     const own = codes.subarray(row * count.length, (row + 1) * count.length);
     return unpackRow(own, grid.low[row], grid.step[row], plain(name), steps, place, seen);
@@ -38,16 +41,14 @@ function unpackRow(codes, low, step, name, steps, place, seen) {
   const text = new Array(codes.length);
   codes.forEach((code, i) => {
     const level = (code - CODES.first) >> 1;
-    const number = code === CODES.missing ? NaN : code === CODES.zero ? 0
-      : code === CODES.infinite ? Infinity : code === CODES.negativeInfinite ? -Infinity
-      : Math.exp(low + level * step) * (code & 1 ? -1 : 1);
-    const kind = Number.isNaN(number) ? "missing" : !Number.isFinite(number) ? "infinite"
-      : number === 0 && place.isLog ? "zero" : "";
+    const number = code >= CODES.first ? Math.exp(low + level * step) * (code & 1 ? -1 : 1)
+      : code === CODES.zero ? 0 : NaN;
+    const kind = code >= CODES.first || (code === CODES.zero && !place.isLog) ? ""
+      : Object.keys(WORDS).find((name) => CODES[name] === code);
     if (kind) seen[kind] = true;
     value[i] = number;
     z[i] = kind ? SPECIAL[kind][0] : Math.min(Math.max(place(number), 0), 1);
-    const words = kind === "missing" ? "missing" : number === 0 ? "0 (exactly)"
-      : kind === "infinite" ? (number > 0 ? "infinite" : "−infinite") : brief(number);
+    const words = kind ? WORDS[kind] : number === 0 ? WORDS.zero : brief(number);
     text[i] = `<b>${name}</b><br>${steps[i]}<br>${words}`;
   });
   return { value, z, text };

@@ -146,5 +146,6 @@ def test_mistakes_are_explained(tree):
         plot_recording(tree, View(kind="heatmp"))
     empty = tree.copy(deep=True)
     empty["gradients"]["grad_norm"].values[:] = np.nan
+    empty["gradients"]["grad_nonfinite"].values[:] = 0
     with pytest.raises(UsageError, match="`grad_norm` is missing at every step"):
         plot_recording(empty)

@@ -104,13 +104,15 @@ def test_nothing_is_loaded_from_elsewhere(opened):
     assert [name for name in loaded if not name.startswith(("data:", "blob:"))] == []
 
 
-def test_missing_and_zero_are_told_apart(browser, folder, monkeypatch):
+def test_missing_zero_and_non_finite_are_told_apart(browser, folder, monkeypatch):
     path = folder / "gaps.h5"
 
     def with_gaps(variable, shape, rng, steps, depth):
         values = original(variable, shape, rng, steps, depth)
         if variable.name == "grad_norm":
-            values[5, 0], values[6, 0] = np.nan, 0.0
+            values[5, 0], values[6, 0], values[7, 0] = np.nan, 0.0, np.nan
+        if variable.name == "grad_nonfinite":
+            values[:], values[7, 0] = 0, 3
         return values
 
     from tests import helpers
@@ -118,14 +120,14 @@ def test_missing_and_zero_are_told_apart(browser, folder, monkeypatch):
     original = helpers._values
     monkeypatch.setattr(helpers, "_values", with_gaps)
     show(browser, write_report(write_recording(path, N_STEPS, N_LAYERS), folder / "gaps.html"))
-    for column, words in ((5, "missing"), (6, "0 (exactly)")):
+    for column, words in ((5, "missing"), (6, "0 (exactly)"), (7, "non-finite")):
         point_at(browser, "xy2", *cell(0, column))
         assert hover_lines(browser)[1:] == [f"step {column + 1}", words]
     shown = [
         browser.find_element("id", f"key-{kind}").is_displayed()
-        for kind in ("missing", "zero", "infinite")
+        for kind in ("missing", "zero", "nonfinite")
     ]
-    assert shown == [True, True, False]
+    assert shown == [True, True, True]
     assert complaints(browser) == []
 
 

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gradscope.report.encode import MISSING, ZERO, decode, encode, pack, to_json, unpack
+from gradscope.derived.cells import MISSING, NONFINITE, NUMBER, OTHER
+from gradscope.report.encode import CODES, decode, encode, pack, to_json, unpack
 
 NUMBERS = st.floats(-1e300, 1e300, allow_subnormal=False) | st.sampled_from(
     [np.nan, np.inf, -np.inf, 0.0]
@@ -27,7 +28,8 @@ def test_numbers_come_back_within_the_stated_precision(values):
     assert grid.precision < 0.022
     error = np.abs(found[is_number] / values[is_number] - 1)
     assert (error <= grid.precision + 1e-12).all()
-    np.testing.assert_array_equal(found[~is_number], values[~is_number] + 0.0)
+    expected = np.where(np.isinf(values), np.inf, values)
+    np.testing.assert_array_equal(found[~is_number], expected[~is_number] + 0.0)
 
 
 def test_gradients_over_nine_factors_of_ten_are_right_to_three_digits():
@@ -45,9 +47,16 @@ def test_each_row_has_its_own_range():
 
 def test_zero_is_not_missing_and_one_value_is_exact():
     grid = encode(np.array([[0.0, np.nan, -0.25], [7.0, 7.0, 7.0], [np.nan, np.nan, np.nan]]))
-    assert grid.codes[0, :2].tolist() == [ZERO, MISSING]
+    assert grid.codes[0, :2].tolist() == [CODES["zero"], CODES["missing"]]
     np.testing.assert_allclose(decode(grid)[:2], [[0, np.nan, -0.25], [7, 7, 7]], rtol=1e-15)
-    assert (grid.codes[2] == MISSING).all()
+    assert (grid.codes[2] == CODES["missing"]).all()
+
+
+def test_states_say_what_a_cell_without_a_number_is():
+    values = np.array([[1.0, np.nan, np.nan, np.nan]])
+    states = np.array([[NUMBER, MISSING, OTHER, NONFINITE]])
+    codes = encode(values, states).codes[0, 1:].tolist()
+    assert codes == [CODES[name] for name in ("missing", "other", "nonfinite")]
 
 
 def test_nothing_can_be_encoded():

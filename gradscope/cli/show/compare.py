@@ -106,8 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     path = _output_path(arguments)
     data_path = path.with_suffix(".csv") if arguments.data else None
 
+    from gradscope.derived.cells import nonfinite_as_infinity, select_cells
     from gradscope.derived.compare.maps import compare_runs
-    from gradscope.derived.select import select
     from gradscope.plots.draw.comparison import draw_comparison
     from gradscope.plots.figure import View, save_picture
 
@@ -123,7 +123,8 @@ def run(arguments: argparse.Namespace) -> int:
     tree = _open([file for own in files for file in own], arguments.relative_depth)
     try:
         conditions = _conditions(tree, arguments, files)
-        data = select(tree, view.quantity, by=view.by, layers=view.layers, steps=steps).load()
+        cells = select_cells(tree, view.quantity, by=view.by, layers=view.layers, steps=steps)
+        data = nonfinite_as_infinity(cells)
         comparison = compare_runs(
             tree, data, conditions, axis=arguments.axis, confidence=arguments.confidence
         )

@@ -46,6 +46,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="rows: weight (of each weight layer), param (all parameters) or layer "
         "(root of the sum of squares; norms only) (default: weight)",
     )
+    parser.add_argument(
+        "--optimizer",
+        metavar="NAME",
+        help="of several optimizers, only the rows and steps of this one",
+    )
     parser.add_argument("--layers", metavar="REGEX", help="only rows whose name matches")
     parser.add_argument(
         "--steps", default=":", metavar="A:B", help="only steps A to B; either may be left out"
@@ -95,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         kind=arguments.kind,
         by=arguments.by,
         layers=arguments.layers,
+        optimizer=arguments.optimizer,
         steps=steps,
         step_scale=arguments.step_axis,
         alphas=alphas,

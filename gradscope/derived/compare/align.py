@@ -40,7 +40,7 @@ def align_runs(tree: xr.DataTree, data: xr.DataArray, axis: str = "step") -> xr.
     """
     if axis not in AXES:
         raise UsageError(unknown("axis", axis, AXES))
-    known = np.isfinite(data.values).reshape(*data.shape[:2], -1).any(axis=2)
+    known = (~np.isnan(data.values)).reshape(*data.shape[:2], -1).any(axis=2)
     for run, name in enumerate(data["run"].values):
         if not known[run].any():
             raise UsageError(f"run {name} has no value of `{data.name}`")

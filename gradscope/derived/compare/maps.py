@@ -42,7 +42,8 @@ def compare_runs(
     tree : DataTree
         From `gradscope.open_runs`; ``steps="union"`` keeps most rows.
     data : DataArray, dims (run, step, row)
-        The quantity to compare, of the rows (layers) to compare.
+        The quantity to compare, of the rows (layers) to compare. NaN where missing, infinite where
+        not finite (`gradscope.derived.cells.nonfinite_as_infinity`).
     conditions : sequence of Condition, optional
         Two or more, from `gradscope.derived.compare.conditions`; by default runs that differ in
         their seed alone are one condition.
@@ -112,7 +113,7 @@ def _effect_map(
     logs: xr.DataArray, first: Condition, condition: Condition, *, level: float
 ) -> EffectMap:
     """Compare one condition with the first, and test the map if there are enough pairs."""
-    effect = _mean(logs, condition) - _mean(logs, first)
+    effect = _effect(logs, first, condition)
     effect.attrs = dict(logs.attrs)
     if len(condition.runs) == 1 or len(first.runs) == 1:
         alone = [s.name for s in (first, condition) if len(s.runs) == 1]
@@ -136,7 +137,9 @@ def _effect_map(
             note=note,
         )
     ones, others = (logs.isel(run=[pair[i] for pair in pairs]) for i in (0, 1))
-    differences = others.copy(data=others.values - ones.values)
+    with np.errstate(invalid="ignore"):  # infinite on both sides
+        gaps = others.values - ones.values
+    differences = others.copy(data=np.where(np.isfinite(gaps), gaps, np.nan))
     if not np.isfinite(differences.values).all(axis=0).any():
         note = "no seed band: no cell of the map is known in every run"
         return EffectMap(
@@ -156,6 +159,13 @@ def _effect_map(
         note=how,
         first=_first_outside(effect, p_value, level=level),
     )
+
+
+def _effect(logs: xr.DataArray, first: Condition, condition: Condition) -> xr.DataArray:
+    """Difference of the means; infinite where any run of either condition is not finite."""
+    effect = _mean(logs, condition) - _mean(logs, first)
+    part = logs.isel(run=[*first.runs, *condition.runs])
+    return effect.copy(data=np.where(np.isinf(part.values).any(axis=0), np.inf, effect.values))
 
 
 def _mean(logs: xr.DataArray, condition: Condition) -> xr.DataArray:

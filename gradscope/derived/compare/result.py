@@ -53,7 +53,8 @@ class EffectMap:
         The condition that is compared with the first.
     effect : DataArray, dims (axis, row)
         Natural logarithm of the ratio of geometric means over runs, or difference of means; NaN
-        where a condition has no value (or, of a ratio, only zeros).
+        where a condition has no value (or, of a ratio, only zeros), infinite where a run is not
+        finite.
     p_value : DataArray or None
         Max-T p-value of each cell; None if there are too few pairs of runs.
     first : Outside or None

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gradscope.derived.compare.conditions import Condition, is_seed
 from gradscope.derived.compare.metrics import FinalMetric, is_share, metric_unit
 
@@ -160,17 +162,19 @@ def _map_text(comparison: Comparison, one: EffectMap, letter: str) -> str:
 
 
 def _findings(comparison: Comparison, one: EffectMap) -> Sequence[str]:
-    values = one.effect.values[~one.effect.isnull().values]
+    values = one.effect.values[np.isfinite(one.effect.values)]
+    nonfinite = float(np.isinf(one.effect.values).mean())
     if not values.size:
         return ["no cell is known in both conditions"]
     low, middle, high = (
         effect_text(float(value), is_ratio=comparison.is_ratio)
         for value in (values.min(), sorted(values)[len(values) // 2], values.max())
     )
-    missing = 1 - values.size / one.effect.size
+    missing = 1 - values.size / one.effect.size - nonfinite
     lines = [
         f"median {middle}, from {low} to {high}"
-        + (f"; {missing:.1%} missing or zero" if missing else "")
+        + (f"; {missing:.1%} missing or zero" if missing > 0 else "")
+        + (f"; {nonfinite:.1%} non-finite" if nonfinite else "")
     ]
     if one.p_value is None:
         return [*lines, one.note]

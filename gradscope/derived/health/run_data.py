@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
+from gradscope.derived.optimizers import stepped_at
+
 MAX_ROWS = 400
 """Rows of each layer that a rule reads. Longer recordings are subsampled at a constant stride."""
 
@@ -44,14 +46,23 @@ class RecordedRun:
         node = self._tree.children.get(group)
         return xr.Dataset() if node is None else node.to_dataset(inherit=False)
 
-    def _rows(self, group: str, rows: str) -> slice:
+    def _rows(self, group: str, rows: str) -> slice | Array:
         """``seen`` is thinned, ``all`` and ``first`` are not; ``first`` disregards the window."""
         n_rows = self._dataset(group).sizes.get("step", 0)
         if rows == "first":
             return slice(0, MAX_ROWS)
         start = max(0, n_rows - (self.window or n_rows))
         stride = max(1, -(-(n_rows - start) // MAX_ROWS)) if rows == "seen" else 1
-        return slice(start, None, stride)
+        if stride == 1 or self.n_optimizers == 1:
+            return slice(start, None, stride)
+        return self._thinned_apart(group, start, stride)
+
+    def _thinned_apart(self, group: str, start: int, stride: int) -> Array:
+        """Thin the rows of each optimizer by themselves, so that none is left out."""
+        steps = self._dataset(group)["step"].values[start:]
+        _, which = np.unique(stepped_at(self._tree, steps), axis=0, return_inverse=True)
+        kept = [np.flatnonzero(which == one)[::stride] for one in range(int(which.max()) + 1)]
+        return np.sort(np.concatenate(kept)) + start
 
     def steps(self, group: str, rows: str = "seen") -> Array:
         """Return the steps of the rows that `values` gives."""
@@ -110,11 +121,12 @@ class RecordedRun:
         """Whether the recording contains the first step, inside or outside the window."""
         return len(self.all_steps) > 0 and int(self.all_steps[0]) <= 1
 
-    @property
+    @cached_property
     def n_optimizers(self) -> int:
-        """Number of optimizers that took steps; with several, losses may differ in kind."""
-        which = self.values("training", "optimizer", "all")
-        return 1 if which is None else max(1, len(np.unique(which[~np.isnan(which)])))
+        """Objectives that alternate: sets of optimizers that stepped in a row of their own."""
+        if "step" not in self._dataset("training").coords:
+            return 1
+        return len(np.unique(stepped_at(self._tree, self.all_steps), axis=0)) or 1
 
     @cached_property
     def loss(self) -> Array | None:

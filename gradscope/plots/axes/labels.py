@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from gradscope.derived.select import ALONG, row_dim
+from gradscope.plots.axes.style import NONFINITE_COLOUR
 
 LINE_SPACING = 1.15
 MIN_FONT_PT = 5.0
@@ -103,6 +104,21 @@ def note_undrawn(ax: Axes, is_undrawn: np.ndarray) -> None:
     if count:
         words = f"not shown: {count} {'row' if count == 1 else 'rows'}, zero or missing"
         ax.text(0.01, 0.02, words, transform=ax.transAxes, fontsize="x-small", color="0.35")
+
+
+def mark_nonfinite(ax: Axes, places: np.ndarray) -> None:
+    """Mark places on the x axis where something is not finite, at the top edge."""
+    if len(places):
+        ax.plot(
+            places,
+            np.full(len(places), 0.98),
+            "x",
+            transform=ax.get_xaxis_transform(),
+            color=NONFINITE_COLOUR,
+            markersize=3,
+            markeredgewidth=0.8,
+            label="non-finite",
+        )
 
 
 def settle(ax: Axes) -> None:

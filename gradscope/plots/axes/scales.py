@@ -89,14 +89,14 @@ def scale_of(values: np.ndarray, kind: schema.Scale = "auto") -> Scale:
     kind : {"auto", "log", "linear", "signed", "share"}
         As declared in `gradscope.schema`; magnitudes with a negative value are drawn as signed.
 
-    Raises
-    ------
-    ValueError
-        If no value is finite.
+    Returns
+    -------
+    Scale
+        From 0 to 1 where no value is finite.
     """
     finite = values[np.isfinite(values)]
     if finite.size == 0:
-        raise ValueError("there is no finite value to draw")
+        return Scale("linear", 0.0, 1.0)
     if kind in ("linear", "share"):
         low, high = _padded(float(finite.min()), float(finite.max()))
         return Scale("linear", low, high)

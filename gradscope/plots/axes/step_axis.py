@@ -8,25 +8,36 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from gradscope.derived.cells import MISSING, NUMBER
 from gradscope.plots.axes.scales import plain_number
 
 MAX_COLUMNS = 1200
 """More than a printed page can show (150 mm at 200 columns per inch)."""
 
 HOLE = 4.0
-"""A gap this many times wider than both its neighbours holds steps that are missing."""
+"""A gap this many times wider than all gaps near it holds steps that are missing."""
+
+NEAR = 8
+"""Gaps on each side that count as near: rows of several optimizers come in groups."""
 
 
 @dataclass(frozen=True)
 class Columns:
     """Rows of values on a true step axis.
 
-    ``edges`` has one entry more than ``values`` has columns; ``values`` has shape (rows, columns).
-    ``merged`` is the largest number of recorded steps in one column.
+    Parameters
+    ----------
+    edges : ndarray, shape (n_columns + 1,)
+    values : ndarray, shape (n_rows, n_columns)
+    states : ndarray, shape (n_rows, n_columns)
+        Codes of `gradscope.derived.cells`.
+    merged : int
+        The largest number of recorded steps in one column.
     """
 
     edges: np.ndarray
     values: np.ndarray
+    states: np.ndarray
     merged: int
 
 
@@ -43,6 +54,7 @@ def step_columns(
     values: np.ndarray,
     steps: np.ndarray,
     *,
+    states: np.ndarray | None = None,
     is_log_axis: bool = False,
     is_log_value: bool = False,
     max_columns: int = MAX_COLUMNS,
@@ -59,6 +71,9 @@ def step_columns(
         NaN where missing.
     steps : ndarray, shape (n_steps,)
         Increasing.
+    states : ndarray, shape (n_steps, n_rows), optional
+        Codes of `gradscope.derived.cells`; by default numbers where ``values`` are. A column takes
+        the largest of its steps, so that no non-finite step is averaged away.
     is_log_axis, is_log_value : bool
         Whether the step axis, and the scale of the values, are logarithmic.
     max_columns : int
@@ -68,17 +83,20 @@ def step_columns(
     -------
     Columns
     """
-    edges = _edges(steps)
-    values, edges = _open_holes(values, steps, edges)
+    states = np.where(np.isnan(values), MISSING, NUMBER) if states is None else states
+    values, states, edges = _open_holes(values, states, steps, _edges(steps))
     if values.shape[0] <= max_columns:
-        return Columns(edges, values.T, 1)
+        return Columns(edges, values.T, states.T, 1)
     place = np.log(edges) if is_log_axis else edges
     middle = (place[:-1] + place[1:]) / 2
     bins = ((middle - place[0]) / (place[-1] - place[0]) * max_columns).astype(int)
     first = np.flatnonzero(np.diff(bins, prepend=-1))
     merged = int(np.diff(np.append(first, len(bins))).max())
     return Columns(
-        np.append(edges[first], edges[-1]), _means(values, first, is_log_value).T, merged
+        edges=np.append(edges[first], edges[-1]),
+        values=_means(values, first, is_log_value).T,
+        states=np.maximum.reduceat(states, first, axis=0).T,
+        merged=merged,
     )
 
 
@@ -94,20 +112,23 @@ def _edges(steps: np.ndarray) -> np.ndarray:
 
 
 def _open_holes(
-    values: np.ndarray, steps: np.ndarray, edges: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Put a column of NaN into each gap that is much wider than the gaps beside it."""
+    values: np.ndarray, states: np.ndarray, steps: np.ndarray, edges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Put a column of missing values into each gap that is much wider than the gaps beside it."""
     gaps = np.diff(steps).astype(float)
     if gaps.size < 2:
-        return values, edges
-    beside = np.maximum(np.append(gaps[1:], gaps[-2]), np.append(gaps[1], gaps[:-1]))
+        return values, states, edges
+    padded = np.pad(gaps, NEAR)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEAR + 1)
+    beside = np.delete(windows, NEAR, axis=1).max(axis=1)
     for i in np.flatnonzero(gaps > HOLE * beside)[::-1]:
         half = beside[i] / 2
         edges = np.concatenate(
             [edges[: i + 1], [steps[i] + half, steps[i + 1] - half], edges[i + 2 :]]
         )
         values = np.insert(values, i + 1, np.nan, axis=0)
-    return values, edges
+        states = np.insert(states, i + 1, MISSING, axis=0)
+    return values, states, edges
 
 
 def _means(values: np.ndarray, first: np.ndarray, is_log: bool) -> np.ndarray:

@@ -20,6 +20,11 @@ WIDTHS_MM = {"column": 89.0, "page": 183.0}
 STYLES = {"paper": 1.0, "notebook": 1.4, "talk": 2.0}
 """Factor on every font size and line width, by style."""
 
+MISSING_LOOK: dict[str, Any] = {"facecolor": "0.92", "hatch": "//////", "edgecolor": "0.72"}
+NONFINITE_COLOUR = "#e6007e"
+"""Magenta: in neither of the colour maps, and told from them by who sees no red or no green."""
+OTHER_COLOUR = "white"
+
 FORMATS = ("png", "pdf", "svg")
 SHEET = Path(__file__).with_name("gradscope.mplstyle")
 _SCALED = (

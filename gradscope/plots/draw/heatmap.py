@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,6 +13,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from gradscope.derived.cells import MISSING, NONFINITE, NUMBER, OTHER, states_of
 from gradscope.derived.select import row_dim
 from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import (
@@ -26,7 +26,7 @@ from gradscope.plots.axes.labels import (
 )
 from gradscope.plots.axes.scales import Scale, declared_kind, format_values, scale_of
 from gradscope.plots.axes.step_axis import Columns, format_steps, is_log_spaced, step_columns
-from gradscope.plots.axes.style import new_figure
+from gradscope.plots.axes.style import MISSING_LOOK, NONFINITE_COLOUR, OTHER_COLOUR, new_figure
 from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.panels import (
     FRAME_MM,
@@ -38,7 +38,6 @@ from gradscope.plots.layouts.panels import (
 from gradscope.plots.layouts.run_names import conditions
 from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
 
-MISSING: dict[str, Any] = {"facecolor": "0.92", "hatch": "//////", "edgecolor": "0.72"}
 ZERO = "black"
 MAX_MAPS = 6
 
@@ -68,9 +67,10 @@ def draw_heatmap(
     Parameters
     ----------
     data : DataArray, dims (step, param) or (step, layer)
-        In network order; ``epoch`` or ``loss`` may stand for ``step``. NaN where missing, which is
-        drawn hatched. Zeros that a log scale cannot show are drawn black. Both are named in a
-        legend where they occur.
+        In network order; ``epoch`` or ``loss`` may stand for ``step``. Cells without a number are
+        hatched where missing, magenta where not finite, and blank at steps of another optimizer,
+        as the coordinate ``cell_state`` says (`gradscope.derived.cells`). Zeros that a log scale
+        cannot show are black. A legend names what occurs.
     ax, cax : Axes, optional
         Where to draw the map and its colour bar; by default a new figure, and beside ``ax``.
     scale : Scale, optional
@@ -88,10 +88,13 @@ def draw_heatmap(
     """
     ax = Figure(layout="constrained").add_subplot() if ax is None else ax
     along = data[along_dim(data)]
-    steps, values = along.values, np.asarray(data.values, dtype=float)
+    steps, states = along.values, states_of(data)
+    values = np.where(states == NUMBER, np.asarray(data.values, dtype=float), np.nan)
     scale = scale_of(values, declared_kind(data)) if scale is None else scale
     is_log = step_scale == "log" or (step_scale == "auto" and is_log_spaced(steps))
-    columns = step_columns(values, steps, is_log_axis=is_log, is_log_value=scale.kind == "log")
+    columns = step_columns(
+        values, steps, states=states, is_log_axis=is_log, is_log_value=scale.kind == "log"
+    )
     mesh = _mesh(ax, columns, scale)
     label = quantity_label(along) if along.name != "step" else "step"
     label += f" (a column is a mean of ≤ {columns.merged})" if columns.merged > 1 else ""
@@ -102,7 +105,7 @@ def draw_heatmap(
     ax.set_ylabel(f"{rows} (input\u00a0→\u00a0output)", labelpad=4)
     ax.spines[:].set_visible(False)
     _stages(ax, data)
-    _legend(ax, columns.values, scale, missing)
+    _legend(ax, columns, scale, missing)
     bar = draw_key(mesh, data, scale, ax=ax, cax=cax) if has_key else None
     settle(ax)
     fit_label(ax)
@@ -126,19 +129,33 @@ def draw_key(
 
 
 def _mesh(ax: Axes, columns: Columns, scale: Scale) -> QuadMesh:
-    """Draw the cells as one raster image; a second one marks the zeros of a log scale."""
+    """Draw the cells as one raster image, and one more for each kind without a bar colour."""
     rows = np.arange(columns.values.shape[0] + 1) - 0.5
-    shown = np.ma.masked_invalid(
-        np.where(np.isposinf(columns.values), scale.high * 2, columns.values)
-    )
+    values = np.where(columns.states == NUMBER, columns.values, np.nan)
     mesh = ax.pcolormesh(
-        columns.edges, rows, shown, norm=scale.norm, cmap=scale.cmap, rasterized=True
+        columns.edges,
+        rows,
+        np.ma.masked_invalid(values),
+        norm=scale.norm,
+        cmap=scale.cmap,
+        rasterized=True,
     )
-    if scale.kind == "log" and (columns.values == 0).any():
-        zeros = np.ma.masked_where(columns.values != 0, np.ones_like(columns.values))
-        ax.pcolormesh(columns.edges, rows, zeros, cmap=ListedColormap([ZERO]), rasterized=True)
-    ax.patch.set(**MISSING)
+    for is_kind, color in _own_colours(columns, scale):
+        if is_kind.any():
+            marks = np.ma.masked_where(~is_kind, np.ones(is_kind.shape))
+            ax.pcolormesh(columns.edges, rows, marks, cmap=ListedColormap([color]), rasterized=True)
+    ax.patch.set(**MISSING_LOOK)
     return mesh
+
+
+def _own_colours(columns: Columns, scale: Scale) -> list[tuple[np.ndarray, str]]:
+    """Return which cells are drawn in a colour that is none of the bar's."""
+    is_zero = (columns.states == NUMBER) & (columns.values == 0) & (scale.kind == "log")
+    return [
+        (is_zero, ZERO),
+        (columns.states == NONFINITE, NONFINITE_COLOUR),
+        (columns.states == OTHER, OTHER_COLOUR),
+    ]
 
 
 def _stages(ax: Axes, data: xr.DataArray) -> None:
@@ -152,15 +169,18 @@ def _stages(ax: Axes, data: xr.DataArray) -> None:
             ax.axhline(border, color="white", linewidth=0.5, zorder=3)
 
 
-def _legend(ax: Axes, values: np.ndarray, scale: Scale, missing: str) -> None:
-    """Name what is no colour of the bar, where there is any."""
+def _legend(ax: Axes, columns: Columns, scale: Scale, missing: str) -> None:
+    """Name the cells that are no colour of the bar, where there are any."""
     patches = []
-    if np.isnan(values).any():
-        patches.append(Patch(**MISSING, linewidth=0, label=missing))
-    if scale.kind == "log" and (values == 0).any():
-        patches.append(Patch(color=ZERO, label="zero"))
+    if (columns.states == MISSING).any():
+        patches.append(Patch(**MISSING_LOOK, linewidth=0, label=missing))
+    names = ("zero", "non-finite", "another optimizer's step")
+    for (is_kind, color), name in zip(_own_colours(columns, scale), names, strict=True):
+        if is_kind.any():
+            edge = "0.72" if color == OTHER_COLOUR else color
+            patches.append(Patch(facecolor=color, edgecolor=edge, linewidth=0.5, label=name))
     if patches:
-        ax.legend(handles=patches, loc="lower right", bbox_to_anchor=(1, 1.01), ncols=2)
+        ax.legend(handles=patches, loc="lower right", bbox_to_anchor=(1, 1.01), ncols=4)
 
 
 def heatmap(tree: xr.DataTree, view: View) -> Picture:
@@ -186,7 +206,8 @@ def heatmaps(tree: xr.DataTree, view: View) -> Picture:
     scale = scale_of(data.values, declared_kind(data))
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         one = data.isel(run=number)
-        one = one.isel(step=~np.isnan(one.values).all(axis=1)) if np.isfinite(one).any() else one
+        is_recorded = (states_of(one) != MISSING).any(axis=1)
+        one = one.isel(step=is_recorded) if is_recorded.any() else one
         drawn = draw_heatmap(one, ax=ax, scale=scale, step_scale=view.step_scale, has_key=False)
         ax.set_title(view.titled(name, n_panels=len(names)))
         if number:

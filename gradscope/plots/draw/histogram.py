@@ -6,13 +6,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from gradscope.plots.axes.scales import power_of_ten
 from gradscope.plots.axes.step_axis import format_steps, is_log_spaced, step_columns
-from gradscope.plots.draw.heatmap import MISSING
+from gradscope.plots.axes.style import MISSING_LOOK, NONFINITE_COLOUR
 from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.panels import align, map_panels, read_histogram
 from gradscope.plots.layouts.view import Picture, View, as_table, run_title
@@ -24,6 +24,7 @@ def draw_histogram(
     counts: xr.DataArray,
     *,
     zeros: xr.DataArray | None = None,
+    nonfinite: xr.DataArray | None = None,
     ax: Axes | None = None,
     cax: Axes | None = None,
 ) -> QuadMesh:
@@ -35,34 +36,46 @@ def draw_histogram(
         Entries with ``2^b <= x < 2^(b + 1)``.
     zeros : DataArray, dims (step,), optional
         Entries that are exactly zero; drawn as a strip of their own below the axis of magnitudes.
+    nonfinite : DataArray, dims (step,), optional
+        Entries that are not finite; where there are any, a strip of their own above it.
     ax, cax : Axes, optional
         Where to draw the map and its colour bar.
 
     Returns
     -------
     QuadMesh
-        Shares of each step add up to 1, zeros included.
+        Shares of each step add up to 1, zeros and non-finite entries included.
     """
     ax = Figure(layout="constrained").add_subplot() if ax is None else ax
     dim = next(str(name) for name in counts.dims if name != "step")
     values = counts.transpose("step", dim).values.astype(float)
-    none = np.zeros(len(values)) if zeros is None else np.nan_to_num(zeros.values.astype(float))
-    total = values.sum(axis=1) + none
+    none, beyond = (
+        np.zeros(len(values)) if one is None else np.nan_to_num(one.values.astype(float))
+        for one in (zeros, nonfinite)
+    )
+    has_beyond = bool(beyond.any())
+    total = values.sum(axis=1) + none + beyond
+    empty = np.zeros_like(none)
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.column_stack([none, np.zeros_like(none), values]) / total[:, None]
+        shares = np.column_stack([none, empty, values, empty, beyond]) / total[:, None]
     used = np.flatnonzero(values.sum(axis=0) > 0)
     first, last = (used[0], used[-1]) if used.size else (0, values.shape[1] - 1)
     lowest = int(counts[dim].values[0]) + int(first)
-    shares = np.column_stack([shares[:, :2], shares[:, 2 + first : 3 + last]])
+    ends = shares[:, -2:] if has_beyond else shares[:, :0]
+    shares = np.column_stack([shares[:, :2], shares[:, 2 + first : 3 + last], ends])
     is_log = is_log_spaced(counts["step"].values)
     columns = step_columns(shares, counts["step"].values, is_log_axis=is_log)
     edges = np.arange(lowest - 2, lowest + shares.shape[1] - 1).astype(float)
     shown = np.ma.masked_where(~(columns.values > 0), columns.values)
     mesh = ax.pcolormesh(columns.edges, edges, shown, norm=LogNorm(LEAST_SHARE, 1), rasterized=True)
+    if has_beyond:
+        beyond_shown = np.ma.masked_where(~(columns.values[-1:] > 0), columns.values[-1:])
+        strip = ListedColormap([NONFINITE_COLOUR])
+        ax.pcolormesh(columns.edges, edges[-2:], beyond_shown, cmap=strip, rasterized=True)
     _hatch_missing(ax, columns.edges, columns.values)
     format_steps(ax, is_log=is_log)
     ax.set_xlim(columns.edges[0], columns.edges[-1])
-    _magnitudes(ax, lowest, lowest + shares.shape[1] - 2)
+    _magnitudes(ax, lowest, lowest + last - first + 1, has_beyond=has_beyond)
     ax.set_ylabel("magnitude of entries")
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -73,19 +86,27 @@ def draw_histogram(
 def _hatch_missing(ax: Axes, edges: np.ndarray, shares: np.ndarray) -> None:
     """Hatch the columns of steps of which nothing is known."""
     for column in np.flatnonzero(np.isnan(shares).all(axis=0)):
-        ax.axvspan(edges[column], edges[column + 1], **MISSING, linewidth=0)
+        ax.axvspan(edges[column], edges[column + 1], **MISSING_LOOK, linewidth=0)
 
 
-def _magnitudes(ax: Axes, low: int, high: int) -> None:
-    """Label octaves by powers of ten, and the strip of zeros."""
+def _magnitudes(ax: Axes, low: int, high: int, *, has_beyond: bool) -> None:
+    """Label bins by powers of ten, and the strips of zeros and of non-finite entries."""
     octaves = np.log2(10)
     every = max(1, int(np.ceil((high - low) / octaves / 6)))
     tens = [k for k in range(-60, 30) if low + 2 <= k * octaves <= high and k % every == 0]
-    ax.yaxis.set_major_locator(FixedLocator([low - 1.5, *(k * octaves for k in tens)]))
+    ax.yaxis.set_major_locator(
+        FixedLocator(
+            [low - 1.5, *(k * octaves for k in tens), *([high + 1.5] if has_beyond else [])]
+        )
+    )
     ax.yaxis.set_major_formatter(
         FuncFormatter(
             lambda value, _: (
-                "zero" if value < low - 1 else power_of_ten(10.0 ** round(value / octaves))
+                "zero"
+                if value < low - 1
+                else "non-finite"
+                if value > high + 1
+                else power_of_ten(10.0 ** round(value / octaves))
             )
         )
     )
@@ -95,9 +116,18 @@ def histogram(tree: xr.DataTree, view: View) -> Picture:
     """Share of gradient entries by magnitude and step, of the chosen parameters together."""
     counts = read_histogram(tree, "grad_histogram", view)
     zeros = read_histogram(tree, "grad_histogram_zero", view)
+    has_nonfinite = "grad_histogram_nonfinite" in tree["histograms"].data_vars
+    name = "grad_histogram_nonfinite" if has_nonfinite else "grad_histogram_zero"
+    nonfinite = read_histogram(tree, name, view).where(has_nonfinite, 0)
     names = counts["param"].values.astype(str)
     figure, top, ax, cax = map_panels(tree, counts, view, rows_mm=45)
-    draw_histogram(counts.sum("param"), zeros=zeros.sum("param"), ax=ax, cax=cax)
+    draw_histogram(
+        counts.sum("param"),
+        zeros=zeros.sum("param"),
+        nonfinite=nonfinite.sum("param"),
+        ax=ax,
+        cax=cax,
+    )
     align(top, ax)
     which = names[0] if len(names) == 1 else f"{len(names)} parameters"
     top.set_title(view.titled(f"{run_title(tree)} · {which}"))

@@ -13,9 +13,8 @@ from gradscope.plots.axes.style import new_figure
 from gradscope.plots.draw.heatmap import draw_heatmap
 from gradscope.plots.draw.profile import draw_profile
 from gradscope.plots.layouts.bands import metric_label
-from gradscope.plots.layouts.curve import draw_curve
 from gradscope.plots.layouts.kind import Kind
-from gradscope.plots.layouts.panels import loss_between
+from gradscope.plots.layouts.panels import draw_losses, losses_between
 from gradscope.plots.layouts.view import Picture, View, as_table, read_rows, run_title
 
 MAPS = ("grad_norm", "output_grad_rms", "update_ratio", "exp_avg_sq_mean")
@@ -54,9 +53,7 @@ def _long(data: xr.DataArray) -> pd.DataFrame:
 
 def _outcome(tree: xr.DataTree, steps: np.ndarray, ax: Axes) -> None:
     """Draw the loss on the left axis and validation accuracy on the right one."""
-    loss = loss_between(tree, steps)
-    if loss is not None:
-        draw_curve(loss, ax=ax, label="loss")
+    draw_losses(losses_between(tree, steps), ax=ax)
     ax.set_xlabel("step")
     node = tree.children.get("evaluation")
     if node is None or "val_accuracy" not in node.data_vars:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gradscope.plots.axes.labels import fit_label, note_undrawn, quantity_label
+from gradscope.derived.cells import NONFINITE, NUMBER, states_of
+from gradscope.plots.axes.labels import fit_label, mark_nonfinite, note_undrawn, quantity_label
 from gradscope.plots.axes.scales import declared_kind, format_values, scale_of
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.layouts.bands import draw_bands
@@ -53,7 +54,8 @@ def draw_profile(
     ax = Figure(layout="constrained").add_subplot() if ax is None else ax
     chosen = profile_steps(data["step"].values) if at is None else np.asarray(at)
     part = data.sel(step=chosen, method="nearest")
-    values = np.asarray(part.values, dtype=float)
+    states = states_of(part)
+    values = np.where(states == NUMBER, np.asarray(part.values, dtype=float), np.nan)
     scale = scale_of(values, declared_kind(data))
     place, label = _place(data)
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(values)))
@@ -69,7 +71,9 @@ def draw_profile(
     ax.set_xlabel(label)
     ax.set_ylabel(quantity_label(data))
     fit_label(ax)
-    note_undrawn(ax, np.isnan(values).all(axis=0))
+    is_nonfinite = (states == NONFINITE).any(axis=0)
+    note_undrawn(ax, np.isnan(values).all(axis=0) & ~is_nonfinite)
+    mark_nonfinite(ax, np.asarray(place)[is_nonfinite])
     ax.legend(title="step", title_fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
     return lines
 

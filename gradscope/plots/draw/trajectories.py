@@ -10,9 +10,11 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from gradscope.derived.cells import NONFINITE, NUMBER, states_of
 from gradscope.plots.axes.labels import (
     fit_label,
     label_rows,
+    mark_nonfinite,
     note_undrawn,
     quantity_label,
     row_labels,
@@ -52,11 +54,17 @@ def draw_trajectories(
     """
     if ax is None:
         ax, cax = Figure(layout="constrained").subplots(1, 2, width_ratios=[20, 1])
-    steps, values = data["step"].values, np.asarray(data.values, dtype=float)
+    steps, states = data["step"].values, states_of(data)
+    values = np.where(states == NUMBER, np.asarray(data.values, dtype=float), np.nan)
     scale = scale_of(values, declared_kind(data))
     is_log = step_scale == "log" or (step_scale == "auto" and is_log_spaced(steps))
     columns = step_columns(
-        values, steps, is_log_axis=is_log, is_log_value=scale.kind == "log", max_columns=MAX_POINTS
+        values,
+        steps,
+        states=states,
+        is_log_axis=is_log,
+        is_log_value=scale.kind == "log",
+        max_columns=MAX_POINTS,
     )
     middle = (columns.edges[:-1] + columns.edges[1:]) / 2
     rows = columns.values
@@ -76,6 +84,10 @@ def draw_trajectories(
     ax.set_ylabel(quantity_label(data))
     fit_label(ax)
     note_undrawn(ax, np.isnan(rows).all(axis=1))
+    is_nonfinite = (columns.states == NONFINITE).any(axis=0)
+    if is_nonfinite.any():
+        mark_nonfinite(ax, middle[is_nonfinite])
+        ax.legend(handles=ax.lines[-1:], loc="lower right", bbox_to_anchor=(1, 1.01))
     if cax is not None:
         _key(cax, data, colors)
     return lines

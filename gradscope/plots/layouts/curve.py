@@ -9,13 +9,20 @@ import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from gradscope.plots.axes.labels import quantity_label
+from gradscope.plots.axes.labels import mark_nonfinite, quantity_label
 from gradscope.plots.axes.scales import Scale, format_values
 
 MAX_POINTS = 400
 
 
-def draw_curve(data: xr.DataArray, *, ax: Axes, label: str | None = None) -> list[Artist]:
+def draw_curve(
+    data: xr.DataArray,
+    *,
+    ax: Axes,
+    label: str | None = None,
+    color: str = "C0",
+    name: str = "",
+) -> list[Artist]:
     """Draw one value a step.
 
     Of more than 800 steps, the line shows the mean of neighbouring ones and the band behind it
@@ -24,11 +31,13 @@ def draw_curve(data: xr.DataArray, *, ax: Axes, label: str | None = None) -> lis
     Parameters
     ----------
     data : DataArray, dims (step,)
-        For instance the loss; NaN leaves a gap.
+        For instance the loss; NaN leaves a gap, infinite values are marked at the top.
     ax : Axes
         Where to draw.
     label : str, optional
         On the y axis; by default the quantity's name and unit.
+    color, name : str
+        Of the line; the name stands in a legend.
 
     Returns
     -------
@@ -40,8 +49,11 @@ def draw_curve(data: xr.DataArray, *, ax: Axes, label: str | None = None) -> lis
     artists: list[Artist] = []
     if len(steps) > 2 * MAX_POINTS:
         steps, low, values, high = ranges(steps, values)
-        artists.append(ax.fill_between(steps, low, high, color="C0", alpha=0.3, linewidth=0))
-    artists += ax.plot(steps, values, color="C0", marker="o" if len(steps) == 1 else "")
+        artists.append(ax.fill_between(steps, low, high, color=color, alpha=0.3, linewidth=0))
+    shown = np.where(np.isfinite(values), values, np.nan)
+    marker = "o" if len(steps) == 1 else ""
+    artists += ax.plot(steps, shown, color=color, marker=marker, label=name or None)
+    mark_nonfinite(ax, data["step"].values[np.isinf(data.values)])
     finite = values[np.isfinite(values)]
     if finite.size and finite.min() > 0 and finite.max() > 50 * finite.min():
         ax.set_yscale("log")

@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gradscope.derived.optimizers import losses_apart, of_optimizer, own_step_places
 from gradscope.derived.select import row_dim
 from gradscope.errors import UsageError
 from gradscope.plots.axes.style import new_figure
@@ -28,8 +29,8 @@ def map_panels(
 ) -> tuple[Figure, Axes, Axes, Axes]:
     """Make the panels of a map: loss above, colour bar beside; draw the loss where there is one."""
     rows = map_height(data, view) if rows_mm is None else rows_mm * view.magnification
-    loss = loss_between(tree, data["step"].values)
-    above = LOSS_MM * view.magnification if loss is not None else 0.5
+    losses = losses_between(tree, data["step"].values, view.optimizer)
+    above = LOSS_MM * view.magnification if losses else 0.5
     figure = new_figure(view.width_mm, rows + above + FRAME_MM * view.magnification)
     axes = figure.subplots(
         2, 2, width_ratios=[1, 0.028], height_ratios=[above, rows], squeeze=False
@@ -37,10 +38,10 @@ def map_panels(
     top = axes[0, 0]
     axes[0, 1].axis("off")
     top.set_title(view.titled(run_title(tree)))
-    if loss is None:
-        top.axis("off")
+    if losses:
+        draw_losses(losses, ax=top)
     else:
-        draw_curve(loss, ax=top, label="loss")
+        top.axis("off")
     return figure, top, axes[1, 0], axes[1, 1]
 
 
@@ -61,18 +62,36 @@ def read_histogram(tree: xr.DataTree, name: str, view: View) -> xr.DataArray:
     data = tree["histograms"].dataset[name].sel(param=params)
     first, last = view.steps
     data = data.sel(step=slice(first, last)).load()
+    if view.optimizer is not None:
+        data = of_optimizer(tree, data, view.optimizer)
+    elif "run" not in data.dims:
+        places = own_step_places(tree, data)
+        data = data.copy(data=data.values[np.maximum(places, 0), np.arange(len(params))])
     if data.sizes["step"] == 0:
         raise UsageError("no histogram was recorded in the steps that were asked for")
     return data.where(data >= 0)
 
 
-def loss_between(tree: xr.DataTree, steps: np.ndarray) -> xr.DataArray | None:
-    """Return the loss over the steps that are drawn; None where there is none."""
-    training = tree.children.get("training")
-    if training is None or "loss" not in training.data_vars:
-        return None
-    loss = training.dataset["loss"].sel(step=slice(steps[0], steps[-1])).load()
-    return loss if np.isfinite(loss.values).any() else None
+def losses_between(
+    tree: xr.DataTree, steps: np.ndarray, optimizer: str | None = None
+) -> dict[str, xr.DataArray]:
+    """Return the loss over the steps that are drawn, one for each objective with any value."""
+    found = {
+        name: loss.sel(step=slice(steps[0], steps[-1]))
+        for name, loss in losses_apart(tree).items()
+        if optimizer is None or optimizer in name.split() or name == "loss"
+    }
+    return {name: loss for name, loss in found.items() if not np.isnan(loss.values).all()}
+
+
+def draw_losses(losses: dict[str, xr.DataArray], *, ax: Axes) -> None:
+    """Draw one curve an objective, with a legend where there are several."""
+    for place, (name, loss) in enumerate(losses.items()):
+        draw_curve(loss, ax=ax, label="loss", color=f"C{place}", name=name)
+    if len(losses) > 1:
+        lines = [line for line in ax.lines if line.get_label() in losses]
+        legend = ax.legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5))
+        legend.set_in_layout(False)  # it stands above the colour bar
 
 
 def mark_first_nonfinite(tree: xr.DataTree, *axes: Axes) -> None:

@@ -10,7 +10,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gradscope.derived.select import row_dim, select
+from gradscope.derived.cells import NONFINITE, NUMBER, select_cells, states_of
+from gradscope.derived.select import row_dim
 from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import quantity_label
 from gradscope.plots.axes.scales import signed
@@ -21,7 +22,7 @@ WHOLE_RUN: tuple[int | None, int | None] = (None, None)
 
 @dataclass(frozen=True)
 class View:
-    """What to draw of a recording, or of many: the options of `select`, the size, the look."""
+    """What to draw of one or many recordings: options of `select_cells`, the size, the look."""
 
     quantity: str = "grad_norm"
     kind: str = "heatmap"
@@ -29,6 +30,7 @@ class View:
     layers: str | None = None
     steps: tuple[int | None, int | None] = WHOLE_RUN
     step_scale: str = "auto"
+    optimizer: str | None = None
     alphas: tuple[float, ...] = (-0.3, -0.1, 0.0, 0.1, 0.5)
     width: str | float = "column"
     style: str = "paper"
@@ -68,8 +70,15 @@ def read_rows(tree: xr.DataTree, view: View, quantity: str | None = None) -> xr.
         If there are none.
     """
     name = view.quantity if quantity is None else quantity
-    data = select(tree, name, by=view.by, layers=view.layers, steps=view.steps).load()
-    if not np.isfinite(data.values).any():
+    data = select_cells(
+        tree,
+        name,
+        by=view.by,
+        layers=view.layers,
+        steps=view.steps,
+        optimizer=view.optimizer,
+    )
+    if (states_of(data) < NUMBER).all():
         raise UsageError(f"`{name}` is missing at every step that was asked for")
     return data
 
@@ -99,14 +108,27 @@ def describe(data: xr.DataArray, what: str, title: str) -> str:
     finite = values[np.isfinite(values)]
     names = data[row_dim(data)].values.astype(str)
     steps = data["step"].values
-    missing = np.isnan(values).mean()
-    ending = f" {missing:.1%} of the values are missing." if missing else ""
+    states = states_of(data)
+    ending = "".join(
+        f" {share:.1%} of the values are {words}."
+        for share, words in (
+            ((states < NUMBER).mean(), "missing"),
+            ((states == NONFINITE).mean(), "not finite"),
+        )
+        if share
+    )
     return (
         f"{what} of {quantity_label(data)} over {len(steps)} recorded steps "
         f"({steps[0]} to {steps[-1]}) and {len(names)} rows, from {names[0]} at the input to "
-        f"{names[-1]} at the output. Values from {finite.min():.3g} to {finite.max():.3g}, "
-        f"median {np.median(finite):.3g}.{ending} {title}"
+        f"{names[-1]} at the output.{_range(finite)}{ending} {title}"
     ).strip()
+
+
+def _range(finite: np.ndarray) -> str:
+    if not finite.size:
+        return " No value is finite."
+    low, middle, high = finite.min(), np.median(finite), finite.max()
+    return f" Values from {low:.3g} to {high:.3g}, median {middle:.3g}."
 
 
 def as_table(data: xr.DataArray) -> pd.DataFrame:

@@ -40,7 +40,7 @@ def finish_gradients(raw: np.ndarray, numel: np.ndarray) -> Variables:
     n = numel - c["grad_n_nonfinite"]
     square = c["grad_square_sum"]
     return {
-        "grad_norm": np.sqrt(square),
+        "grad_norm": np.where(n == 0, np.nan, np.sqrt(square)),
         "grad_mean": _ratio(c["grad_sum"], n),
         "grad_abs_mean": _ratio(c["grad_abs_sum"], n),
         "grad_abs_max": np.where(n == 0, np.nan, c["grad_abs_max"]),
@@ -213,9 +213,11 @@ def _signed_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def total_grad_norm(raw: np.ndarray, clip_coefficient: np.ndarray) -> np.ndarray:
-    """Norm over all parameters before clipping (row,); NaN for rows without gradients."""
+    """Norm over all parameters before clipping (row,); NaN for rows without finite gradients."""
     square = raw[..., PARAM_SUMS.index("grad_square_sum")]
-    has_any = ~np.isnan(square).all(axis=1)
+    nonfinite = raw[..., PARAM_SUMS.index("grad_n_nonfinite")]
+    has_none = (np.nan_to_num(square) == 0).all(axis=1) & (np.nan_to_num(nonfinite) > 0).any(axis=1)
+    has_any = ~np.isnan(square).all(axis=1) & ~has_none
     norm = np.sqrt(np.where(np.isnan(square), 0.0, square).sum(axis=1))
     clipped = np.where(np.isnan(clip_coefficient), 1.0, clip_coefficient)
     with np.errstate(invalid="ignore", divide="ignore"):  # an infinite norm is clipped by 0

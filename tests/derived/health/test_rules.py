@@ -232,7 +232,8 @@ def test_diverged_loss():
 def test_losses_of_two_optimizers_are_not_compared():
     tree = write(healthy(), "training/loss", np.linspace(2.3, 9.0, 120))
     training = tree["training"].to_dataset(inherit=False)
-    training["optimizer"] = ("step", np.arange(120) % 2)
+    training["optimizer"] = ("step", 1 + np.arange(120) % 2)
+    tree.attrs["optimizer_names"] = "a b"
     tree["training"] = type(tree)(training)
     assert found(tree) == {}
 

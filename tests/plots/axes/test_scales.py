@@ -62,9 +62,9 @@ def test_all_zero_and_constant_values_can_be_drawn():
     assert constant.low < 2 < constant.high
 
 
-def test_nothing_finite_is_an_error():
-    with pytest.raises(ValueError, match="no finite value"):
-        scale_of(np.array([np.nan, np.inf]))
+def test_nothing_finite_has_a_scale_without_meaning():
+    scale = scale_of(np.array([np.nan, np.inf]), "log")
+    assert (scale.kind, scale.low, scale.high) == ("linear", 0.0, 1.0)
 
 
 @pytest.mark.parametrize(

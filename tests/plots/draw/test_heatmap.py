@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from gradscope.derived.cells import NONFINITE
 from gradscope.derived.select import select
 from gradscope.plots.axes.scales import Scale
+from gradscope.plots.axes.style import NONFINITE_COLOUR
 from gradscope.plots.draw.heatmap import draw_heatmap
 from tests.helpers import auto_steps, synthetic_recording
 
@@ -45,11 +48,22 @@ def test_without_missing_there_is_no_legend(data):
     assert draw_heatmap(data).ax.get_legend() is None
 
 
-def test_infinity_is_beyond_the_colours_and_not_missing(data):
+def test_non_finite_has_a_colour_of_its_own_and_a_name(data):
     data[0, 0] = np.inf
     heatmap = draw_heatmap(data)
-    assert not np.ma.getmaskarray(heatmap.mesh.get_array()).any()
-    assert heatmap.mesh.norm(heatmap.mesh.get_array()[0, 0]) > 1
+    assert np.argwhere(np.ma.getmaskarray(heatmap.mesh.get_array())).tolist() == [[0, 0]]
+    marks = heatmap.ax.collections[1]
+    assert np.argwhere(~np.ma.getmaskarray(marks.get_array())).tolist() == [[0, 0]]
+    assert to_hex(marks.cmap(0.0)) == NONFINITE_COLOUR
+    names = [text.get_text() for text in heatmap.ax.get_legend().get_texts()]
+    assert names == ["non-finite"]
+
+
+def test_a_non_finite_step_is_not_averaged_away():
+    data = select(synthetic_recording(5000, 3), "grad_norm").copy(deep=True)
+    data[1234, 1] = np.inf
+    columns = draw_heatmap(data).columns
+    assert columns.merged == 5 and (columns.states[1] == NONFINITE).sum() == 1
 
 
 def test_one_scale_serves_several_maps(data):
