@@ -25,8 +25,9 @@ from gradscope.stats.tests.tost import tost
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weight:
-    """Both p-values, and the effect of each component with its 95 % t interval. ``leading`` is the
-    decisive component: the clearest for "any", the weakest for "all".
+    """Both p-values, and the effect of each component with its 95 % t interval.
+
+    ``leading`` is the decisive component: the clearest for "any", the weakest for "all".
     """
 
     p_supported: float

@@ -1,5 +1,6 @@
-"""Built-in training loop, an ordinary client of the public `Recorder`. It uses no private interface
-of the recorder.
+"""Built-in training loop, an ordinary client of the public `Recorder`.
+
+It uses no private interface of the recorder.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Data parallelism of one run over the processes that torchrun starts. Each process computes its
-share of each batch. With a single process, all functions are no-ops.
+"""Data parallelism of one run over the processes that torchrun starts.
+
+Each process computes its share of each batch. With a single process, all functions are no-ops.
 """
 
 from __future__ import annotations
