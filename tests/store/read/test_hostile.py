@@ -206,7 +206,7 @@ def wrong_shape(file):
 
 
 def newer(file):
-    file.attrs["schema_version"] = as_attribute("2.0")
+    file.attrs["schema_version"] = as_attribute("3.0")
 
 
 def backwards(file):
@@ -220,7 +220,7 @@ def backwards(file):
         (pickled, "not numbers"),
         (as_object, "neither numbers nor fixed text"),
         (wrong_shape, "has shape"),
-        (newer, "has schema version 2.0, this gradscope reads up to 1.x; install a newer"),
+        (newer, "has schema version 3.0, this gradscope reads up to 2.x; install a newer"),
         (backwards, "does not increase"),
     ],
 )
