@@ -1,4 +1,7 @@
-"""CIFAR-10 and CIFAR-100 from their usual files, read by torchvision's own classes.
+"""CIFAR-10 and CIFAR-100 from their usual files, or from zip archives of images.
+
+The usual files are read by torchvision's own classes. Archives are named after the data set, such
+as ``cifar10-train.zip``, and hold ``train/<class>/*`` and ``test/<class>/*``.
 
 A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009.
 """
@@ -13,6 +16,7 @@ import torch
 
 from gradscope.errors import DataError
 from gradscope.experiments.config import Config
+from gradscope.experiments.datasets import archive
 from gradscope.experiments.datasets.splits import Source, Split
 
 NAMES = ("cifar10", "cifar100")
@@ -22,20 +26,29 @@ DEFAULT_DIR = "datasets"
 def load(config: Config) -> Source:
     """Load the 50,000 training and 10,000 test images.
 
+    Archives ``<dataset>-*.zip`` in ``data_dir`` come before torchvision's files.
+
     Raises
     ------
     DataError
         If the files are absent or damaged and ``download`` is off, or the download fails.
     """
+    archives = sorted(_folder(config).glob(f"{config.dataset}-*.zip"))
+    if archives:
+        return archive.load(archives, size=32)
     train, test = _open(config, train=True), _open(config, train=False)
     return Source(_split(train), _split(test), tuple(train.classes))
+
+
+def _folder(config: Config) -> Path:
+    return Path(DEFAULT_DIR if config.data_dir is None else config.data_dir)
 
 
 def _open(config: Config, *, train: bool) -> Any:
     from torchvision import datasets
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[config.dataset]
-    folder = Path(DEFAULT_DIR if config.data_dir is None else config.data_dir)
+    folder = _folder(config)
     try:
         return kind(folder, train=train, download=config.download)
     except (RuntimeError, OSError, EOFError, ValueError) as error:
@@ -47,7 +60,8 @@ def _explain(config: Config, folder: Path, url: str, error: Exception) -> str:
         return f"{config.dataset} could not be fetched into {folder.parent}: {error}"
     return (
         f"no {config.dataset} in {folder}: its files are absent or damaged. "
-        f"Fetch them with --download, or unpack {url} into {folder.parent} (--data-dir)"
+        f"Fetch them with --download, unpack {url} into {folder.parent} (--data-dir), or put "
+        f"{config.dataset}-*.zip there"
     )
 
 

@@ -1,4 +1,7 @@
-"""Images in folders, one folder a class: ``DIR/train/<class>/*`` and ``DIR/test/<class>/*``."""
+"""Images in folders, one folder a class: ``DIR/train/<class>/*`` and ``DIR/test/<class>/*``.
+
+The same folders inside zip archives are read without unpacking.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import torch
 
 from gradscope.errors import DataError, UsageError
 from gradscope.experiments.config import Config
+from gradscope.experiments.datasets import archive
+from gradscope.experiments.datasets.image import check_classes, read_image
 from gradscope.experiments.datasets.splits import Source, Split
 
 NAMES = ("folder",)
@@ -21,7 +26,8 @@ NAMES = ("folder",)
 def load(config: Config) -> Source:
     """Load every image of a folder, in any format that Pillow reads, as RGB of ``image_size``.
 
-    ``DIR/val`` stands in where there is no ``DIR/test``.
+    ``data_dir`` is a folder with ``train`` and ``test`` in it, a zip archive of such a folder, or
+    a folder of such archives, which are read as one. ``val`` stands in where there is no ``test``.
 
     Raises
     ------
@@ -34,11 +40,14 @@ def load(config: Config) -> Source:
     if config.data_dir is None:
         raise UsageError("dataset folder needs --data-dir DIR, with DIR/train/<class>/*")
     root = Path(config.data_dir)
+    archives = [root] if root.suffix == ".zip" else sorted(root.glob("*.zip"))
+    if archives and not (root / "train").is_dir():
+        return archive.load(archives, size=config.image_size)
     train_folder, test_folder = root / "train", root / "test"
     if not test_folder.is_dir() and (root / "val").is_dir():
         test_folder = root / "val"
     classes = _classes(train_folder)
-    _check_classes(classes, _classes(test_folder), test_folder)
+    check_classes(classes, _classes(test_folder), str(test_folder))
     train, test = (
         _load_split(folder, classes, config.image_size) for folder in (train_folder, test_folder)
     )
@@ -55,14 +64,6 @@ def _classes(folder: Path) -> tuple[str, ...]:
         found = f"only {names[0]}" if names else "none"
         raise DataError(f"{folder} must hold a folder for each of two or more classes; got {found}")
     return names
-
-
-def _check_classes(train: Sequence[str], test: Sequence[str], test_folder: Path) -> None:
-    missing, surplus = sorted(set(train) - set(test)), sorted(set(test) - set(train))
-    if missing or surplus:
-        parts = (("missing", missing), ("not in training", surplus))
-        words = "; ".join(f"{word}: {', '.join(names)}" for word, names in parts if names)
-        raise DataError(f"classes of {test_folder} differ from the training classes ({words})")
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -83,26 +84,3 @@ def _load_split(folder: Path, classes: Sequence[str], size: int) -> Split:
         torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
         torch.tensor(labels, dtype=torch.int64),
     )
-
-
-def read_image(path: Path, *, size: int) -> np.ndarray:
-    """Read an image as RGB; one of another size is scaled to fill the square and cut at its centre.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size, 3)
-
-    Raises
-    ------
-    DataError
-        If the file is no image or is damaged; names it.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-            fitted = rgb if rgb.size == (size, size) else ImageOps.fit(rgb, (size, size))
-            return np.asarray(fitted)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
