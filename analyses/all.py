@@ -1,7 +1,8 @@
 """The whole study, from runs to verdicts and figures: ``python -m analyses.all --scale cpu``.
 
 Runs every spec of every question (the map of alpha by learning rate first) and continues where it
-was stopped; with ``--minutes`` it does as many whole runs as fit and later calls add to them.
+was stopped; with ``--minutes`` it does as many whole runs as fit and later calls add to them, with
+``--add`` also where only the tables of earlier runs are there.
 Then each question measures its runs and answers from the tables alone, the five claims are judged
 together, and the figures are drawn. ``--from-results`` starts from the committed tables.
 """
@@ -21,13 +22,14 @@ import torch
 from analyses.claims.claim import SCALES
 from analyses.claims.verdict import check_design
 from analyses.study.command import RESULTS, guarded
+from analyses.study.ledger import read_ledger
 from analyses.study.question import Question
 from analyses.study.scheduler import Budget, Queue, estimated_seconds, kind_of, run_queue
 from analyses.study.study import SPECS, conclude, measure_all, plan_sweeps
 from gradscope.errors import UsageError
 from gradscope.experiments.sweep.state import format_seconds
 
-QUESTIONS = ("accumulation", "balance", "isomerism")
+QUESTIONS = ("cifar", "accumulation", "balance", "isomerism")
 FIRST = "balance-map"
 """Accuracy over alpha and learning rate: what it shows bears on everything after it."""
 
@@ -52,9 +54,14 @@ def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Pa
         return _draw_figures(options)
     _check(options)
     sweeps = plan_sweeps(
-        spec_order(questions), options.scale, options.runs, n_seeds=options.seeds, folder=specs
+        spec_order(questions),
+        options.scale,
+        options.runs,
+        n_seeds=options.seeds,
+        folder=specs,
+        data_dir=options.data_dir,
     )
-    queue = Queue(sweeps)
+    queue = Queue(sweeps, read_ledger(options.results, options.scale) if options.add else None)
     print(_plan(queue, is_dry=options.dry_run), flush=True)
     if options.dry_run:
         return 0
@@ -139,6 +146,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--minutes", type=float, metavar="M", help="for runs (default: no end)")
     parser.add_argument("--seeds", type=int, metavar="N", help="a cell (default: as its spec)")
+    parser.add_argument(
+        "--add",
+        action="store_true",
+        help="count the runs of the tables in --results as ended and add to those tables",
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="files or zip archives of CIFAR")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and its cost")
     parser.add_argument("--from-results", action="store_true", help="run and measure nothing")
     parser.add_argument(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gradscope.errors import UsageError, unknown
 from gradscope.stats.sample import finite_sample
 
-SCALES = ("smoke", "cpu", "short", "full")
+SCALES = ("smoke", "cpu", "mini", "short", "full")
 
 Prediction = Literal["greater", "less", "either", "equal"]
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from analyses.study.ledger import name_of
 from gradscope.experiments.config import Config
 from gradscope.experiments.sweep.engine import Report, connect, run_as_told
 from gradscope.experiments.sweep.grid import Finished, Run, Sweep
-from gradscope.experiments.sweep.state import find_todo, format_seconds, write_index
+from gradscope.experiments.sweep.state import find_todo, format_seconds, read_outcome, write_index
 
 REPORT_SECONDS = 5.0
 """Between two lines of progress; failures are told at once."""
@@ -29,14 +30,24 @@ class Queue:
     ----------
     sweeps : sequence of Sweep
         Most wanted first. Runs that have ended, by their recordings, are not run again.
+    known : mapping of str to Finished, optional
+        Runs that have ended although their recordings are not here, by name (see `ledger`).
     """
 
-    def __init__(self, sweeps: Sequence[Sweep]) -> None:
+    def __init__(
+        self, sweeps: Sequence[Sweep], known: Mapping[str, Finished] | None = None
+    ) -> None:
+        self._known = known or {}
         self.sweeps = list(sweeps)
         self.outcomes: dict[str, dict[Path, Finished]] = {sweep.name: {} for sweep in sweeps}
-        self._todo = {s.name: _seed_major(find_todo(s, self.outcomes[s.name])) for s in sweeps}
+        self._todo = {
+            s.name: _seed_major(find_todo(s, self.outcomes[s.name], self._read)) for s in sweeps
+        }
         self._sweep_of: dict[Path, Sweep] = {}
         self._changed: dict[str, Sweep] = {}
+
+    def _read(self, path: Path) -> Finished | None:
+        return read_outcome(path) or self._known.get(name_of(path))
 
     @property
     def n_ended(self) -> int:
@@ -70,7 +81,11 @@ class Queue:
         self._changed[sweep.name] = sweep
         if sweep.tuning is not None:
             running = {path.name for path, own in self._sweep_of.items() if own is sweep}
-            fresh = [run for run in find_todo(sweep, outcomes) if run.path.name not in running]
+            fresh = [
+                run
+                for run in find_todo(sweep, outcomes, self._read)
+                if run.path.name not in running
+            ]
             self._todo[sweep.name] = _seed_major(fresh)
 
     def write_indices(self) -> None:

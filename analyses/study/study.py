@@ -11,11 +11,12 @@ from analyses.claims.claim import Evidence
 from analyses.claims.report import verdicts_markdown, write_verdicts
 from analyses.claims.verdict import Verdict, judge
 from analyses.study.command import report
+from analyses.study.ledger import can_join, join, name_of, write_ledger
 from analyses.study.question import Answer, Question
-from analyses.study.results import answer_from, folder_of, write_measured
+from analyses.study.results import answer_from, folder_of, read_measured, write_measured
 from analyses.study.run_records import find_runs
 from gradscope.errors import UsageError
-from gradscope.experiments.config import read_toml
+from gradscope.experiments.config import CIFAR, read_toml
 from gradscope.experiments.sweep.grid import Finished, Sweep, read_sweep
 from gradscope.experiments.sweep.state import ENDED
 
@@ -29,6 +30,7 @@ def plan_sweeps(
     *,
     n_seeds: int | None = None,
     folder: Path = SPECS,
+    data_dir: str | None = None,
 ) -> list[Sweep]:
     """Read the sweeps of a scale.
 
@@ -36,16 +38,18 @@ def plan_sweeps(
     ----------
     specs : sequence of str
         Stems, most wanted first; one without ``[scale.<scale>]`` is left out below ``full``.
-    scale : {"smoke", "cpu", "short", "full"}
+    scale : {"smoke", "cpu", "mini", "short", "full"}
     runs : Path
         Recordings of each sweep go to a folder of its name in here.
     n_seeds : int, optional
         The first of the spec's seeds; where it has fewer, counted on from its last.
     folder : Path
         Where the specs are.
+    data_dir : str, optional
+        Where CIFAR is, for the sweeps that train on it.
     """
     return [
-        _sweep(folder / f"{spec}.toml", scale, runs, n_seeds)
+        _placed(_sweep(folder / f"{spec}.toml", scale, runs, n_seeds), data_dir)
         for spec in dict.fromkeys(specs)
         if _has_scale(folder / f"{spec}.toml", scale)
     ]
@@ -61,6 +65,15 @@ def _sweep(path: Path, scale: str, runs: Path, n_seeds: int | None) -> Sweep:
     name = path.stem if scale == "full" else f"{path.stem}-{scale}"
     seeds = sweep.seeds if n_seeds is None else _first_seeds(sweep.seeds, n_seeds)
     return dataclasses.replace(sweep, name=name, folder=runs / name, seeds=seeds)
+
+
+def _placed(sweep: Sweep, data_dir: str | None) -> Sweep:
+    if data_dir is None:
+        return sweep
+    cells = tuple(
+        cell.replace(data_dir=data_dir) if cell.dataset in CIFAR else cell for cell in sweep.cells
+    )
+    return dataclasses.replace(sweep, cells=cells)
 
 
 def _first_seeds(seeds: tuple[int, ...], n: int) -> tuple[int, ...]:
@@ -79,14 +92,17 @@ def measure_all(
     scale: str,
     results: Path,
 ) -> None:
-    """Measure the runs that ended, question by question, and write the tables.
+    """Measure the runs that ended, question by question, and write the tables and the ledger.
+
+    Where the recordings of some runs are not here, their rows are kept from the tables that are
+    there; tables whose rows do not name their run are then left as they are.
 
     Parameters
     ----------
     questions : sequence of Question
     outcomes : mapping of str to mapping of Path to Finished
         By sweep. What else lies in its folder, left by another version of the spec, is no part.
-    scale : {"smoke", "cpu", "short", "full"}
+    scale : {"smoke", "cpu", "mini", "short", "full"}
     results : Path
     """
     for question in questions:
@@ -97,9 +113,23 @@ def measure_all(
             for path, end in outcomes.get(name, {}).items()
             if end.status in ENDED
         ]
-        if own:
-            runs = find_runs(map(glob.escape, map(str, own)), question.specs, scale=scale)
-            write_measured(question.measure(runs), folder_of(results, question.name, scale))
+        _measure(question, own, scale, folder_of(results, question.name, scale))
+    write_ledger(outcomes, results, scale)
+
+
+def _measure(question: Question, ended: Sequence[Path], scale: str, folder: Path) -> None:
+    """Measure the runs whose recordings are here, and keep the rows of the others."""
+    here = [path for path in ended if path.exists()]
+    if not here:
+        return
+    runs = find_runs(map(glob.escape, map(str, here)), question.specs, scale=scale)
+    if len(here) == len(ended):
+        write_measured(question.measure(runs), folder)
+        return
+    old, new = read_measured(folder), question.measure(runs)
+    if can_join(old):
+        kept = {name_of(path) for path in ended} - {name_of(path) for path in here}
+        write_measured(join(old, new, kept), folder)
 
 
 def _folders(question: Question, scale: str) -> list[str]:

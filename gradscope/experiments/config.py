@@ -26,6 +26,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What an option is when it was not given, by data set; "" stands for all others."""
 
+CIFAR = ("cifar10", "cifar100")
+"""Data sets whose ``data_dir`` says where their files lie, and not what they are."""
+
 _MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "plain": {"depth": 20, "units": 256},
     "transformer": {"depth": 4, "units": 128},

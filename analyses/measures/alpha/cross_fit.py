@@ -31,3 +31,26 @@ def cross_fitted_gain(
 def _pick(accuracy: pd.DataFrame, seed: int) -> float:
     best = accuracy.drop(index=seed).mean().idxmax()
     return float(accuracy.loc[seed, best])
+
+
+def gain_over(accuracy: pd.DataFrame, reference: float) -> NDArray[np.float64]:
+    """Return per seed the accuracy of the best other alpha less that of a reference.
+
+    Which alpha is best is decided by the other seeds.
+
+    Parameters
+    ----------
+    accuracy : DataFrame
+        One row a seed, at least two; one column an alpha.
+    reference : float
+        The alpha that the others are compared with.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({0.0: [0.5, 0.5], 0.1: [0.6, 0.4], 0.2: [0.4, 0.7]})
+    >>> gain_over(table, 0.0).round(6).tolist()
+    [-0.1, -0.1]
+    """
+    others = accuracy.drop(columns=reference)
+    gains = [_pick(others, seed) - accuracy.loc[seed, reference] for seed in accuracy.index]
+    return np.array(gains, dtype=float)

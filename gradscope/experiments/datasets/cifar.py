@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from gradscope.errors import DataError
-from gradscope.experiments.config import Config
+from gradscope.experiments.config import CIFAR, Config
 from gradscope.experiments.datasets import archive
 from gradscope.experiments.datasets.splits import Source, Split
 
-NAMES = ("cifar10", "cifar100")
+NAMES = CIFAR
 DEFAULT_DIR = "datasets"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.errors import UsageError, unknown
-from gradscope.experiments.config import Config, read_toml
+from gradscope.experiments.config import CIFAR, Config, read_toml
 from gradscope.experiments.sweep.tuning import Point, Tuning
 
 ARMS = ("fixed", "grafted", "tuned")
@@ -132,8 +132,13 @@ class Sweep:
 
 
 def _changed(config: Config) -> str:
-    """Return what is not as by default: a key that a later version adds renames no old run."""
+    """Return what is not as by default: a key that a later version adds renames no old run.
+
+    Where the files of CIFAR lie does not count either.
+    """
     resolved = config.resolved()
+    if resolved.dataset in CIFAR:
+        resolved = resolved.replace(data_dir=None)
     fields = {f.name: f.default for f in dataclasses.fields(Config)}
     changed = {k: v for k, default in fields.items() if (v := getattr(resolved, k)) != default}
     return json.dumps(changed, sort_keys=True)

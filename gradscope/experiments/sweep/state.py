@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,19 @@ ENDED = ("finished", "diverged")
 """Statuses of a run that need no further attempt."""
 
 
-def find_todo(sweep: Sweep, outcomes: dict[Path, Finished]) -> list[Run]:
-    """Return the runs of the plan that have not ended; adds to ``outcomes`` those that have."""
+def find_todo(
+    sweep: Sweep,
+    outcomes: dict[Path, Finished],
+    read: Callable[[Path], Finished | None] | None = None,
+) -> list[Run]:
+    """Return the runs of the plan that have not ended; adds to ``outcomes`` those that have.
+
+    ``read`` says how the run of a recording ended; by default `read_outcome`.
+    """
+    read = read or read_outcome
     while True:
         missing = [run for run in sweep.plan(outcomes) if run.path not in outcomes]
-        found = {run.path: ended for run in missing if (ended := read_outcome(run.path))}
+        found = {run.path: ended for run in missing if (ended := read(run.path))}
         if not found:
             return missing
         outcomes |= found

@@ -165,3 +165,14 @@ def test_steps_of_a_scale_displace_the_epochs_of_the_base(tmp_path):
 
 def test_the_folder_keeps_its_dots(tmp_path):
     assert str(read(tmp_path, 'out = "runs/alpha-0.1"\n').folder) == "runs/alpha-0.1"
+
+
+def test_where_cifar_lies_renames_no_run(tmp_path):
+    def name(dataset, place):
+        path = tmp_path / "s.toml"
+        path.write_text(f'[base]\ndataset = "{dataset}"\ndata_dir = "{place}"\n')
+        return read_sweep(path).plan({})[0].path.name
+
+    assert name("cifar10", "here") == name("cifar10", "there")
+    # Of other data the place says what they are.
+    assert name("folder", "here") != name("folder", "there")

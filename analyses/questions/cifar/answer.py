@@ -1,0 +1,86 @@
+"""What the measured tables say of the paper's experiments on CIFAR: exploratory numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analyses.measures.alpha.tuned_arm import tuning_breaks
+from analyses.questions.accumulation.intervals import means
+from analyses.questions.balance.explore import map_numbers
+from analyses.questions.cifar.explore import curve, explored
+from analyses.questions.cifar.measure import ALPHA10, ALPHA100, MAP
+from analyses.study.question import Answer, Tables
+
+QUANTITIES = ("accuracy", "train_loss", "step", "roughness", "coherence")
+GROUPS = ["spec", "model", "dataset", "labels", "arm", "alpha"]
+
+
+def answer(tables: Tables, scale: str) -> Answer:
+    """Conclude from the measured tables.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        As `analyses.questions.cifar.measure.measure` gives them; absent ones were not run.
+    scale : str
+
+    Returns
+    -------
+    Answer
+        Without evidence on any claim: P3, P4 and P5 are asked of other runs, at scale full.
+    """
+    return Answer(
+        question="cifar",
+        scale=scale,
+        evidence={},
+        explored=tuple(explored(tables)),
+        tables=_figure_tables(tables),
+        notes=tuple(_notes(tables)),
+    )
+
+
+def _figure_tables(tables: Tables) -> dict[str, pd.DataFrame]:
+    """Means over seeds with intervals, which figures draw."""
+    found: dict[str, pd.DataFrame] = {}
+    if "outcomes" in tables:
+        outcomes = tables["outcomes"]
+        parts = [
+            means(outcomes[outcomes["spec"] != MAP], GROUPS, name).assign(quantity=name)
+            for name in QUANTITIES
+            if name in outcomes
+        ]
+        found["outcome_means"] = pd.concat(parts, ignore_index=True)
+        own = outcomes[outcomes["spec"] == MAP]
+        if len(own) and "step" in own:
+            found["map_numbers"] = map_numbers(own)
+    if "slopes" in tables:
+        found["slope_means"] = means(tables["slopes"], [*GROUPS, "phase", "quantity"], "slope")
+    return found
+
+
+def _notes(tables: Tables) -> Iterator[str]:
+    outcomes = tables.get("outcomes", pd.DataFrame())
+    if not len(outcomes):
+        return
+    for spec, own in outcomes.groupby("spec", sort=False):
+        lost = own[own["is_diverged"].astype(bool)]
+        where = sorted(set(lost["arm"] + " " + lost["alpha"].map("{:g}".format)))
+        named = f" ({', '.join(where)})" if where else ""
+        yield (
+            f"{spec}: {len(own)} runs, {own['seed'].nunique()} seeds; {len(lost)} diverged{named}; "
+            "a diverged run counts with the accuracy of guessing"
+        )
+    for spec in (ALPHA10, ALPHA100):
+        yield from _incomplete(curve(tables, spec, "fixed"), outcomes[outcomes["spec"] == spec])
+    if "trials" in tables:
+        yield from tuning_breaks(tables["trials"], ["alpha"])
+
+
+def _incomplete(complete: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[str]:
+    """Name the seeds that lack an alpha and so enter no paired comparison."""
+    missing = sorted(set(outcomes["seed"]) - set(complete.index))
+    if missing:
+        spec, seeds = outcomes["spec"].iloc[0], ", ".join(map(str, missing))
+        yield f"{spec}: seeds {seeds} lack an alpha and are left out of comparisons"

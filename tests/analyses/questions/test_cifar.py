@@ -1,0 +1,73 @@
+"""The CIFAR question: from small recordings to tables, from planted tables to numbers."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from analyses.questions.cifar.answer import answer
+from analyses.questions.cifar.measure import ALPHA10, ALPHA100, measure
+from analyses.study.ledger import can_join
+from analyses.study.run_records import find_runs
+from analyses.study.study import SPECS
+from gradscope.experiments.sweep.engine import run_one
+from gradscope.experiments.sweep.grid import read_sweep
+
+ALPHAS = (-0.3, -0.1, 0.0, 0.1, 0.5)
+
+
+def planted(spec, best):
+    """Fixed accuracy falls from a best alpha by 1 a unit; grafted accuracy is flat."""
+    rows = [
+        {"spec": spec, "seed": seed, "arm": arm, "alpha": alpha}
+        | {"accuracy": 0.5 + 0.001 * seed - (abs(alpha - best) if arm == "fixed" else abs(best))}
+        for seed in range(5)
+        for arm in ("fixed", "grafted")
+        for alpha in ALPHAS
+        if arm == "fixed" or alpha
+    ]
+    constant = {"model": "vgg13", "dataset": "cifar10", "labels": "fine", "is_diverged": False}
+    return pd.DataFrame(rows).assign(**constant, run=[f"{spec}/{i}" for i in range(len(rows))])
+
+
+@pytest.fixture(scope="module")
+def found():
+    outcomes = pd.concat([planted(ALPHA10, -0.1), planted(ALPHA100, 0.1)], ignore_index=True)
+    return answer({"outcomes": outcomes}, "mini")
+
+
+def estimate(found, words):
+    (one,) = [one for one in found.explored if one.statement == words]
+    return one.estimate
+
+
+def test_planted_curves_are_found(found):
+    best = "alpha with the highest test accuracy, "
+    assert estimate(found, f"{best}fixed arm, CIFAR-10") == pytest.approx(-0.1)
+    assert estimate(found, f"{best}CIFAR-100 less CIFAR-10, fixed arm") == pytest.approx(0.2)
+    gain = "test accuracy at alpha 0.1 less that at 0, {} arm, CIFAR-100"
+    assert estimate(found, gain.format("fixed")) == pytest.approx(0.1)
+    # Differences to alpha 0 of -0.1, 0.1 and -0.1 at -0.3, -0.1 and 0.1.
+    left = "RMS distance of test accuracy from that at alpha = 0 over the claimed range, {} arm, {}"
+    assert estimate(found, left.format("fixed", "CIFAR-10")) == pytest.approx(0.1)
+    assert estimate(found, left.format("grafted", "CIFAR-10")) == pytest.approx(0, abs=1e-12)
+
+
+def test_it_is_evidence_on_no_claim(found):
+    assert not found.evidence
+    assert not any("supported" in one.statement + one.note for one in found.explored)
+
+
+@pytest.mark.slow
+def test_rows_of_measured_runs_name_them(tmp_path):
+    sweep = read_sweep(SPECS / f"{ALPHA10}.toml", scale="smoke")
+    for run in sweep.plan({})[::2]:
+        path = tmp_path / f"{ALPHA10}-smoke" / run.path.name
+        assert run_one(run.config, path).status == "finished"
+    tables = {
+        name: t for name, t in measure(find_runs([str(tmp_path)], [ALPHA10])).items() if len(t)
+    }
+    assert set(tables) == {"outcomes", "slopes"} and can_join(tables)
+    assert tables["outcomes"]["arm"].value_counts().to_dict() == {"fixed": 3, "grafted": 2}
+    assert tables["outcomes"]["step"].gt(0).all()
+    assert {"outcome_means", "slope_means"} <= set(answer(tables, "smoke").tables)

@@ -1,0 +1,44 @@
+"""A study can be continued from its tables, without the recordings that they were measured in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from analyses.study.ledger import can_join, join, name_of, read_ledger, write_ledger
+from analyses.study.scheduler import Queue
+from analyses.study.study import plan_sweeps
+from gradscope.experiments.sweep.grid import Finished
+from tests.analyses.study.tiny_study import write_specs
+
+
+def test_runs_come_back_as_they_were_written(tmp_path):
+    outcomes = {
+        "b": {Path("x/b/run2.h5"): Finished("diverged", {})},
+        "a": {Path("x/a/run1.h5"): Finished("finished", {"val_accuracy": 0.1 + 0.2})},
+    }
+    write_ledger(outcomes, tmp_path, "mini")
+    assert read_ledger(tmp_path, "mini") == {
+        "a/run1": Finished("finished", {"val_accuracy": 0.1 + 0.2}),
+        "b/run2": Finished("diverged", {}),
+    }
+    assert read_ledger(tmp_path, "full") == {}
+
+
+def test_known_runs_are_not_planned_again(tmp_path):
+    sweeps = plan_sweeps(
+        ["tiny"], "smoke", tmp_path / "runs", folder=write_specs(tmp_path / "specs")
+    )
+    first, *others = Queue(sweeps).todo()
+    queue = Queue(sweeps, {name_of(first.path): Finished("finished", {}), "other/run": None})
+    assert [run.path for run in queue.todo()] == [run.path for run in others]
+    assert queue.n_ended == 1
+
+
+def test_rows_of_kept_runs_join_new_ones():
+    old = {"t": pd.DataFrame({"run": ["a", "b", "c"], "x": [1.0, 2.0, 3.0]})}
+    new = {"t": pd.DataFrame({"run": ["b", "d"], "x": [20.0, 40.0]})}
+    joined = join(old, new, {"a"})
+    assert joined["t"].to_numpy().tolist() == [["a", 1.0], ["b", 20.0], ["d", 40.0]]
+    assert can_join(old) and not can_join({"t": pd.DataFrame({"x": [1.0]})})
