@@ -6,20 +6,17 @@ Works with automatic and manual optimization, gradient accumulation, clipping an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gradscope.record.autolog.backward_loss import LossWatch
-from gradscope.record.recorder import Recorder
+from gradscope.integrations.callback import RecordedTraining
 
-VALIDATION = re.compile(r"^valid(ation)?_")
-EVALUATION = re.compile(r"(train|val|test|eval)_")
+_VALIDATION = re.compile(r"^valid(ation)?(?=\W|_)")
+_EVALUATION = ("train_", "val_", "test_", "eval_")
 
 
-class RecorderCallback(Callback):
+class RecorderCallback(RecordedTraining, Callback):
     """Record every fit.
 
     Parameters
@@ -38,55 +35,39 @@ class RecorderCallback(Callback):
     -----
     ``/training`` gets the loss of every step: the sum of what ``backward`` was called on, which
     under accumulation is the mean over micro-batches. Metrics that are logged as ``val_…`` or
-    ``valid_…`` go to ``/evaluation``.
+    ``valid_…`` go to ``/evaluation``. Checkpoints of the trainer hold the recorder's state; with
+    ``if_exists="resume"``, ``fit(ckpt_path=…)`` goes on in the same recording.
     """
-
-    def __init__(self, path: str | Path | None = None, **options: Any) -> None:
-        self.recorder: Recorder | None = None
-        self._path, self._options = path, options
-        self._losses = LossWatch()
-        self._stop_watching: Callable[[], None] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach to the module and the optimizers of the trainer."""
-        optimizers = {str(i): optimizer for i, optimizer in enumerate(trainer.optimizers)}
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        self.recorder = Recorder(
+        several = {str(i): optimizer for i, optimizer in enumerate(trainer.optimizers)}
+        self._begin(
             pl_module,
-            trainer.optimizers[0] if len(optimizers) == 1 else optimizers,
-            self._path,
-            grad_scaler=scaler,
-            **self._options,
+            trainer.optimizers[0] if len(several) == 1 else several,
+            grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
+            n_steps=trainer.global_step,
         )
-        self._losses.turn_to(self.recorder)
-        self._stop_watching = self._losses.start()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what the validation found, at the last finished step."""
-        if self.recorder is None or self._stop_watching is None:
-            return  # the sanity check before training
-        metrics = {
-            VALIDATION.sub("val_", re.sub(r"\W", "_", name)): value
-            for name, value in trainer.callback_metrics.items()
-        }
-        metrics = {name: value for name, value in metrics.items() if EVALUATION.match(name)}
-        if metrics:
-            self.recorder.log(**metrics)
+        found = {_VALIDATION.sub("val", k): v for k, v in trainer.callback_metrics.items()}
+        self._log(found, _EVALUATION)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Close the recording of a fit that failed or was interrupted."""
-        self._close("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
+        self.close("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish the recording."""
-        self._close()
+        self.close()
 
-    def _close(self, status: str | None = None) -> None:
-        if self.recorder is None or self._stop_watching is None:
-            return
-        self._stop_watching()
-        self._stop_watching = None
-        self._losses.forget(self.recorder)
-        self.recorder.close(status)
+    def state_dict(self) -> dict[str, Any]:
+        """Return the recorder's state for the trainer's checkpoint."""
+        return {} if self.recorder is None else self.recorder.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the recorder's state from the checkpoint that the next fit goes on from."""
+        self._restored = state_dict or None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gradscope.record.autolog.backward_loss import LossWatch
-from gradscope.record.recorder import Recorder
+from gradscope.integrations.callback import RecordedTraining
+
+STATE_NAME = "gradscope.pt"
+"""File of a checkpoint's folder that holds the recorder's state."""
 
 
-class RecorderCallback(TrainerCallback):
+class RecorderCallback(RecordedTraining, TrainerCallback):
     """Record ``Trainer.train``.
 
     Parameters
@@ -31,44 +32,42 @@ class RecorderCallback(TrainerCallback):
     Notes
     -----
     ``/training`` gets the loss of every step, the mean over micro-batches, not the mean over
-    ``logging_steps``; ``eval_loss`` and other metrics of ``evaluate`` go to ``/evaluation``. A
-    training that ends in an exception calls no callback: `close` it, or its rows up to the last
-    flush stay readable.
+    ``logging_steps``; ``eval_loss`` and other metrics of ``evaluate`` go to ``/evaluation``. Every
+    checkpoint gets the recorder's state, ``gradscope.pt``; with ``if_exists="resume"``,
+    ``train(resume_from_checkpoint=…)`` goes on in the same recording. A training that ends in an
+    exception calls no callback: `close` it, or its rows up to the last flush stay readable.
     """
-
-    def __init__(self, path: str | Path | None = None, **options: Any) -> None:
-        self.recorder: Recorder | None = None
-        self._path, self._options = path, options
-        self._losses = LossWatch()
-        self._stop_watching: Callable[[], None] | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Attach to the model and the optimizer inside Accelerate's wrapper."""
-        self.close("interrupted")
-        wrapper = kwargs["optimizer"]
-        self.recorder = Recorder(
+        """Attach to the model and the optimizer; steps go on from those of the checkpoint."""
+        stored = _checkpoint(args, state) / STATE_NAME
+        if state.global_step and stored.is_file():
+            self._restored = torch.load(stored, weights_only=True)
+        optimizer = kwargs["optimizer"]
+        self._begin(
             kwargs["model"],
-            getattr(wrapper, "optimizer", wrapper),
-            self._path,
-            grad_scaler=getattr(wrapper, "scaler", None),
-            **self._options,
+            optimizer,
+            grad_scaler=getattr(optimizer, "scaler", None),
+            n_steps=state.global_step,
         )
+        assert self.recorder is not None
         self.recorder.describe(seed=args.seed)
-        self._losses.turn_to(self.recorder)
-        self._stop_watching = self._losses.start()
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Put the recorder's state beside the checkpoint."""
+        folder = _checkpoint(args, state)
+        if self.recorder is not None and state.is_world_process_zero and folder.is_dir():
+            torch.save(self.recorder.state_dict(), folder / STATE_NAME)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Log what the evaluation found, at the last finished step."""
-        if self.recorder is None or self._stop_watching is None:
-            return
-        found = {re.sub(r"\W", "_", k): v for k, v in (kwargs.get("metrics") or {}).items()}
-        metrics = {k: v for k, v in found.items() if k.startswith("eval_")}
-        if metrics:
-            self.recorder.log(**metrics)
+        self._log(kwargs.get("metrics") or {}, ("eval_",))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -76,11 +75,6 @@ class RecorderCallback(TrainerCallback):
         """Finish the recording."""
         self.close()
 
-    def close(self, status: str | None = None) -> None:
-        """Finish a recording that is still open, as after an exception in ``train``."""
-        if self.recorder is None or self._stop_watching is None:
-            return
-        self._stop_watching()
-        self._stop_watching = None
-        self._losses.forget(self.recorder)
-        self.recorder.close(status)
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"

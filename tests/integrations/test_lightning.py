@@ -100,3 +100,40 @@ def test_a_failed_fit_is_closed_as_failed(tmp_path, callback):
         fit(tmp_path, module, [callback])
     tree = gradscope.open_recording(tmp_path / "run.h5")
     assert tree.attrs["status"] == "failed" and tree["training"].sizes["step"] == 3
+
+
+def test_a_fit_goes_on_from_a_checkpoint_in_the_same_recording(tmp_path):
+    from gradscope.integrations.lightning import RecorderCallback
+
+    def part(module, epochs, **options):
+        g = torch.Generator().manual_seed(1)
+        data = TensorDataset(
+            torch.randn(20, 6, generator=g), torch.randint(0, 3, (20,), generator=g)
+        )
+        callback = RecorderCallback(tmp_path / "run.h5", second_moment="own", **options)
+        trainer = lightning.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[callback],
+        )
+        return trainer, DataLoader(data, batch_size=4)
+
+    class WithSGD(Lit):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    module = WithSGD()
+    trainer, loader = part(module, 1)
+    trainer.fit(module, loader)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    trainer, loader = part(module, 2, if_exists="resume")
+    trainer.fit(module, loader, ckpt_path=tmp_path / "last.ckpt")
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    assert tree["training/step"].values.tolist() == list(range(1, 11))
+    np.testing.assert_allclose(tree["training/loss"].values, module.losses, rtol=1e-6)
+    # the recorder's own second moments went on too
+    assert tree["second_moments/state_step"].values[:, 0].tolist() == list(range(1, 11))

@@ -89,3 +89,26 @@ def test_every_step_is_recorded_and_no_weight_changed(tmp_path, callback, n_micr
     np.testing.assert_allclose(tree["evaluation/eval_loss"].values, losses, rtol=1e-6)
     assert tree.attrs["model_name"] == "GPT2LMHeadModel" and tree.attrs["seed"] == 3
     assert "transformer.h.1.mlp.c_proj.weight" in tree["gradients"]["param"].values
+
+
+@pytest.mark.parametrize("has_state", [True, False])
+def test_a_training_goes_on_from_a_checkpoint_in_the_same_recording(tmp_path, has_state):
+    from gradscope.integrations.transformers import STATE_NAME, RecorderCallback
+
+    def part(n_steps, **options):
+        callback = RecorderCallback(tmp_path / "run.h5", **options)
+        made = trainer(tmp_path, [callback], save_steps=3, lr_scheduler_type="constant")
+        made.args.max_steps, made.args.save_strategy = n_steps, "steps"
+        return made
+
+    part(3).train()
+    checkpoint = tmp_path / "out" / "checkpoint-3"
+    assert (checkpoint / STATE_NAME).is_file()
+    if not has_state:  # saved by a training that was not recorded, or by an older gradscope
+        (checkpoint / STATE_NAME).unlink()
+    second = part(6, if_exists="resume")
+    second.train(resume_from_checkpoint=str(checkpoint))
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    logged = {e["step"]: e["loss"] for e in second.state.log_history if "loss" in e}
+    assert tree["training/step"].values.tolist() == list(logged) == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(tree["training/loss"].values, list(logged.values()), rtol=1e-3)

@@ -14,7 +14,7 @@ from gradscope.errors import UsageError, unknown
 from gradscope.experiments.training.options import read
 
 if TYPE_CHECKING:
-    from gradscope.record.autolog.script import ScriptOutcome
+    from gradscope.record.autolog.run_script import ScriptOutcome
 
 PRESETS = ("light", "standard", "full")
 OURS = {"every"}
@@ -29,8 +29,8 @@ def run_script(arguments: argparse.Namespace, script: list[str]) -> int:
     UsageError
         If an option belongs to the built-in experiment, or a value cannot be used.
     """
-    from gradscope.record.autolog.options import Plan
-    from gradscope.record.autolog.script import record_script
+    from gradscope.record.autolog.options import ScriptOptions
+    from gradscope.record.autolog.run_script import record_script
 
     words = arguments.module or script
     _refuse_experiment(arguments, words[0])
@@ -40,13 +40,13 @@ def run_script(arguments: argparse.Namespace, script: list[str]) -> int:
     path = Path(arguments.out) if arguments.out is not None else default_script_path(words[0])
     if is_first_rank():
         check_output(path, is_overwritten=arguments.overwrite)
-    plan = Plan(
+    options = ScriptOptions(
         path.absolute(),
         every=_every(getattr(arguments, "key_every", "auto")),
         record=preset,
         if_exists="overwrite" if arguments.overwrite else "error",
     )
-    outcome = record_script(words, plan, is_module=bool(arguments.module))
+    outcome = record_script(words, options, is_module=bool(arguments.module))
     if is_first_rank():
         tell(outcome, is_quiet=arguments.quiet)
     return outcome.exit_code

@@ -1,6 +1,6 @@
-"""The loss of a training that tells nobody: the scalars that ``backward`` is called on.
+"""Capture the loss of a training that logs none: the scalars that ``backward`` is called on.
 
-What is recorded is their sum since the step before, unscaled: the function whose gradient the
+The recorded loss is their sum since the step before, unscaled: the function whose gradient the
 optimizer consumes, over all micro-batches. Values stay tensors on their device; nothing waits.
 """
 
@@ -65,7 +65,9 @@ class LossWatch:
         if self._current is recorder:
             self._current = self._sum = None
 
-    def before_step(self, recorder: Recorder, args: tuple, kwargs: dict) -> None:
+    def before_step(
+        self, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         """Note a step; with a closure, only its first ``backward`` is at the parameters before."""
         self._current = recorder
         closure = args[1] if len(args) > 1 else kwargs.get("closure")

@@ -1,8 +1,7 @@
-"""Which modules own what an optimizer trains, in a program that nobody told us about.
+"""Find the modules that an optimizer trains in an uninstrumented script.
 
-The module that is *called* from outside is the model. Where only a part of it is called, or
-nothing was called yet, Python's own list of living objects has every module; the outermost owners
-are taken.
+The model is the module that is called from outside. Where only parts are called, or nothing was
+called yet, Python's garbage collector lists every module, and the outermost owners are taken.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is asked of the recording of a script, and what came of it. Loads no torch."""
+"""Options and results of recording a script. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How to record what a program trains: the options of `gradscope.Recorder`."""
+class ScriptOptions:
+    """Options of `gradscope.Recorder` for every training in a script."""
 
     path: Path
     every: str | int = "auto"

@@ -33,7 +33,7 @@ from gradscope.record.autolog.discover import (
     trained_parameters,
     variable_names,
 )
-from gradscope.record.autolog.options import Plan, Recorded
+from gradscope.record.autolog.options import Recorded, ScriptOptions
 from gradscope.record.model.wrappers import unwrap_module
 from gradscope.record.recorder import Recorder
 
@@ -49,13 +49,13 @@ class Session:
 
     Parameters
     ----------
-    plan : Plan
+    options : ScriptOptions
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, options: ScriptOptions) -> None:
         self.problems: list[str] = []
         self.recorded: list[Recorded] = []
-        self._plan = plan
+        self._options = options
         self._n_optimizers = self._n_attached = 0
         self._records_itself = False
         self._waiting: list[weakref.ref[Optimizer]] = []
@@ -125,7 +125,7 @@ class Session:
     def _see_scaler(self, scaler: Any) -> None:
         self._scalers.append(weakref.ref(scaler))
 
-    def _before_forward(self, module: nn.Module, args: tuple) -> None:
+    def _before_forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if torch.compiler.is_compiling():
             return
         if self._waiting and torch.is_grad_enabled() and module not in self._strangers:
@@ -133,9 +133,9 @@ class Session:
         if module in self._roots:
             self._losses.turn_to(self._roots[module])
 
-    def _consider(self, module: nn.Module, args: tuple) -> None:
+    def _consider(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Attach a recorder if this first call from outside is of something that is trained."""
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
             return
         if not owns_any(module, trained_parameters(self._fresh())):
             self._strangers.add(module)
@@ -146,7 +146,9 @@ class Session:
         for hook in [hook for key, hook in hooks.items() if key not in known]:
             hook(module, args)  # the recorder's own came too late for this call
 
-    def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    def _before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         if torch.compiler.is_compiling():
             return
         recorder = self._recorder_of(optimizer)
@@ -158,7 +160,9 @@ class Session:
         if recorder is not None:
             self._losses.before_step(recorder, args, kwargs)
 
-    def _after_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    def _after_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         if torch.compiler.is_compiling():
             return
         self._losses.after_step()
@@ -207,11 +211,11 @@ class Session:
         recorder = Recorder(
             dict(zip(names_of(models, held), models, strict=True)),
             dict(zip(names_of(optimizers, held), optimizers, strict=True)),
-            self._plan.path_of(self._n_attached),
+            self._options.path_of(self._n_attached),
             grad_scaler=scalers[-1] if scalers else None,
-            every=self._plan.every,
-            record=self._plan.record,
-            if_exists=self._plan.if_exists,
+            every=self._options.every,
+            record=self._options.record,
+            if_exists=self._options.if_exists,
         )
         names = (
             " and ".join(type(unwrap_module(m)).__name__ for m in models) or "tensors",

@@ -1,4 +1,4 @@
-"""Run somebody's training as Python would, and record it.
+"""Run a training script as Python would, and record it.
 
 The script sees what ``python SCRIPT ARGS`` gives it: ``sys.argv``, ``__main__``, ``sys.path[0]``,
 its own standard streams and signals, and its traceback. torch is not loaded before the script does
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import UsageError
-from gradscope.record.autolog.options import Plan, Recorded
+from gradscope.record.autolog.options import Recorded, ScriptOptions
 
 if TYPE_CHECKING:
     from gradscope.record.autolog.session import Session
@@ -39,14 +39,16 @@ class ScriptOutcome:
     problems: tuple[str, ...]
 
 
-def record_script(words: Sequence[str], plan: Plan, *, is_module: bool = False) -> ScriptOutcome:
+def record_script(
+    words: Sequence[str], options: ScriptOptions, *, is_module: bool = False
+) -> ScriptOutcome:
     """Run ``python SCRIPT ARGS``, or ``python -m MODULE ARGS``, and record every training in it.
 
     Parameters
     ----------
     words : sequence of str
         The script or module and its arguments.
-    plan : Plan
+    options : ScriptOptions
         Where to and how.
     is_module : bool
         Whether the first word names a module.
@@ -66,7 +68,7 @@ def record_script(words: Sequence[str], plan: Plan, *, is_module: bool = False) 
     def begin() -> None:
         from gradscope.record.autolog.session import Session
 
-        sessions.append(Session(plan))
+        sessions.append(Session(options))
         sessions[0].start()
 
     folder = str(Path.cwd()) if is_module else str(Path(words[0]).resolve().parent)

@@ -1,0 +1,75 @@
+"""What ``gradscope record SCRIPT`` says when there is nothing to record, or something fails."""
+
+from __future__ import annotations
+
+import pytest
+
+import gradscope
+from gradscope.cli import main as cli
+from tests.helpers import write_recording
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("import torch", "the script made no torch optimizer in this process"),
+        (
+            "import torch\nm = torch.nn.Linear(2, 2)\no = torch.optim.Adam(m.parameters())\n"
+            "m(torch.ones(1, 2))",
+            "1 optimizer was made but took no step that can be seen in this process",
+        ),
+    ],
+)
+def test_why_nothing_was_recorded_is_said(record, tmp_path, source, why):
+    (tmp_path / "idle.py").write_text(source)
+    code, _, err, trees = record(tmp_path / "idle.py")
+    assert (code, trees) == (0, [])
+    assert f"gradscope record: nothing was recorded: {why}" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["idle.py"]
+
+
+def test_a_script_that_records_itself(record, tmp_path):
+    _, _, err, [tree] = record("programs/own.py", "runs.h5")
+    assert tree.attrs["status"] == "finished" and tree["training"].sizes["step"] == 2
+    assert "the script attaches a recorder of its own" in err
+
+
+def test_a_failure_of_ours_is_not_the_end_of_the_training(record, tmp_path):
+    write_recording(tmp_path / "run-2.h5", n_steps=7)
+    _, out, err, trees = record("loops/folds.py", options=["--record", "light"])
+    assert out.strip().endswith("alive [False, False, True]")
+    assert "warning: RecordingExistsError" in err and "run-2.h5" in err
+    assert [tree["training"].sizes["step"] for tree in trees] == [7, 110, 110]
+
+
+def test_a_recording_that_cannot_be_finished_does_not_change_the_end(record, monkeypatch):
+    close = gradscope.Recorder.close
+
+    def fail(recorder, status):
+        close(recorder, status)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(gradscope.Recorder, "close", fail)
+    code, out, err, _ = record("programs/short.py")
+    assert code == 5 and out == "done\n"
+    assert "warning:" in err and "run.h5 was not finished: the disk is full" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["absent.py"], "there is no script 'absent.py'"),
+        (["-m", "absent_package.train"], "there is no module 'absent_package.train'"),
+        (["--lr", "3", "train.py"], "--lr belongs to the built-in experiment and means nothing"),
+        (["--config", "x.toml", "train.py"], "--config belongs to the built-in experiment"),
+        (["--record", "ful", "train.py"], "unknown value of --record 'ful'; did you mean 'full'"),
+        (["--every", "0", "train.py"], "`every` must be a whole number of at least 1, or auto"),
+        (["--out", ".", "train.py"], "is a folder; name a file"),
+        (["--record", "light"], "--record applies to a SCRIPT"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["record", *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
