@@ -8,7 +8,7 @@ entries alone: results depend neither on the number of threads nor on which of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,13 @@ def run_job(
     job = np.array([(0, parts, n, len(numel), *addresses, n_sums, extra)], dtype=JOB)
     threads.run(kernel, job.ctypes.data, min(parts, torch.get_num_threads()))
     return out
+
+
+def combine_parts(parts: NDArray[np.float64], maxima: Sequence[int] = ()) -> NDArray[np.float64]:
+    """Add what the parts summed; some columns combine by maximum."""
+    combined: NDArray[np.float64] = parts.sum(axis=0)
+    combined[:, maxima] = parts[:, :, maxima].max(axis=0)
+    return combined
 
 
 def _add_one(_context: Any, address: Any) -> Any:

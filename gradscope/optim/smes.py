@@ -14,7 +14,7 @@ Visual Tasks. arXiv:2405.18498.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,8 +23,9 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, ParamsT, StateDict
 
 from gradscope.optim.arms import update_arms
-from gradscope.optim.kernels.paths import Scaling, lives_on_device, update_group
+from gradscope.optim.kernels.paths import Scaling, lives_on_device, makes_sums, update_group
 from gradscope.optim.options import check_options, is_elementwise
+from gradscope.optim.step_sums import StepSums
 from gradscope.optim.update import Updated, smes_update
 
 __all__ = ["SMES", "Updated", "smes_update"]
@@ -91,6 +92,8 @@ class SMES(Optimizer):
     >>> model(torch.ones(2)).sum().backward()
     >>> optimizer.step()
     """
+
+    _request: StepSums | None = None
 
     def __init__(
         self,
@@ -215,6 +218,32 @@ class SMES(Optimizer):
             exp_avg_sqs.append(state["exp_avg_sq"])
             steps.append(state["step"])
 
+    def sum_next_step(
+        self, params: Sequence[Tensor], out: Tensor, below: Tensor, above: Tensor
+    ) -> StepSums:
+        """Ask for raw sums of the next step, made in the pass that makes the step.
+
+        Parameters
+        ----------
+        params, out, below, above
+            See `gradscope.optim.step_sums.StepSums`.
+
+        Returns
+        -------
+        StepSums
+            Says which rows of ``out`` the step will fill: those that the compiled CPU kernel
+            updates. The weights are the same bits with and without.
+        """
+        request = StepSums(params, out, below, above)
+        for group in self.param_groups:
+            active = [p for p in group["params"] if p.grad is not None]
+            if active and is_elementwise(group):
+                will = makes_sums(group, active, [self.state.get(p, {}) for p in active])
+                places = zip(request.positions(active), will, strict=True)
+                request.accepted += [i for i, fits in places if fits and i is not None]
+        self._request = request if request.accepted else None
+        return request
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -233,12 +262,13 @@ class SMES(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         scaling = Scaling(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
+        request, self._request = self._request, None
         arms: list[Any] = []
         for group in self.param_groups:
             lists: tuple[list[Tensor], ...] = ([], [], [], [], [])
             self._init_group(group, *lists)
             if is_elementwise(group):
-                update_group(group, *lists, scaling=scaling)
+                update_group(group, *lists, scaling=scaling, request=request)
             else:
                 arms.append((group, *lists))
         update_arms(arms)

@@ -66,7 +66,7 @@ class Largest:
         is_infinite = exact >= LARGEST
         assert (got[exact > LARGEST * (1 + 1e-6)] == np.inf).all()
         self._compare(got[~is_infinite], exact[~is_infinite])
-        if LOWEST_MODERATE <= bits[0] and bits[-1] <= HIGHEST_MODERATE:
+        if bits[0] >= LOWEST_MODERATE and bits[-1] <= HIGHEST_MODERATE:
             self._compare(power(bits.view(np.float32), self.alpha, raise_moderate), exact)
 
     def _compare(self, got, exact):

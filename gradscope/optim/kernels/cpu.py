@@ -6,7 +6,7 @@ import numpy as np
 from numba.np.numpy_support import carray
 
 from gradscope.native.bits import bits_of, float32_array, float_of, pointer_to
-from gradscope.native.compiler import Address, Array, Bool, Float32, Int64, Kernel, jit_in_order
+from gradscope.native.compiler import Address, Array, Bool, Float32, Kernel, jit_in_order
 from gradscope.native.jobs import BLOCK, blocks, job_of, next_part
 from gradscope.native.power import (
     HIGHEST_MODERATE,
@@ -28,6 +28,7 @@ OPTIONS = np.dtype(
         ("alpha_high", np.float32),
         ("alpha_low", np.float32),
         ("steps", np.int64),  # address of STEP, one a tensor
+        ("thresholds", np.int64),  # address of THRESHOLDS, one a tensor; of kernels with sums
     ],
     align=True,
 )
@@ -35,8 +36,8 @@ STEP = np.dtype([("factor", np.float32), ("eps", np.float32)])
 """Of a tensor: ``theta += factor * m / (v^alpha + eps)``, both corrected for the moments' bias."""
 ONE, ROOT, WHOLE, MODERATE_POWER, POWER = range(5)
 """Denominators: none (alpha = 0), sqrt(v) + eps, v + eps, v^alpha + eps."""
-_options_at = pointer_to(OPTIONS)
-_steps_at = pointer_to(STEP)
+options_at = pointer_to(OPTIONS)
+steps_at = pointer_to(STEP)
 
 
 @jit_in_order
@@ -98,42 +99,45 @@ def _redo_steps(theta: Array, old: Array, m: Array, v: Array, options: Array, st
 
 
 @jit_in_order
-def _update_part(
-    table: Array,
-    numel: Array,
-    first: Int64,
-    last: Int64,
+def step_block(
+    theta: Array,
+    g: Array,
+    m: Array,
+    v: Array,
     options: Array,
-    steps: Array,
+    step: Array,
     kind: int,
     old: Array,
-) -> None:
-    is_moderate = True
-    for item, start, stop in blocks(numel, first, last):
-        n, at, step = stop - start, 4 * start, steps[item]
-        theta, g = float32_array(table[item, 0] + at, n), float32_array(table[item, 1] + at, n)
-        m, v = float32_array(table[item, 2] + at, n), float32_array(table[item, 3] + at, n)
-        if options.grad_scale != np.float32(1):
-            _unscale(g, options.grad_scale)
-        if kind != POWER:
-            _update_block(theta, g, m, v, options, step, kind, old)
-        elif is_moderate:  # as the block before was
-            is_moderate = _update_block(theta, g, m, v, options, step, MODERATE_POWER, old)
-            if not is_moderate:
-                _redo_steps(theta, old, m, v, options, step)
-        else:
-            is_moderate = _update_block(theta, g, m, v, options, step, POWER, old)
+    is_moderate: Bool,
+) -> Bool:
+    """Update a block by what suits it; return whether the next is likely to be moderate."""
+    if options.grad_scale != np.float32(1):
+        _unscale(g, options.grad_scale)
+    if kind != POWER:
+        _update_block(theta, g, m, v, options, step, kind, old)
+    elif is_moderate:  # as the block before was
+        is_moderate = _update_block(theta, g, m, v, options, step, MODERATE_POWER, old)
+        if not is_moderate:
+            _redo_steps(theta, old, m, v, options, step)
+    else:
+        is_moderate = _update_block(theta, g, m, v, options, step, POWER, old)
+    return is_moderate
 
 
 @jit_in_order
 def _update(data: Address, kind: int) -> None:
     job = job_of(data)
-    options = carray(_options_at(job.extra), 1)[0]
-    steps = carray(_steps_at(options.steps), job.n_tensors)
+    options = carray(options_at(job.extra), 1)[0]
+    steps = carray(steps_at(options.steps), job.n_tensors)
     old = np.empty(BLOCK, np.float32)
     table, numel, first, last, _ = next_part(data, 4)
     while first < last:
-        _update_part(table, numel, first, last, options, steps, kind, old)
+        is_moderate = True
+        for item, start, stop in blocks(numel, first, last):
+            n, at = stop - start, 4 * start
+            theta, g = float32_array(table[item, 0] + at, n), float32_array(table[item, 1] + at, n)
+            m, v = float32_array(table[item, 2] + at, n), float32_array(table[item, 3] + at, n)
+            is_moderate = step_block(theta, g, m, v, options, steps[item], kind, old, is_moderate)
         table, numel, first, last, _ = next_part(data, 4)
 
 
@@ -159,3 +163,17 @@ def update_by_whole(data: Address) -> None:
 def update_by_power(data: Address) -> None:
     """Update where alpha is any other number from -1 to 1."""
     _update(data, POWER)
+
+
+KERNELS = {
+    ONE: update_without_power,
+    ROOT: update_by_root,
+    WHOLE: update_by_whole,
+    POWER: update_by_power,
+}
+"""By kind of denominator."""
+
+
+def kind_of(alpha: float) -> int:
+    """Return the kind of denominator of an exponent."""
+    return {0.0: ONE, 0.5: ROOT, 1.0: WHOLE}.get(float(alpha), POWER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,11 @@ from gradscope.native.tensors import fit_together
 from gradscope.native.threads import Threads
 from gradscope.optim.kernels.foreach import update_foreach
 from gradscope.optim.kernels.power import split_alpha
+from gradscope.optim.step_sums import MAXIMA, STEP_SUMS, StepSums
 from gradscope.optim.update import corrections
+
+if TYPE_CHECKING:
+    from gradscope.native.compiler import Kernel
 
 MAX_ALPHA = 1.0
 """Largest magnitude of the exponent that the kernel can raise to."""
@@ -23,12 +27,12 @@ Lists = tuple[list[Tensor], ...]
 
 
 @functools.cache
-def can_compile() -> bool:
+def can_compile(alpha: float = 0.1, *, has_sums: bool = False) -> bool:
     """Whether the kernel compiles on this machine; the first call does it, later ones know."""
     try:
-        from gradscope.optim.kernels.cpu import update_by_power
+        from gradscope.optim.kernels import cpu
 
-        _ = update_by_power.address
+        _ = _kernels(has_sums)[cpu.kind_of(alpha)].address
     except Exception as error:  # whatever keeps it from compiling must not stop a training
         warnings.warn(
             "SMES has no compiled kernel on this machine and steps through PyTorch's foreach "
@@ -38,6 +42,16 @@ def can_compile() -> bool:
         )
         return False
     return True
+
+
+def _kernels(has_sums: bool) -> dict[int, Kernel]:
+    if has_sums:
+        from gradscope.optim.kernels import cpu_sums
+
+        return cpu_sums.KERNELS
+    from gradscope.optim.kernels import cpu
+
+    return cpu.KERNELS
 
 
 @functools.cache
@@ -53,14 +67,13 @@ def update_compiled(
     exp_avg_sqs: list[Tensor],
     steps: list[Tensor],
     grad_scale: Tensor | None,
+    request: StepSums | None = None,
 ) -> None:
     """Update through our kernel; what is not float32 in one layout goes through foreach.
 
-    ``grad_scale`` is GradScaler's factor where the optimizer unscales by itself.
+    ``grad_scale`` is GradScaler's factor where the optimizer unscales by itself; sums are of the
+    gradient before that.
     """
-    from gradscope.native.jobs import run_job
-    from gradscope.optim.kernels import cpu
-
     lists = (params, grads, exp_avgs, exp_avg_sqs, steps)
     fits = [fit_together(p, (g, m, v)) for p, g, m, v, _ in zip(*lists, strict=True)]
     fast, slow = (_pick(lists, fits, wanted) for wanted in (True, False))
@@ -71,13 +84,53 @@ def update_compiled(
     if not fast[0]:
         return
     torch._foreach_add_(fast[4], 1)
-    table = np.array([[t.data_ptr() for t in tensors] for tensors in zip(*fast[:4], strict=True)])
-    numel = np.array([p.numel() for p in fast[0]])
-    each = _steps(group, fast[4])
-    options = _options(group, 1.0 if grad_scale is None else grad_scale.item(), each)
-    special = {0: cpu.update_without_power, 0.5: cpu.update_by_root, 1: cpu.update_by_whole}
-    kernel = special.get(group["alpha"], cpu.update_by_power)
-    run_job(kernel, _threads(), table, numel, extra=options.ctypes.data)
+    scale = 1.0 if grad_scale is None else grad_scale.item()
+    if request is not None:
+        asked = [position is not None for position in request.positions(fast[0])]
+        summed, fast = (_pick(fast, asked, wanted) for wanted in (True, False))
+        if summed[0]:
+            _run_and_sum(group, summed, scale, request)
+    if fast[0]:
+        _run(group, fast, scale)
+
+
+def _run(
+    group: dict[str, Any],
+    lists: Lists,
+    grad_scale: float,
+    thresholds: NDArray[np.void] | None = None,
+) -> NDArray[np.float64]:
+    """Run the kernel over all tensors; with thresholds that which also makes the sums."""
+    from gradscope.native.jobs import run_job
+    from gradscope.optim.kernels.cpu import kind_of
+
+    has_sums = thresholds is not None
+    table = np.array([[t.data_ptr() for t in tensors] for tensors in zip(*lists[:4], strict=True)])
+    numel = np.array([p.numel() for p in lists[0]])
+    steps = _steps(group, lists[4])  # kept here, as thresholds are, while the kernel reads them
+    addresses = {"steps": steps.ctypes.data, "thresholds": 0}
+    if thresholds is not None:
+        addresses["thresholds"] = thresholds.ctypes.data
+    options = _options(group, grad_scale, addresses)
+    return run_job(
+        _kernels(has_sums)[kind_of(group["alpha"])],
+        _threads(),
+        table,
+        numel,
+        n_sums=len(STEP_SUMS) if has_sums else 0,
+        extra=options.ctypes.data,
+    )
+
+
+def _run_and_sum(group: dict[str, Any], lists: Lists, grad_scale: float, request: StepSums) -> None:
+    from gradscope.native.jobs import combine_parts
+    from gradscope.native.sums.moments import round_inward
+
+    rows = [row for row in request.positions(lists[0]) if row is not None]
+    thresholds = round_inward(request.below.numpy()[rows], request.above.numpy()[rows])
+    parts = _run(group, lists, grad_scale, thresholds)
+    request.out.numpy()[rows, : len(STEP_SUMS)] = combine_parts(parts, MAXIMA)
+    request.filled += rows
 
 
 def _pick(lists: Lists, fits: list[bool], wanted: bool) -> Lists:
@@ -111,7 +164,9 @@ def _step(group: dict[str, Any], number: float) -> tuple[float, float]:
     return -step_size * scale, scale * group["eps"]
 
 
-def _options(group: dict[str, Any], grad_scale: float, steps: NDArray[np.void]) -> NDArray[np.void]:
+def _options(
+    group: dict[str, Any], grad_scale: float, addresses: dict[str, int]
+) -> NDArray[np.void]:
     from gradscope.optim.kernels.cpu import OPTIONS
 
     beta1, beta2 = group["betas"]
@@ -129,6 +184,6 @@ def _options(group: dict[str, Any], grad_scale: float, steps: NDArray[np.void]) 
         "grad_scale": grad_scale,
         "alpha_high": high,
         "alpha_low": low,
-        "steps": steps.ctypes.data,
+        **addresses,
     }
     return np.array([tuple(values[name] for name in OPTIONS.names or ())], dtype=OPTIONS)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from gradscope.native.tensors import fit_together
 from gradscope.optim.kernels.cpu_launch import MAX_ALPHA, can_compile, update_compiled
 from gradscope.optim.kernels.cuda_launch import has_triton, update_triton
 from gradscope.optim.kernels.foreach import update_foreach
 from gradscope.optim.kernels.fused import update_adam_kernel
 from gradscope.optim.kernels.sharded import local
+from gradscope.optim.step_sums import StepSums
 from gradscope.optim.update import smes_update
 
 Group = dict[str, Any]
@@ -39,8 +42,12 @@ def update_group(
     steps: list[Tensor],
     *,
     scaling: Scaling,
+    request: StepSums | None = None,
 ) -> None:
-    """Update a group's tensors in place by the fastest path that its options allow."""
+    """Update a group's tensors in place by the fastest path that its options allow.
+
+    The compiled path also makes the sums of a ``request``.
+    """
     if not params:
         return
     if torch.compiler.is_compiling():
@@ -57,11 +64,25 @@ def update_group(
         update_triton(group, *lists, *scaling)
     elif path == "compiled":
         if scaling.found_inf is None or not scaling.found_inf.item():
-            update_compiled(group, *lists, scaling.grad_scale)
+            update_compiled(group, *lists, scaling.grad_scale, request)
     elif not _skipped(grads, scaling):
         (update_foreach if path == "foreach" else update_plain)(group, *lists)
     if path in ("adam", "triton", "compiled"):  # other operators tell autograd themselves
         torch.autograd.graph.increment_version(given)
+
+
+def makes_sums(group: Group, params: list[Tensor], states: Sequence[dict[str, Any]]) -> list[bool]:
+    """Whether the next step of a group's parameters with gradients will make sums on the way."""
+    grads = [p.grad for p in params if p.grad is not None]
+    if choose_path(group, params, is_uniform=_have_one_layout(params, grads, grads)) != "compiled":
+        return [False] * len(params)
+    if not can_compile(group["alpha"], has_sums=True):
+        return [False] * len(params)
+    names = ("exp_avg", "exp_avg_sq")
+    return [
+        fit_together(p, (g, *(state[name] for name in names if name in state)))
+        for p, g, state in zip(params, grads, states, strict=True)
+    ]
 
 
 def choose_path(group: Group, params: list[Tensor], *, is_uniform: bool = True) -> str:

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.native.compiler import Kernel
-from gradscope.native.jobs import JOB, n_parts, run_job
+from gradscope.native.jobs import JOB, combine_parts, n_parts, run_job
+from gradscope.native.sums.moments import round_inward
 from gradscope.native.tensors import fit_together, is_plain
 from gradscope.native.threads import Threads
-from gradscope.record.measure.cpu.gradients import gradients
+from gradscope.record.measure.cpu.kernels import gradients, moments, outputs, updates
 from gradscope.record.measure.cpu.log2_counts import log2_counts
-from gradscope.record.measure.cpu.moments import THRESHOLDS, moments
-from gradscope.record.measure.cpu.outputs import outputs
-from gradscope.record.measure.cpu.updates import updates
 from gradscope.record.measure.reference.backend import Picked, ReferenceBackend
 from gradscope.record.measure.reference.sums import (
     GRADIENT,
@@ -111,7 +109,7 @@ class CompiledBackend(ReferenceBackend):
         above: Tensor,
     ) -> None:
         """See `Backend`."""
-        thresholds = _round_inward(below.numpy(), above.numpy())
+        thresholds = round_inward(below.numpy(), above.numpy())
         streams = [exp_avg_sqs, exp_avgs]
         slow = self._run(moments, out, rows, streams, MOMENT, width=2, thresholds=thresholds)
         if slow:
@@ -161,7 +159,7 @@ class CompiledBackend(ReferenceBackend):
         n_sums = columns.stop - columns.start
         parts = run_job(kernel, self._threads, table, numel, n_sums=n_sums, extra=extra.ctypes.data)
         maxima = tuple(i for i, name in enumerate(names[columns]) if name in MAXIMA)
-        out.numpy()[some(rows), columns] = _combine(parts, maxima)
+        out.numpy()[some(rows), columns] = combine_parts(parts, maxima)
         return slow
 
 
@@ -182,20 +180,3 @@ class _Small(threading.local):
         words[_WORD["next"]], words[_WORD["n_entries"]], words[_WORD["out"]] = 0, n, sums
         words[len(_WORD)], words[len(_WORD) + 1] = tensor, n
         return self._address
-
-
-def _combine(parts: NDArray[np.float64], maxima: tuple[int, ...]) -> NDArray[np.float64]:
-    """Add what the parts summed; some columns by maximum."""
-    combined: NDArray[np.float64] = parts.sum(axis=0)
-    combined[:, maxima] = parts[:, :, maxima].max(axis=0)
-    return combined
-
-
-def _round_inward(below: NDArray[np.float64], above: NDArray[np.float64]) -> NDArray[np.void]:
-    """Round thresholds to the float32 that compare with float32 entries as the exact ones do."""
-    with np.errstate(over="ignore"):
-        low, high = below.astype(np.float32), above.astype(np.float32)
-    thresholds = np.empty(len(below), dtype=THRESHOLDS)
-    thresholds["below"] = np.where(low > below, np.nextafter(low, np.float32(-np.inf)), low)
-    thresholds["above"] = np.where(high < above, np.nextafter(high, np.float32(np.inf)), high)
-    return thresholds

@@ -1,9 +1,8 @@
-"""Raw sums of gradients and of the parameters before the step, in one compiled pass.
+"""Raw sums of a block of gradients and of the parameters before the step.
 
-Entries of a block are scaled by the power of two near the largest of the block before and summed in
-float32. A block whose own largest is far from that is summed once more with its own. The sums of
-blocks are added in float64. So 1e-20 and 1e+15 come out right, and an entry costs a few float32
-instructions.
+Entries are scaled by the power of two near the largest of the block before and summed in float32. A
+block whose own largest is far from that is summed once more with its own. The sums of blocks are
+added in float64. So 1e-20 and 1e+15 come out right, and an entry costs a few float32 instructions.
 """
 
 from __future__ import annotations
@@ -16,13 +15,10 @@ from gradscope.native.bits import (
     exponent_of,
     finite_magnitude,
     finite_or_zero,
-    float32_array,
-    int32_array,
     is_out_of_range,
     magnitude_of,
 )
-from gradscope.native.compiler import Address, Array, Float32, Int32, Int64, Kernel, jit
-from gradscope.native.jobs import blocks, next_part
+from gradscope.native.compiler import Array, Float32, Int32, jit
 
 
 @jit
@@ -49,8 +45,8 @@ def _sweep(g: Array, gb: Array, p: Array, pb: Array, e: Int32) -> tuple[Float32,
 
 
 @jit
-def _add_block(g: Array, gb: Array, p: Array, pb: Array, guess: Int32, out: Array) -> Int32:
-    """Add the sums of a block to a row; return the exponent of its largest entry."""
+def add_gradient_block(g: Array, gb: Array, p: Array, pb: Array, guess: Int32, out: Array) -> Int32:
+    """Add nine sums of a block to a row; return the exponent of its largest entry."""
     e = guess
     sums = _sweep(g, gb, p, pb, e)
     peak = sums[8]
@@ -74,26 +70,3 @@ def _add_block(g: Array, gb: Array, p: Array, pb: Array, guess: Int32, out: Arra
             out[7] += np.float64(finite_or_zero(g[i], gb[i])) * t
             out[8] += t * t
     return exponent_of(peak)
-
-
-@jit
-def _add_part(table: Array, numel: Array, first: Int64, last: Int64, out: Array) -> None:
-    e = 0
-    for item, start, stop in blocks(numel, first, last):
-        n, at = stop - start, 4 * start
-        g, gb = float32_array(table[item, 0] + at, n), int32_array(table[item, 0] + at, n)
-        p, pb = float32_array(table[item, 1] + at, n), int32_array(table[item, 1] + at, n)
-        e = _add_block(g, gb, p, pb, e, out[item])
-        if table[item, 2] != 0:
-            copy = float32_array(table[item, 2] + at, n)
-            for i in range(n):
-                copy[i] = p[i]
-
-
-@Kernel
-def gradients(data: Address) -> None:
-    """Sum `GRADIENT_SUMS`; tables hold gradient, parameter, the copy to make (0: none)."""
-    table, numel, first, last, out = next_part(data, 3)
-    while first < last:
-        _add_part(table, numel, first, last, out)
-        table, numel, first, last, out = next_part(data, 3)

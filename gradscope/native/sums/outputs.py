@@ -1,4 +1,4 @@
-"""Raw sums of one tensor: a layer's output, the gradient there, or a first moment."""
+"""Raw sums of a block of one tensor: a layer's output, the gradient there, or a first moment."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from gradscope.native.bits import (
     exponent_of,
     finite_magnitude,
     finite_or_zero,
-    float32_array,
-    int32_array,
     is_out_of_range,
     magnitude_of,
 )
-from gradscope.native.compiler import Address, Array, Float32, Int32, Int64, Kernel, jit
-from gradscope.native.jobs import blocks, next_part
+from gradscope.native.compiler import Array, Float32, Int32, jit
 
 
 @jit
@@ -51,21 +48,3 @@ def add_output_block(x: Array, bits: Array, guess: Int32, out: Array) -> Int32:
     out[4] += sums[3]
     out[5] += x.shape[0]
     return exponent_of(peak)
-
-
-@jit
-def _add_part(table: Array, numel: Array, first: Int64, last: Int64, out: Array) -> None:
-    e = 0
-    for item, start, stop in blocks(numel, first, last):
-        n, at = stop - start, 4 * start
-        y, b = float32_array(table[item, 0] + at, n), int32_array(table[item, 0] + at, n)
-        e = add_output_block(y, b, e, out[item])
-
-
-@Kernel
-def outputs(data: Address) -> None:
-    """Sum `OUTPUT_SUMS`; tables hold the tensor."""
-    table, numel, first, last, out = next_part(data, 1)
-    while first < last:
-        _add_part(table, numel, first, last, out)
-        table, numel, first, last, out = next_part(data, 1)

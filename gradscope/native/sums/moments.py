@@ -1,13 +1,13 @@
-"""Raw sums of an optimizer's moments, in one compiled pass.
+"""Raw sums of a block of second moments.
 
-A block of second moments is scaled by its own largest entry: whether all are normal has to be known
-before their logarithms, which are cheaper then.
+A block is scaled by its own largest entry: whether all are normal has to be known before their
+logarithms, which are cheaper then.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba.np.numpy_support import carray
+from numpy.typing import NDArray
 
 from gradscope.native.bits import (
     INFINITY,
@@ -17,21 +17,25 @@ from gradscope.native.bits import (
     bits_of,
     exponent_of,
     finite_peak,
-    float32_array,
     float_of,
-    int32_array,
     is_finite,
     magnitude_of,
-    pointer_to,
 )
-from gradscope.native.compiler import Address, Array, Float32, Int32, Int64, Kernel, jit
-from gradscope.native.jobs import blocks, job_of, next_part
+from gradscope.native.compiler import Array, Float32, Int32, jit
 from gradscope.native.logarithm import log_above
-from gradscope.record.measure.cpu.outputs import add_output_block
 
 THRESHOLDS = np.dtype([("below", np.float32), ("above", np.float32)])
 """Of a tensor: second moments at or beyond these count as dominated by epsilon."""
-_thresholds_at = pointer_to(THRESHOLDS)
+
+
+def round_inward(below: NDArray[np.float64], above: NDArray[np.float64]) -> NDArray[np.void]:
+    """Round thresholds to the float32 that compare with float32 entries as the exact ones do."""
+    with np.errstate(over="ignore"):
+        low, high = below.astype(np.float32), above.astype(np.float32)
+    thresholds = np.empty(len(below), dtype=THRESHOLDS)
+    thresholds["below"] = np.where(low > below, np.nextafter(low, np.float32(-np.inf)), low)
+    thresholds["above"] = np.where(high < above, np.nextafter(high, np.float32(np.inf)), high)
+    return thresholds
 
 
 @jit
@@ -88,7 +92,8 @@ def _count_beyond(v: Array, vb: Array, below: Float32, above: Float32) -> Int32:
 
 
 @jit
-def _add_block(v: Array, vb: Array, below: Float32, above: Float32, out: Array) -> None:
+def add_moment_block(v: Array, vb: Array, below: Float32, above: Float32, out: Array) -> None:
+    """Add seven sums of a block of second moments to a row."""
     low, high = _bits_range(vb)
     zeros, nonfinite = np.int32(0), np.int32(0)
     if low >= SMALLEST_NORMAL_BITS and high < INFINITY:
@@ -110,33 +115,3 @@ def _add_block(v: Array, vb: Array, below: Float32, above: Float32, out: Array) 
     out[4] += zeros
     out[5] += nonfinite
     out[6] += 0 if is_clear else _count_beyond(v, vb, below, above)
-
-
-@jit
-def _add_part(
-    table: Array, numel: Array, first: Int64, last: Int64, thresholds: Array, out: Array
-) -> None:
-    me = 0
-    m_sums = np.zeros(6)
-    for item, start, stop in blocks(numel, first, last):
-        n, at = stop - start, 4 * start
-        v, vb = float32_array(table[item, 0] + at, n), int32_array(table[item, 0] + at, n)
-        edges = thresholds[item]
-        _add_block(v, vb, edges.below, edges.above, out[item])
-        if table[item, 1] != 0:
-            m = float32_array(table[item, 1] + at, n)
-            mb = int32_array(table[item, 1] + at, n)
-            m_sums[1] = 0.0
-            me = add_output_block(m, mb, me, m_sums)
-            out[item, 7] += m_sums[1]
-
-
-@Kernel
-def moments(data: Address) -> None:
-    """Sum `MOMENT_SUMS`; tables hold second and first moment (0: none), ``extra`` `THRESHOLDS`."""
-    job = job_of(data)
-    thresholds = carray(_thresholds_at(job.extra), job.n_tensors)
-    table, numel, first, last, out = next_part(data, 2)
-    while first < last:
-        _add_part(table, numel, first, last, thresholds, out)
-        table, numel, first, last, out = next_part(data, 2)

@@ -1,4 +1,4 @@
-"""Raw sums of measured updates, in one compiled pass; blocks are scaled as those of gradients."""
+"""Raw sums of a block of measured updates, scaled as those of gradients are."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from gradscope.native.bits import (
     exponent_of,
     finite_magnitude,
     finite_or_zero,
-    float32_array,
-    int32_array,
     is_out_of_range,
 )
-from gradscope.native.compiler import Address, Array, Float32, Int32, Int64, Kernel, jit
-from gradscope.native.jobs import blocks, next_part
+from gradscope.native.compiler import Array, Float32, Int32, jit
 
 
 @jit
@@ -38,10 +35,10 @@ def _sweep(
 
 
 @jit
-def _add_block(
+def add_update_block(
     before: Array, after: Array, g: Array, gb: Array, ue: Int32, ge: Int32, out: Array
 ) -> tuple[Int32, Int32]:
-    """Add the sums of a block to a row; return the exponents of largest update and gradient."""
+    """Add three sums of a block to a row; return the exponents of largest update and gradient."""
     sums = _sweep(before, after, g, gb, ue, ge)
     if is_out_of_range(ue, sums[3]) or is_out_of_range(ge, sums[4]):
         ue, ge = exponent_of(sums[3]), exponent_of(sums[4])
@@ -50,23 +47,3 @@ def _add_block(
     out[1] += sums[1] * 2.0**ue * 2.0**ge
     out[2] += sums[2] * 2.0**ue
     return exponent_of(sums[3]), exponent_of(sums[4])
-
-
-@jit
-def _add_part(table: Array, numel: Array, first: Int64, last: Int64, out: Array) -> None:
-    ue, ge = 0, 0
-    for item, start, stop in blocks(numel, first, last):
-        n, at = stop - start, 4 * start
-        before = float32_array(table[item, 0] + at, n)
-        after = float32_array(table[item, 1] + at, n)
-        g, gb = float32_array(table[item, 2] + at, n), int32_array(table[item, 2] + at, n)
-        ue, ge = _add_block(before, after, g, gb, ue, ge, out[item])
-
-
-@Kernel
-def updates(data: Address) -> None:
-    """Sum `UPDATE_SUMS`; tables hold parameter before and after, gradient."""
-    table, numel, first, last, out = next_part(data, 3)
-    while first < last:
-        _add_part(table, numel, first, last, out)
-        table, numel, first, last, out = next_part(data, 3)
