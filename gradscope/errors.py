@@ -8,7 +8,8 @@ any ``OSError``, as one line with exit code 2.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class GradscopeError(Exception):
@@ -29,6 +30,30 @@ class RecordingError(GradscopeError, ValueError):
 
 class RecordingExistsError(GradscopeError, FileExistsError):
     """A recording stands (or is being written) where a new one should go."""
+
+
+class MissingPackageError(GradscopeError, ImportError):
+    """A package of an extra that is not installed."""
+
+
+@contextmanager
+def imports_of_extra(extra: str) -> Iterator[None]:
+    """Turn a failed import inside the ``with`` block into one line that says what to install.
+
+    Used as ``with imports_of_extra("report"): import jinja2``.
+
+    Raises
+    ------
+    MissingPackageError
+        If a package is absent; an `ImportError` too.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or extra).partition(".")[0]
+        raise MissingPackageError(
+            f"{package} is not installed; run: pip install 'gradscope[{extra}]'", name=package
+        ) from error
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:

@@ -121,7 +121,7 @@ def test_nothing_points_up(path):
 def test_rooms_init_imports_nothing(room):
     init = PACKAGE / room / "__init__.py"
     if init.exists() and room != "schema":  # data on the standard library, read as one module
-        assert imports(init) == []
+        assert {module for module, _ in imports(init)} <= {"lazy_loader"}
 
 
 def test_only_the_store_touches_h5py():

@@ -24,7 +24,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import nn
 
-from gradscope.derived.shadow_alpha import shadow_alpha
+from gradscope.derived.other_alphas import shadow_alpha
 from gradscope.optim.smes import SMES
 from gradscope.record.recorder import Recorder
 from gradscope.store.read.recording import open_recording

@@ -1,0 +1,5 @@
+"""The built-in experiments: models, data sets, training and sweeps."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

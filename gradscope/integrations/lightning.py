@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-
+from gradscope.errors import imports_of_extra
 from gradscope.integrations.callback import RecordedTraining
+
+with imports_of_extra("lightning"):
+    from lightning.pytorch import Callback, LightningModule, Trainer
 
 _VALIDATION = re.compile(r"^valid(ation)?(?=\W|_)")
 _EVALUATION = ("train_", "val_", "test_", "eval_")

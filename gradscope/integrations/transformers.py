@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gradscope.errors import imports_of_extra
 from gradscope.integrations.callback import RecordedTraining
+
+with imports_of_extra("transformers"):
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 STATE_NAME = "gradscope.pt"
 """File of a checkpoint's folder that holds the recorder's state."""

@@ -17,7 +17,7 @@ from gradscope.derived.aggregate import aggregate
 from gradscope.derived.compare.conditions import conditions_by_setting
 from gradscope.derived.compare.maps import compare_runs
 from gradscope.derived.compare.result import Comparison
-from gradscope.derived.shadow_alpha import shadow_alpha
+from gradscope.derived.other_alphas import shadow_alpha
 from gradscope.derived.summary import summarise
 from gradscope.errors import UsageError, unknown
 

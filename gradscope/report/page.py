@@ -9,13 +9,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import xarray as xr
-from plotly.offline import get_plotlyjs
 
 import gradscope
 from gradscope.derived.select import BY
-from gradscope.errors import UsageError, unknown
+from gradscope.errors import UsageError, imports_of_extra, unknown
 from gradscope.report.data import (
     choose_quantities,
     describe_quantity,
@@ -29,6 +27,10 @@ from gradscope.report.tables import compare, describe_run
 from gradscope.store.read.recording import open_recording
 from gradscope.store.read.run_attributes import name_runs
 from gradscope.store.read.runs import Paths, find_runs
+
+with imports_of_extra("report"):
+    import jinja2
+    from plotly.offline import get_plotlyjs
 
 __all__ = ["render_report", "write_report"]
 

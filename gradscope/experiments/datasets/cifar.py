@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradscope.errors import DataError
+from gradscope.errors import DataError, imports_of_extra
 from gradscope.experiments.config import CIFAR, Config
 from gradscope.experiments.datasets import archive
 from gradscope.experiments.datasets.splits import Source, Split
@@ -45,7 +45,8 @@ def _folder(config: Config) -> Path:
 
 
 def _open(config: Config, *, train: bool) -> Any:
-    from torchvision import datasets
+    with imports_of_extra("experiments"):
+        from torchvision import datasets
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[config.dataset]
     folder = _folder(config)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from gradscope.errors import imports_of_extra
 from gradscope.experiments.config import Config
 from gradscope.experiments.datasets.splits import Source, Split, hold_out
 
@@ -19,7 +20,8 @@ TEST_FRACTION = 0.2
 
 def load(config: Config) -> Source:
     """Load the digits, upsampled to 32x32 pixels in three equal channels; a fifth for testing."""
-    from sklearn.datasets import load_digits
+    with imports_of_extra("experiments"):
+        from sklearn.datasets import load_digits
 
     digits = load_digits()
     grey = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)

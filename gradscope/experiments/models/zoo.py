@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from gradscope.errors import DataError, UsageError, unknown
+from gradscope.errors import DataError, UsageError, imports_of_extra, unknown
 from gradscope.experiments.config import Config
 
 PREFIX = "torchvision."
@@ -22,7 +22,8 @@ def build(config: Config, *, sample_shape: tuple[int, ...], n_outputs: int) -> n
     DataError
         If the model cannot take images of this shape.
     """
-    from torchvision import models
+    with imports_of_extra("experiments"):
+        from torchvision import models
 
     name = config.model.removeprefix(PREFIX)
     names = models.list_models(module=models)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gradscope.errors import imports_of_extra
 from gradscope.experiments.config import Config
 from gradscope.experiments.sweep.grid import Run
 from gradscope.experiments.training.loop import train
@@ -59,8 +60,9 @@ def connect(scheduler: str | None, *, n_workers: int | None) -> Iterator[Client]
     OSError
         If no scheduler answers.
     """
-    import dask.config
-    from distributed import Client, LocalCluster
+    with imports_of_extra("sweep"):
+        import dask.config
+        from distributed import Client, LocalCluster
 
     if scheduler is not None:
         with Client(scheduler, timeout="20s") as client:

@@ -25,9 +25,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradscope.stats.autocorrelation import autocorrelation
 from gradscope.stats.result import Result
 from gradscope.stats.sample import check_fraction, finite_sample
+from gradscope.stats.series_memory import autocorrelation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 from gradscope import schema
-from gradscope.errors import RecordingExistsError, UsageError, unknown
+from gradscope.errors import RecordingExistsError, UsageError, imports_of_extra, unknown
 from gradscope.store.maintain.export_tensorboard import to_tensorboard
 from gradscope.store.read.recording import open_recording
 
@@ -34,16 +34,18 @@ def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str
     RecordingExistsError
         If ``target`` exists.
     UsageError
-        If the format is unknown or its package is not installed.
+        If the format is unknown.
+    MissingPackageError
+        If the package of the format is not installed.
     """
     if to not in FORMATS:
         raise UsageError(unknown("format", to, FORMATS))
     goal = Path(target)
     if goal.exists():
         raise RecordingExistsError(f"{goal} exists; choose another name")
-    needed = {"zarr": "zarr", "tensorboard": "tensorboard"}.get(to)
-    if needed is not None:
-        _need(needed)
+    if to in ("zarr", "tensorboard"):
+        with imports_of_extra(to):
+            importlib.import_module(to)
     tree = open_recording(path)
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)
@@ -51,15 +53,6 @@ def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str
     finally:
         tree.close()
     return goal
-
-
-def _need(package: str) -> None:
-    try:
-        importlib.import_module(package)
-    except ImportError as error:
-        raise UsageError(
-            f"export to {package} needs the package {package}: pip install {package}"
-        ) from error
 
 
 def _to_netcdf(tree: xr.DataTree, target: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from gradscope.cli.main import main
-from gradscope.errors import RecordingExistsError, UsageError
+from gradscope.errors import MissingPackageError, RecordingExistsError, UsageError
 from gradscope.store.maintain.export import export
 from gradscope.store.read.recording import open_recording
 from gradscope.store.write.writer import RecordingWriter
@@ -104,7 +104,7 @@ def test_tensorboard_has_histograms_over_log2_of_the_magnitude(tmp_path):
 @pytest.mark.parametrize("package", ["zarr", "tensorboard"])
 def test_a_package_that_is_not_there_is_named(path, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=f"pip install {package}"):
+    with pytest.raises(MissingPackageError, match=rf"pip install 'gradscope\[{package}\]'"):
         export(path, tmp_path / "x", package)
     assert not (tmp_path / "x").exists()
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from gradscope.stats.autocorrelation import autocorrelation, autocorrelation_time
+from gradscope.stats.series_memory import autocorrelation, autocorrelation_time
 
 
 def test_by_the_definition():

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from gradscope import schema
-from gradscope.derived.shadow_alpha import shadow_alpha
+from gradscope.derived.other_alphas import shadow_alpha
 from gradscope.errors import RecordingError
 
 BETA1, BETA2, EPS, LR, STEP = 0.9, 0.999, 1e-8, 0.01, 50

@@ -1,0 +1,16 @@
+from .compare.align import align_runs as align_runs
+from .compare.conditions import Condition as Condition
+from .compare.conditions import conditions_by_label as conditions_by_label
+from .compare.conditions import conditions_by_setting as conditions_by_setting
+from .compare.maps import compare_runs as compare_runs
+from .compare.result import Comparison as Comparison
+from .compare.text import comparison_text as comparison_text
+from .gradient_angle import sketch_cosine as sketch_cosine
+from .health.check import RULES as RULES
+from .health.check import check_health as check_health
+from .health.rule import Finding as Finding
+from .health.rule import Rule as Rule
+from .other_alphas import shadow_alpha as shadow_alpha
+from .select import quantities as quantities
+from .summary import configuration as configuration
+from .summary import summarise as summarise

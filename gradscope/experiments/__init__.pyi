@@ -1,0 +1,15 @@
+from .config import Config as Config
+from .datasets.registry import dataset_names as dataset_names
+from .datasets.registry import load_dataset as load_dataset
+from .models.registry import build_model as build_model
+from .models.registry import model_names as model_names
+from .sweep.grid import Sweep as Sweep
+from .sweep.grid import read_sweep as read_sweep
+from .sweep.matched_lr import MatchedRates as MatchedRates
+from .sweep.matched_lr import matched_lr as matched_lr
+from .training.loop import Observers as Observers
+from .training.loop import Outcome as Outcome
+from .training.loop import Progress as Progress
+from .training.loop import train as train
+from .training.setup import Experiment as Experiment
+from .training.setup import build_experiment as build_experiment

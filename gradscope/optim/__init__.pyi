@@ -1,0 +1,10 @@
+from .schedules import AlphaScheduler as AlphaScheduler
+from .schedules import by_depth as by_depth
+from .schedules import constant as constant
+from .schedules import cosine as cosine
+from .schedules import cyclic as cyclic
+from .schedules import linear as linear
+from .shadow import ShadowMoments as ShadowMoments
+from .shadow import ShadowTable as ShadowTable
+from .smes import SMES as SMES
+from .update import smes_update as smes_update

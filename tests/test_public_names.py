@@ -1,0 +1,154 @@
+"""Public names: every one resolves, and none hides a module of its room."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import gradscope
+from gradscope.errors import GradscopeError, MissingPackageError, imports_of_extra
+
+ROOT = Path(__file__).parent.parent
+STUBS = sorted((ROOT / "gradscope").rglob("__init__.pyi"))
+ROOMS = [".".join(stub.parent.relative_to(ROOT).parts) for stub in STUBS]
+
+
+def names_in(stub: Path) -> list[str]:
+    tree = ast.parse(stub.read_text(encoding="utf-8"))
+    return [a.name for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_resolves(room):
+    """In a fresh process, backwards too: what was imported before must not matter."""
+    program = (
+        "import importlib, sys\n"
+        f"room = importlib.import_module({room!r})\n"
+        "names = room.__all__\n"
+        "for name in [*names, *reversed(names)]:\n"
+        "    value = getattr(room, name)\n"
+        "    assert value is getattr(room, name)\n"
+        "print(*names)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    stub = ROOT.joinpath(*room.split("."), "__init__.pyi")
+    assert set(done.stdout.split()) == set(names_in(stub))
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=ROOMS)
+def test_no_function_is_named_like_a_module_beside_it(stub):
+    """Importing the module would set the room's attribute to it and hide the function."""
+    tree = ast.parse(stub.read_text(encoding="utf-8"))
+    modules = {p.stem for p in stub.parent.iterdir() if p.suffix == ".py" or p.is_dir()}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert not {alias.name for alias in node.names} & modules
+
+
+def test_names_that_the_documentation_teaches():
+    for name in (
+        "Recorder",
+        "SMES",
+        "open_recording",
+        "open_runs",
+        "latest",
+        "check_health",
+        "compare_runs",
+        "aggregate",
+        "select",
+        "stats.tost",
+        "optim.AlphaScheduler",
+    ):
+        value = gradscope
+        for part in name.split("."):
+            value = getattr(value, part)
+        assert callable(value), name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        gradscope.no_such_name  # noqa: B018
+
+
+def test_one_version():
+    """The package, the citation and the change log agree."""
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (\S+)$", citation, re.M) == [gradscope.__version__]
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## \[?{re.escape(gradscope.__version__)}\b", changes, re.M)
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    assert "version" not in project and project["dynamic"] == ["version"]
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("gradscope.report.page", "plotly", "report"),
+        ("gradscope.report.page", "jinja2", "report"),
+        ("gradscope.integrations.lightning", "lightning", "lightning"),
+        ("gradscope.integrations.transformers", "transformers", "transformers"),
+    ],
+)
+def test_module_of_an_absent_extra_says_what_to_install(module, package, extra, monkeypatch):
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError) as caught:
+        importlib.import_module(module)
+    assert str(caught.value) == (
+        f"{package} is not installed; run: pip install 'gradscope[{extra}]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package", "extra"),
+    [
+        (["record", "--dataset", "digits", "--steps", "1"], "sklearn", "experiments"),
+        (
+            ["record", "--model", "torchvision.resnet18", "--steps", "1"],
+            "torchvision",
+            "experiments",
+        ),
+    ],
+)
+def test_command_without_its_extra_is_one_line(
+    arguments, package, extra, monkeypatch, tmp_path, capsys
+):
+    from gradscope.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(arguments) == 2
+    message = capsys.readouterr().err.strip()
+    assert message == (
+        f"gradscope record: {package} is not installed; run: pip install 'gradscope[{extra}]'"
+    )
+
+
+def test_other_errors_of_an_import_are_not_hidden():
+    with pytest.raises(ZeroDivisionError), imports_of_extra("report"):
+        raise ZeroDivisionError
+    assert issubclass(MissingPackageError, (GradscopeError, ImportError))
+
+
+def test_extras_are_complete():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    (everything,) = extras["all"]
+    named = everything.removeprefix("gradscope[").removesuffix("]").split(",")
+    assert set(named) == set(extras) - {"all"}
+    asked = {
+        name
+        for path in (ROOT / "gradscope").rglob("*.py")
+        for name in re.findall(r'imports_of_extra\("(\w+)"\)', path.read_text(encoding="utf-8"))
+    }
+    assert asked <= set(extras)
