@@ -6,6 +6,8 @@ the repository, so that links between docs/, analyses/, figures/ and benchmarks/
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradscope
 
 project = "gradscope"
@@ -34,7 +36,7 @@ include_patterns = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ]
-templates_path = ["_templates"]
+templates_path = [str(Path(__file__).parent / "_templates")]
 
 nb_execution_mode = "off"  # notebooks show the outputs they were committed with
 nb_merge_streams = True

@@ -55,6 +55,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", default=":", metavar="A:B", help="only steps A to B; either may be left out"
     )
+    _configure_look(parser)
+    parser.add_argument(
+        "--alphas",
+        metavar="LIST",
+        default="-0.3,-0.1,0,0.1,0.5",
+        help="exponents for effective-lr, as --alphas=-0.1,0,0.5",
+    )
+    parser.add_argument(
+        "--data",
+        action="store_true",
+        help="also write the plotted numbers beside the figure, as .csv",
+    )
+    parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")
+
+
+def _configure_look(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--step-axis",
         default="auto",
@@ -70,18 +86,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="WIDTH",
         help="column (89 mm), page (183 mm) or a number of mm (default: column)",
     )
-    parser.add_argument(
-        "--alphas",
-        metavar="LIST",
-        default="-0.3,-0.1,0,0.1,0.5",
-        help="exponents for effective-lr, as --alphas=-0.1,0,0.5",
-    )
-    parser.add_argument(
-        "--data",
-        action="store_true",
-        help="also write the plotted numbers beside the figure, as .csv",
-    )
-    parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ class MaxTResult:
         Mean over units, its t statistic against ``null``, and the p-value adjusted for the whole
         map.
     critical : float
-        Quantile, at the given confidence, of the largest |t| of the residuals over the map.
+        Quantile, at the given confidence, of the largest ``|t|`` of the residuals over the map.
     low, high : ndarray
         Bounds of the simultaneous two-sided interval, estimate ± critical · standard error.
     confidence : float
@@ -176,5 +176,5 @@ def _flipped_t(flips: NDArray[np.float64], cells: NDArray[np.float64]) -> NDArra
 
 
 def _side(t: NDArray[np.float64], alternative: str) -> NDArray[np.float64]:
-    """Return |t| for the two-sided alternative, else t."""
+    """Return ``|t|`` for the two-sided alternative, else t."""
     return np.abs(t) if alternative == "two-sided" else t
