@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "record": {"native", "store.writer"},
     "experiments": {"optim", "record", "stats", "store.reader"},
     "report": {"store.reader", "derived", "stats", "plots"},
-    "integrations": {"record", "store.reader", "derived", "plots"},
+    "view": {"store.reader", "store.writer", "derived", "stats", "plots", "report"},
+    "integrations": {"record", "store.reader", "derived", "plots", "view"},
     "cli": {
         "record",
         "optim",
@@ -36,6 +37,7 @@ MAY_IMPORT = {
         "stats",
         "plots",
         "report",
+        "view",
         "experiments",
     },
 }
@@ -54,6 +56,7 @@ FORBIDDEN = {
     "experiments": {"h5py"},
     "cli": {"h5py"},
     "report": {"h5py"},
+    "view": {"h5py", "torch"},
 }
 # Imports inside these functions are hands reaching up on purpose: a notebook asks its recorder for
 # the live data or the picture. Each is one lazy line.

@@ -21,6 +21,8 @@ COMMANDS = {
     "plot": "show",
     "compare": "show",
     "report": "show",
+    "view": "show",
+    "ls": "show",
     "info": "files",
     "tail": "files",
     "validate": "files",

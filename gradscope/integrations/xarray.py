@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -23,6 +24,8 @@ from gradscope.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from gradscope.view.server import LivePage
 
 
 @xr.register_datatree_accessor("gradscope")
@@ -134,3 +137,22 @@ class RecordingAccessor:
         from gradscope.plots.figure import View, plot_recording
 
         return plot_recording(self._tree, View(quantity=quantity, kind=kind, **options))
+
+    def explore(self, *, height: int = 900) -> LivePage:
+        """Show the live page of these recordings in a notebook.
+
+        Needs the extra ``view``. The page follows recordings that are still being written; it is
+        served by this process on the loopback, and `close` of what is returned ends it.
+
+        Raises
+        ------
+        UsageError
+            If the tree does not come from files.
+        """
+        from gradscope.view.server import serve_in_background
+
+        source = self._tree.encoding.get("source")
+        files = [source] if source else self._tree.encoding.get("sources", [])
+        if not files:
+            raise UsageError("only recordings on disk can be explored; open them with gradscope")
+        return serve_in_background([Path(file) for file in files], height=height)

@@ -115,13 +115,14 @@ def read_curves(tree: xr.DataTree) -> list[dict[str, Any]]:
         if schema.declaration(str(key)).units == "nat":
             known[str(key)] = (values, "evaluation")
     return [
-        _curve(data, name, group)
+        describe_curve(data, name, group)
         for name, (data, group) in known.items()
         if data.dims == ("step",) and np.isfinite(data.values).any()
     ]
 
 
-def _curve(data: xr.DataArray, name: str, group: str) -> dict[str, Any]:
+def describe_curve(data: xr.DataArray, name: str, group: str) -> dict[str, Any]:
+    """Return one value a step as the page draws it; long series as mean and range."""
     steps, values = data["step"].values, np.asarray(data.values, dtype=float)
     curve: dict[str, Any] = {"name": name, "label": quantity_label(data), "group": group}
     if len(steps) > 2 * MAX_POINTS:

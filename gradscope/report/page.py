@@ -34,7 +34,7 @@ with imports_of_extra("report"):
 
 __all__ = ["render_report", "write_report"]
 
-SCRIPTS = ("unpack.js", "picture.js", "page.js")
+SCRIPTS = ("unpack.js", "picture.js", "explore.js", "page.js")
 """Joined in this order into one script, after which nothing else runs."""
 
 

@@ -35,7 +35,7 @@ def start_browser():
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--window-size=1400,900",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(flag)
     if os.geteuid() == 0:

@@ -22,7 +22,7 @@ ENVIRONMENT = (
 )
 """Attributes of the environment. Differences are shown but do not define a condition."""
 
-_ACCIDENTS = {
+ACCIDENTS = {
     "run",
     "created_at",
     "command",
@@ -41,6 +41,7 @@ _ACCIDENTS = {
     "first_nonfinite_step",
     "first_nonfinite_layer",
 }
+"""What differs between runs without being a setting of theirs."""
 _FIRST = ("alpha", "lr", "optimizer_name", "model_name", "dataset_name")
 
 
@@ -59,7 +60,7 @@ def along_run(tree: xr.DataTree) -> dict[str, np.ndarray]:
     return {
         str(name): values.values
         for name, values in coordinates.items()
-        if values.dims == ("run",) and name not in _ACCIDENTS
+        if values.dims == ("run",) and name not in ACCIDENTS
     }
 
 

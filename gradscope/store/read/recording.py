@@ -61,6 +61,7 @@ def open_recording(
     if "/spikes" not in nodes and any(name.startswith("/spikes/") for name in nodes):
         nodes["/spikes"] = xr.Dataset()
     tree = xr.DataTree.from_dict(nodes)
+    tree.encoding = {"source": str(source.path)}
     tree.set_close(source.close)
     return tree
 

@@ -41,7 +41,7 @@ def describe_runs(
     files: list[Path], attrs: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, xr.Variable]]:
     """Return common attributes, and differing ones as variables along ``run``."""
-    found = [_describe(path, own) for path, own in zip(files, attrs, strict=True)]
+    found = [describe_settings(path, own) for path, own in zip(files, attrs, strict=True)]
     names = dict.fromkeys(name for values in found for name in values)
     common, differing = {}, {}
     for name in names:
@@ -53,7 +53,7 @@ def describe_runs(
     return common, differing
 
 
-def _describe(path: Path, attrs: dict[str, Any]) -> dict[str, Any]:
+def describe_settings(path: Path, attrs: dict[str, Any]) -> dict[str, Any]:
     """Describe a run by its first training row, configuration and attributes."""
     plain = {
         name: value

@@ -82,6 +82,7 @@ def open_runs(
     if groups is not None and (lacking := set(groups) - set(present)):
         raise RecordingError(f"no run has the group {', '.join(sorted(lacking))}")
     tree = xr.DataTree.from_dict(nodes)
+    tree.encoding = {"sources": [str(source.path) for source in sources]}
     tree.set_close(functools.partial(_close, sources))
     return tree
 

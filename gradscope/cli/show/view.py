@@ -1,0 +1,69 @@
+"""Watch runs in the browser while they train: a local page over a folder of recordings.
+
+The page is served on this machine alone unless --host says otherwise; then it asks for the token
+in the printed address. Nothing is written, and no request leaves the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import webbrowser
+from pathlib import Path
+
+from gradscope.errors import UsageError
+
+SUMMARY = "watch runs in the browser while they train"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "paths",
+        metavar="DIR|RUN",
+        nargs="*",
+        default=["."],
+        help="a folder of recordings, or recordings (default: this folder)",
+    )
+    parser.add_argument("--port", type=int, default=6116, help="0 for any free one (default: 6116)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to serve on (default: loopback)"
+    )
+    parser.add_argument("--token", help="what clients must show; made up where one is needed")
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="accept requests for this name too, as behind a proxy; may be repeated",
+    )
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PREFIX",
+        help="prefix under which a proxy serves the page",
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C."""
+    try:
+        from gradscope.view.server import serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise UsageError(
+            f"the live page needs {error.name}: pip install 'gradscope[view]'"
+        ) from None
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(
+            [Path(path) for path in arguments.paths],
+            host=arguments.host,
+            port=arguments.port,
+            token=arguments.token,
+            hosts=arguments.allow_host,
+            root_path=arguments.root_path,
+            announce=webbrowser.open if arguments.open else None,
+        )
+    return 0

@@ -1,0 +1,77 @@
+"""Starting and ending the live page."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+pytest.importorskip("uvicorn")
+import gradscope.integrations.xarray  # noqa: F401 - registers the accessor
+from gradscope.cli.main import main
+from gradscope.errors import UsageError
+from gradscope.store.read.recording import open_recording
+from gradscope.view.server import find_folder
+from tests.helpers import synthetic_recording
+
+
+def test_one_line_with_the_address_and_a_quiet_end(runs):
+    command = [sys.executable, "-m", "gradscope.cli.main", "view", str(runs), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        line = process.stdout.readline()
+        url = line.split()[2]
+        assert urllib.request.urlopen(url).status == 200
+        listener = urllib.request.urlopen(url + "api/events")  # open streams do not hold it up
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=15)
+        listener.close()
+    assert (out, err, process.returncode) == ("", "", 0)
+    assert url.startswith("http://127.0.0.1:")
+
+
+def test_a_busy_port_is_one_clear_line(runs, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert main(["view", str(runs), "--port", port]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and f"port {port} is in use" in err
+
+
+def test_what_is_not_there_is_said(tmp_path, capsys):
+    assert main(["view", str(tmp_path / "nowhere")]) == 2
+    assert "there is no folder and no recording" in capsys.readouterr().err
+
+
+def test_recordings_may_be_named(runs):
+    folder, only = find_folder([runs / "sweep" / "run0.h5", runs / "broken.h5"])
+    assert folder == runs.resolve()
+    assert {path.name for path in only} == {"run0.h5", "broken.h5"}
+
+
+def test_a_tree_shows_itself_in_a_notebook(runs):
+    with open_recording(runs / "sweep" / "run0.h5") as tree:
+        page = tree.gradscope.explore(height=400)
+    try:
+        assert urllib.request.urlopen(page.url).status == 200
+        assert f'<iframe src="{page.url}"' in page._repr_html_()
+    finally:
+        page.close()
+    with pytest.raises(UsageError, match="on disk"):
+        synthetic_recording(10, 3).gradscope.explore()
+
+
+def test_ls_prints_the_table(runs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["ls", str(runs)]) == 0
+    out = capsys.readouterr().out
+    assert "sweep/run3" in out and "finished" in out and "alpha" in out
+    assert os.fspath(runs) not in out
