@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from gradscope.record.guard import Guard
 from gradscope.record.hooks.activations import Activations
@@ -27,20 +29,15 @@ class Attachment:
     layers : LayerTable
     stages : Stages
     grad_scaler : torch.amp.GradScaler or None
-    guard : Guard
     """
 
     def __init__(
-        self,
-        events: StepEvents,
-        layers: LayerTable,
-        stages: Stages,
-        *,
-        grad_scaler: Any,
-        guard: Guard,
+        self, events: StepEvents, layers: LayerTable, stages: Stages, *, grad_scaler: Any
     ) -> None:
-        self._handles: list[Any] = []
-        self._undo: list[Any] = []
+        guard = stages.guard
+        self._handles: list[RemovableHandle] = []
+        self._undo: list[Callable[[], None]] = []
+        self._n_running = 0
         try:
             self.activations = Activations(
                 layers,
@@ -54,7 +51,7 @@ class Attachment:
                 is_measuring="activations" in stages.settings.groups,
             )
             self._undo.append(self.activations.close)
-            self.clip = ClipWatch(events.trained)
+            self.clip = ClipWatch()
             self._undo.append(self.clip.close)
             self.clip.see = guard.wrap(self.clip.see)  # type: ignore[method-assign]
             self.scaler = ScalerWatch(
@@ -67,18 +64,38 @@ class Attachment:
             raise
 
     def _hook_optimizers(self, events: StepEvents, guard: Guard) -> None:
-        # Inside a compiled step: run as is.
-        before = torch.compiler.disable(guard.wrap(events.before_step))
-        after = torch.compiler.disable(guard.wrap(events.after_step))
+        before = self._step_hook(guard.wrap(events.before_step))
+        after = self._step_hook(guard.wrap(events.after_step))
         for optimizer in events.optimizers:
             self._handles.append(optimizer.register_step_pre_hook(before))
             self._handles.append(optimizer.register_step_post_hook(after))
 
+    def _step_hook(self, function: Callable[..., None]) -> Callable[..., None]:
+        """Note while a hook runs; inside a compiled step it runs as it is."""
+
+        def hook(optimizer: Any, args: tuple, kwargs: dict) -> None:
+            self._n_running += 1
+            try:
+                function(optimizer, args, kwargs)
+            finally:
+                self._n_running -= 1
+
+        return torch.compiler.disable(hook)
+
     def close(self) -> None:
-        """Remove them all; calling it again does nothing."""
+        """Remove them all; calling it again does nothing.
+
+        A hook that fails closes the recording while torch walks through the hooks of a step. Those
+        that are followed by others stay until the next call, and do nothing.
+        """
         undo, self._undo = self._undo, []
-        handles, self._handles = self._handles, []
         for function in undo:
             function()
-        for handle in handles:
-            handle.remove()
+        self._handles = [handle for handle in self._handles if not self._remove(handle)]
+
+    def _remove(self, handle: RemovableHandle) -> bool:
+        hooks = handle.hooks_dict_ref()
+        if self._n_running and hooks and next(reversed(hooks)) != handle.id and handle.id in hooks:
+            return False
+        handle.remove()
+        return True

@@ -45,6 +45,8 @@ class StepClock:
     is_open : bool
         Whether the present row waits for its first optimizer to step.
     is_paused : bool
+    has_gap : bool
+        Whether steps may have been taken unseen since the row before the present one.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class StepClock:
         self.step = 0
         self.is_open = False
         self.is_paused = False
+        self.has_gap = False
+        self._was_paused = False
         self._cadence = cadence
         self._histogram_every = histogram_every
         self._measures_all = measures_all
@@ -97,6 +101,14 @@ class StepClock:
         """Number of the round that a row would belong to if it began now."""
         return self.round + self._ends_round()
 
+    def pause(self) -> None:
+        """Count nothing until `unpause`."""
+        self.is_paused = self._was_paused = True
+
+    def unpause(self) -> None:
+        """Go on counting."""
+        self.is_paused = False
+
     def next_is_measured(self) -> bool:
         """Whether a row that began now would be measured."""
         if self._measures_all or not self._ends_round():
@@ -117,6 +129,7 @@ class StepClock:
             stepped: frozenset[int] = frozenset()
             self._round = _Round(number, stepped, is_recorded, has_histograms, n + is_recorded)
         self.step += 1
+        self.has_gap, self._was_paused = self._was_paused, False
         self._in_row = set()
         self.is_open, self._is_sealed = True, False
 
@@ -153,7 +166,7 @@ class StepClock:
 
     def resume(self, step: int, n_recorded: int, round_: int) -> None:
         """Go on from a checkpoint."""
-        self.step = step
+        self.step, self._was_paused = step, True
         self._round = self._before = _Round(number=round_, n_recorded=n_recorded)
         self._round = replace(self._round, stepped=frozenset(range(self._n_optimizers)))
         self._last_row = dict.fromkeys(self._last_row, step)

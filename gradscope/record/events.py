@@ -8,8 +8,8 @@ pass, or until an optimizer steps that has stepped already.
 
 from __future__ import annotations
 
+import math
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,8 +21,9 @@ from gradscope.errors import UsageError
 from gradscope.record.attach import Attachment
 from gradscope.record.clock import StepClock
 from gradscope.record.finalize.flight_recorder import FlightRecorder
-from gradscope.record.guard import Guard
+from gradscope.record.guard import warn
 from gradscope.record.hooks import cuda_graphs
+from gradscope.record.hooks.grad_clip import Clipping
 from gradscope.record.hooks.passes import is_in_backward
 from gradscope.record.measure.step import OWN_BETA2, early_copies
 from gradscope.record.model.layers import LayerTable
@@ -42,7 +43,6 @@ class StepEvents:
     models, optimizers : mappings of names
     stages : Stages
     grad_scaler : torch.amp.GradScaler or None
-    guard : Guard
 
     Attributes
     ----------
@@ -59,7 +59,6 @@ class StepEvents:
         stages: Stages,
         *,
         grad_scaler: Any,
-        guard: Guard,
     ) -> None:
         settings = stages.settings
         self.seconds = 0.0
@@ -82,8 +81,9 @@ class StepEvents:
         self._captured_optimizer: Any = None
         self._captured_row: dict[str, Any] = {}  # its tensors are filled anew by each replay
         self._has_warned = False
+        self._clipping: Clipping | None = None  # of the optimizers that share the present row
         self._began = time.perf_counter()
-        self._hooks = Attachment(self, self._layers, stages, grad_scaler=grad_scaler, guard=guard)
+        self._hooks = Attachment(self, self._layers, stages, grad_scaler=grad_scaler)
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
@@ -123,6 +123,9 @@ class StepEvents:
         self._scalars.open_row(self.clock.step)
         self._scalars.set("round", self.clock.round)
         self._scalars.set_fact("is_recorded", self.clock.is_recorded)
+        if self.clock.has_gap:
+            self._scalars.set_fact("follows_gap", 1.0)
+        self._clipping = None
         self._is_unfinished = True
 
     def log(self, name: str, value: Any) -> None:
@@ -181,6 +184,7 @@ class StepEvents:
 
     def on_discard(self) -> None:
         """Forget what earlier backward calls added: their gradients were zeroed."""
+        self._hooks.clip.forget()
         if self._pipeline is not None:
             self._pipeline.discard()
 
@@ -189,12 +193,10 @@ class StepEvents:
             return
         self._has_warned = True
         names = ", ".join(type(o).__name__ for o in self._optimizers.values())
-        warnings.warn(
+        warn(
             f"gradscope sees backward passes but no step of the optimizer that it was given "
             f"({names}): nothing is recorded until its step() runs. Give Recorder the optimizer "
             "whose step() updates the parameters, such as the base optimizer of a wrapper",
-            RuntimeWarning,
-            stacklevel=2,
         )
 
     # -- the step
@@ -264,8 +266,7 @@ class StepEvents:
 
     def _end_step(self, optimizer: Any, began: float) -> None:
         """Note what is known right after a step."""
-        coefficient = self._hooks.clip.take()
-        known = {} if coefficient is None else {"clip_coefficient": coefficient}
+        known = self._take_clipping(optimizer)
         activations = self._hooks.activations
         wants_layers = self._wants_layers(self.clock.is_measured)
         if wants_layers and activations.index and not activations.passes.n_calls:
@@ -284,6 +285,18 @@ class StepEvents:
             self._scalars.drop_last()
             self.clock.take_back()
         activations.taps.is_on = self._wants_layers(self.clock.next_is_measured())
+
+    def _take_clipping(self, optimizer: Any) -> dict[str, Any]:
+        """Return the factor of clipping; optimizers that share a row may have one each, or none."""
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        clipping, shared = self._hooks.clip.take(params), self._clipping
+        self._clipping = clipping
+        coefficient = clipping.coefficient
+        if shared is not None and shared.calls != clipping.calls:
+            coefficient = math.nan
+        if isinstance(coefficient, float):
+            self._scalars.set_fact("is_clip_unknown", 1.0)
+        return {} if coefficient is None else {"clip_coefficient": coefficient}
 
     def _close_step(self, optimizer: Any, began: float) -> None:
         self.clock.end(self._index[id(optimizer)])
@@ -416,9 +429,9 @@ class StepEvents:
         if self._pipeline is not None:
             self._pipeline.close()
 
-    def close(self) -> None:
+    def close(self, *, has_failed: bool = False) -> None:
         """Remove every hook and hand over what is left."""
-        has_waited = self.clock.is_open and self.clock.n_finished == 0
+        has_waited = self.clock.is_open and self.clock.n_finished == 0 and not has_failed
         if has_waited and self._hooks.activations.passes.n_calls > 1:
             self._warn_without_step()
         self.detach()

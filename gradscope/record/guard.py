@@ -14,7 +14,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gradscope.errors import UsageError
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 
 class Guard:
@@ -51,6 +54,18 @@ class Guard:
 
         return guarded  # type: ignore[return-value]
 
+    def run(self, function: Callable[..., Result], *args: Any) -> Result | None:
+        """Call a function for a method of the recorder; a mistake of the user's is raised."""
+        if self.reason is not None:
+            return None
+        try:
+            return function(*args)
+        except UsageError:
+            raise
+        except Exception as error:
+            self.fail(error)
+            return None
+
     def fail(self, error: Exception) -> None:
         """Stop recording because of an exception, with one warning."""
         if self.reason is not None:
@@ -64,10 +79,15 @@ class Guard:
             f"gradscope stopped recording: {self.reason}. The training goes on untouched, and the "
             "rows until here are kept; please report this"
         )
-        try:
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
-        except RuntimeWarning:  # a program that turns warnings into errors goes on as well
-            print(message, file=sys.stderr)
+        warn(message, stacklevel=4)
+
+
+def warn(message: str, *, stacklevel: int = 3) -> None:
+    """Warn; a program that turns warnings into errors gets a line on stderr and goes on."""
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
+    except RuntimeWarning:
+        print(message, file=sys.stderr)
 
 
 def describe(error: BaseException) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from gradscope import schema
 
 _EVALUATION = ("train_", "val_", "test_", "eval_")
@@ -18,7 +20,11 @@ def part(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     ------
     ValueError
         If a name is that of a number which the recorder measures itself.
+    TypeError, ValueError
+        If a value is not one number.
     """
+    for name, value in values.items():
+        _check_number(name, value)
     declared = schema.EVALUATION.variables
     evaluation = {k: v for k, v in values.items() if k in declared or k.startswith(_EVALUATION)}
     training = {k: v for k, v in values.items() if k not in evaluation}
@@ -26,3 +32,14 @@ def part(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if name in _OWN_NAMES:
             raise ValueError(f"`{name}` is recorded by gradscope itself; log another name")
     return evaluation, training
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise ValueError(f"`{name}` must be one number; got a tensor of {value.numel()}")
+        return
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be one number; got {type(value).__name__}") from None

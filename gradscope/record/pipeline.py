@@ -20,6 +20,7 @@ from gradscope.record.finalize.delivery import Delivery
 from gradscope.record.finalize.finalizer import Finalizer
 from gradscope.record.finalize.flight_recorder import FlightRecorder
 from gradscope.record.finalize.kinds import row_kinds
+from gradscope.record.guard import Guard
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.microbatch_grads import MicroBatches
 from gradscope.record.hooks.passes import Passes
@@ -44,6 +45,7 @@ class Stages:
     scalars: ScalarRows
     ranks: Ranks
     device: torch.device
+    guard: Guard
     writer: RecordingWriter | None = None
     flight: FlightRecorder | None = None
 
@@ -102,7 +104,7 @@ class Pipeline:
         self._microbatches = None
         if "noise" in groups:
             self._microbatches = MicroBatches(
-                self.table, stages.backend.add_output, passes, self._device
+                self.table, stages.backend.add_output, passes, self._device, stages.guard
             )
         reducer = Reducer(ranks, self.table, kinds, {k.name: capacity_of(k) for k in kinds})
         self.window_capacity = reducer.capacity

@@ -6,12 +6,19 @@ import datetime
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from gradscope import __version__
+from gradscope import __version__, schema
+from gradscope.record.cadence import Cadence
+from gradscope.record.model.modules import device_of
+from gradscope.record.model.wrappers import class_name
+from gradscope.record.settings import Settings
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:
@@ -27,6 +34,22 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "device": _device_name(device),
         "git_commit": _git_commit(),
         "command": _command(),
+    }
+
+
+def describe_run(
+    models: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    settings: Settings,
+    every: str | int | Cadence,
+) -> dict[str, Any]:
+    """Return the root attributes that are known from the start."""
+    return describe_environment(device_of(models)) | {
+        "model_name": "-".join(class_name(m) for m in models.values()),
+        "recorded_groups": " ".join(name for name in schema.GROUPS if name in settings.groups),
+        "cadence": "custom" if callable(every) else str(every),
+        "optimizer_name": " ".join(type(o).__name__ for o in optimizers.values()),
+        "optimizer_names": " ".join(optimizers).strip(),
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import datetime
 import math
 import types
 import weakref
@@ -29,13 +29,11 @@ from gradscope.record.measure.custom import Measure
 from gradscope.record.model.modules import as_models, device_of
 from gradscope.record.model.optimizers.unwrap import as_optimizers, warn_of_strangers
 from gradscope.record.model.params import Selector
-from gradscope.record.model.wrappers import class_name
 from gradscope.record.pipeline import Stages
-from gradscope.record.provenance import describe_environment
+from gradscope.record.provenance import describe_run
 from gradscope.record.rows.scalars import ScalarRows
 from gradscope.record.rows.stream import CAPACITY
-from gradscope.record.settings import Settings, make_settings
-from gradscope.store.write.writer import RecordingWriter
+from gradscope.record.settings import make_settings
 
 if TYPE_CHECKING:
     import xarray
@@ -151,7 +149,7 @@ class Recorder:
             custom=custom,
         )
         warn_of_strangers(models, optimizers, stacklevel=3)
-        attrs = _describe(models, optimizers, settings, every)
+        attrs = describe_run(models, optimizers, settings, every)
         self._detach_others(optimizers)
         self._ranks = Ranks()
         if callable(every):
@@ -159,18 +157,11 @@ class Recorder:
         self._is_closed = False
         self._guard = Guard(self._stop)
         device = device_of(models)
-        stages = Stages(
-            settings, choose_backend(device), ScalarRows(CAPACITY, device), self._ranks, device
-        )
-        self._events = StepEvents(
-            models, optimizers, stages, grad_scaler=grad_scaler, guard=self._guard
-        )
+        rows = ScalarRows(CAPACITY, device)
+        stages = Stages(settings, choose_backend(device), rows, self._ranks, device, self._guard)
+        self._events = StepEvents(models, optimizers, stages, grad_scaler=grad_scaler)
         try:  # the file last: what is wrong with the arguments must not cost a recording
-            self._writer = open_writer(
-                self._ranks,
-                Path(path) if path is not None else _default_path(attrs["model_name"]),
-                lambda path: RecordingWriter(path, attrs=attrs, if_exists=if_exists),
-            )
+            self._writer = open_writer(self._ranks, path, attrs, if_exists)
         except BaseException:
             self._events.detach()
             raise
@@ -202,7 +193,7 @@ class Recorder:
     def first_nonfinite(self) -> tuple[int, str] | None:
         """Step and layer of the first non-finite gradient, nearest to the loss; None without."""
         if not self._is_closed:
-            self._events.flush()
+            self._guard.run(self._events.flush)
         return self._events.first_nonfinite
 
     def describe(self, **attributes: Any) -> None:
@@ -216,7 +207,7 @@ class Recorder:
         for name in attributes:
             if name not in schema.ROOT_ATTRIBUTES:
                 raise ValueError(unknown("attribute", name, schema.ROOT_ATTRIBUTES))
-        self._writer.set_attrs(**attributes)
+        self._guard.run(lambda: self._writer.set_attrs(**attributes))
 
     def log(self, **values: Any) -> None:
         """Add numbers to the step in progress, or to the last finished one until the next forward.
@@ -234,9 +225,12 @@ class Recorder:
         TypeError, ValueError
             If a value is not one number.
         """
-        if self._is_closed:
+        if self._is_closed and self._guard.reason is None:
             raise UsageError("this recorder is closed; `log` came after the end of the recording")
         evaluation, training = part(values)
+        self._guard.run(self._log, evaluation, training)
+
+    def _log(self, evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         for name, value in training.items():
             self._events.log(name, value)
         if evaluation:
@@ -245,11 +239,11 @@ class Recorder:
 
     def pause(self) -> None:
         """Stop counting and measuring steps until `unpause`."""
-        self._events.clock.is_paused = True
+        self._events.clock.pause()
 
     def unpause(self) -> None:
         """Go on after `pause`."""
-        self._events.clock.is_paused = False
+        self._events.clock.unpause()
 
     def advance(self) -> None:
         """Count one replay of a CUDA graph as a step: call it after each ``graph.replay()``.
@@ -264,11 +258,11 @@ class Recorder:
         UsageError
             If no captured step was seen.
         """
-        self._events.advance()
+        self._guard.run(self._events.advance)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint of the training should hold: step and own second moments."""
-        return self._events.state_dict()
+        return self._guard.run(self._events.state_dict) or self._events.clock.state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint: steps count from there, later rows of the recording are dropped.
@@ -288,12 +282,18 @@ class Recorder:
                 "load_state_dict must come before the first step that this recorder sees; got it "
                 f"after step {self.step}"
             )
+        self._guard.run(self._load, state)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         self._events.load_state_dict(state)
         self._writer.set_attrs(resume_step=int(state["step"]))
         self._writer.flush(wait=True)
 
     def flush(self) -> None:
         """Bring everything recorded so far to disk."""
+        self._guard.run(self._flush)
+
+    def _flush(self) -> None:
         self._events.flush()
         self._writer.flush(wait=True)
 
@@ -306,43 +306,53 @@ class Recorder:
             One of `schema.STATUSES`; by default "diverged" after a loss that is not finite, else
             "finished".
         """
-        if self._is_closed:
-            return
         if status is not None and status not in schema.STATUSES:
             raise ValueError(unknown("status", status, schema.STATUSES))
-        try:
-            self._finish(status)
-        except Exception as error:
-            self._guard.fail(error)
+        if self._is_closed:
+            self._events.detach()  # a hook that failed may have left some of them
+        else:
+            self._guard.run(self._finish, status)
+
+    def _finish(self, status: str | None) -> None:
+        events = self._leave()
+        events.close()
+        if status is None:
+            status = "finished" if math.isfinite(float(events.last_loss)) else "diverged"
+        self._writer.set_attrs(**self._last_attributes())
+        self._writer.close(status=status)
 
     def _stop(self, reason: str) -> None:
         """End the recording because of an error of our own: rows stay, the training goes on."""
-        self._events.detach()
+        events = self._leave()
+        with contextlib.suppress(Exception):
+            events.detach()
+        with contextlib.suppress(Exception):
+            events.close(has_failed=True)
+        with contextlib.suppress(Exception):
+            self._writer.set_attrs(**self._last_attributes())
         self._writer.set_attrs(failure=reason)
-        self._finish("failed")
+        self._writer.close(status="failed")
 
-    def _finish(self, status: str | None) -> None:
-        was_closed, self._is_closed = self._is_closed, True
+    def _leave(self) -> StepEvents:
+        self._is_closed = True
         for optimizer in [o for o, recorder in _attached.items() if recorder is self]:
             del _attached[optimizer]
-        events, writer = self._events, self._writer
-        if not was_closed:
-            events.close()
-        if status is None:
-            status = "finished" if math.isfinite(float(events.last_loss)) else "diverged"
-        nonfinite = events.first_nonfinite
+        return self._events
+
+    def _last_attributes(self) -> dict[str, Any]:
+        attributes = {"record_seconds": self._events.seconds, **self._ranks.attributes}
+        nonfinite = self._events.first_nonfinite
         if nonfinite is not None:
-            writer.set_attrs(first_nonfinite_step=nonfinite[0], first_nonfinite_layer=nonfinite[1])
-        writer.set_attrs(record_seconds=events.seconds, **self._ranks.attributes)
-        writer.close(status=status)
+            step, layer = nonfinite
+            attributes |= {"first_nonfinite_step": step, "first_nonfinite_layer": layer}
+        return attributes
 
     @property
     def data(self) -> xarray.DataTree:
         """The recording so far, as `gradscope.open_recording` gives it."""
         from gradscope.store.read.recording import open_recording
 
-        if not self._is_closed:
-            self.flush()
+        self.flush()
         return open_recording(self.path)
 
     def plot(self, **options: Any) -> Any:
@@ -364,24 +374,3 @@ class Recorder:
             self.close()
         else:
             self.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
-
-
-def _describe(
-    models: Mapping[str, nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    settings: Settings,
-    every: str | int | Cadence,
-) -> dict[str, Any]:
-    """Return the root attributes that are known from the start."""
-    return describe_environment(device_of(models)) | {
-        "model_name": "-".join(class_name(m) for m in models.values()),
-        "recorded_groups": " ".join(name for name in schema.GROUPS if name in settings.groups),
-        "cadence": "custom" if callable(every) else str(every),
-        "optimizer_name": " ".join(type(o).__name__ for o in optimizers.values()),
-        "optimizer_names": " ".join(optimizers).strip(),
-    }
-
-
-def _default_path(model_name: str) -> Path:
-    now = datetime.datetime.now(datetime.UTC)
-    return Path("runs") / f"{model_name}-{now:%Y%m%dT%H%M%S}.h5"

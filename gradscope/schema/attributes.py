@@ -15,6 +15,8 @@ ROOT_ATTRIBUTES: dict[str, str] = {
     "status": "running, finished, interrupted, diverged or failed",
     "is_complete": "1 once the recording was properly closed",
     "failure": "why recording stopped early, when an error of gradscope closed it",
+    "changed_outside_step": "first step before which parameters were changed outside the "
+    "optimizer's step; updates are the optimizer's own",
     "created_at": "start of the recording, UTC, ISO 8601",
     "creation_library": "gradscope",
     "creation_library_version": "version of gradscope",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import datetime
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from gradscope.errors import RecordingError, RecordingExistsError
 from gradscope.record.distributed.ranks import Ranks
@@ -37,9 +40,18 @@ class SilentWriter:
 
 
 def open_writer(
-    ranks: Ranks, path: Path, make: Callable[[Path], RecordingWriter]
+    ranks: Ranks, path: str | Path | None, attrs: Mapping[str, Any], if_exists: str
 ) -> RecordingWriter:
     """Open the writer on rank 0, a silent one with the same path on the others.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    path : path-like or None
+        By default ``runs/<model>-<UTC>.h5``, with a number behind it if that name is taken.
+    attrs : mapping
+        Root attributes.
+    if_exists : {"error", "overwrite", "resume"}
 
     Raises
     ------
@@ -51,15 +63,28 @@ def open_writer(
 
     def attempt() -> str:
         try:
-            opened.append(make(path))
+            if path is None:
+                opened.append(_open_new(attrs))
+            else:
+                opened.append(RecordingWriter(path, attrs=attrs, if_exists=if_exists))
         except Exception as error:
             failed.append(error)
             return f"{type(error).__name__}\n{error}"
-        return f"\n{path}"
+        return f"\n{opened[0].path}"
 
-    kind, _, text = (ranks.agree("writer", attempt) or f"\n{path}").partition("\n")
+    kind, _, text = (ranks.agree("writer", attempt) or f"\n{path or 'runs'}").partition("\n")
     if failed:
         raise failed[0]
     if kind:
         raise (RecordingExistsError if kind == "RecordingExistsError" else RecordingError)(text)
     return opened[0] if opened else cast(RecordingWriter, SilentWriter(Path(text)))
+
+
+def _open_new(attrs: Mapping[str, Any]) -> RecordingWriter:
+    """Open a recording under a name of its own, also beside one of the same second."""
+    now = datetime.datetime.now(datetime.UTC)
+    stem = f"{attrs['model_name']}-{now:%Y%m%dT%H%M%S}"
+    for suffix in itertools.chain([""], (f"-{n}" for n in itertools.count(2))):
+        with contextlib.suppress(RecordingExistsError):
+            return RecordingWriter(Path("runs") / f"{stem}{suffix}.h5", attrs=attrs)
+    raise AssertionError("unreachable")

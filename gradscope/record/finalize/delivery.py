@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from gradscope.record.finalize.finalizer import Finalizer
 from gradscope.record.finalize.flight_recorder import FlightRecorder
+from gradscope.record.finalize.outside_changes import OutsideChanges
+from gradscope.record.guard import warn
 from gradscope.record.rows.batch import Batch
+from gradscope.record.rows.facts import StepFacts
+from gradscope.record.rows.kind import RawRows
 from gradscope.store.write.writer import RecordingWriter
 
 
@@ -22,6 +26,7 @@ class Delivery:
 
     Attributes
     ----------
+    changes : OutsideChanges
     first_nonfinite : (int, str) or None
         Step and layer of the first non-finite gradient so far.
     """
@@ -36,6 +41,7 @@ class Delivery:
         self._writer = writer
         self._finalizer = finalizer
         self._flight = flight
+        self.changes = OutsideChanges([param.name for param in finalizer.table.params])
         self.first_nonfinite = first_nonfinite
 
     def __call__(self, batch: Batch) -> None:
@@ -44,8 +50,8 @@ class Delivery:
         if not len(facts.step):
             return
         self._finalizer.prepare(values, facts, raw)
-        if self.first_nonfinite is None and "params" in raw:
-            self.first_nonfinite = self._finalizer.first_nonfinite(facts, raw["params"])
+        if "params" in raw:
+            self._look_at(raw["params"], facts)
         self._writer.append("training", self._finalizer.training_rows(values, facts))
         if self._flight is not None:
             self._flight.observe(self._finalizer, values, facts, raw)
@@ -53,3 +59,19 @@ class Delivery:
             raw = {kind: rows.at(recorded) for kind, rows in raw.items()}
         for group, rows in self._finalizer.stat_rows(facts, raw).items():
             self._writer.append(group, rows)
+
+    def _look_at(self, params: RawRows, facts: StepFacts) -> None:
+        """Note what the recording should say about itself."""
+        if self.first_nonfinite is None:
+            self.first_nonfinite = self._finalizer.first_nonfinite(facts, params)
+        if self.changes.found is None:
+            self.changes.observe(params.steps, params.values, facts.at(params.steps))
+            if self.changes.found is not None:
+                self._declare(*self.changes.found)
+
+    def _declare(self, step: int, name: str) -> None:
+        self._writer.set_attrs(changed_outside_step=step)
+        warn(
+            f"parameters change between two steps of the optimizer (first {name!r}, before step "
+            f"{step}): gradscope records as update what the optimizer's own step changes",
+        )

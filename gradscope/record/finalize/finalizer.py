@@ -54,7 +54,7 @@ class Finalizer:
                 params.values[:, :, PARAM_SUMS.index(name)] /= own.unscaling[:, None] ** power
             params.values[own.skipped, :, _AFTER_STEP] = np.nan
             at = np.searchsorted(facts.step, params.steps)
-            total[at] = variables.total_grad_norm(params.values, own.clip_coefficient)
+            total[at] = variables.total_grad_norm(params.values, self.table.numel, own.clip_factor)
         values["total_grad_norm"] = total
 
     def first_nonfinite(self, facts: StepFacts, params: RawRows) -> tuple[int, str] | None:

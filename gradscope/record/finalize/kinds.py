@@ -68,7 +68,7 @@ def _params(table: ParamTable) -> RowKind:
         beta1, beta2 = (_spread(beta, table) for beta in (facts.bias_beta1, facts.bias_beta2))
         return {
             "gradients": variables.finish_gradients(raw, table.numel),
-            "updates": variables.finish_updates(raw),
+            "updates": variables.finish_updates(raw, table.numel),
             "second_moments": variables.finish_second_moments(raw, table.numel, beta1, beta2),
         }
 
@@ -122,7 +122,7 @@ def _sketches(table: ParamTable) -> RowKind:
 def _noise(table: ParamTable) -> RowKind:
     def finalize(raw: np.ndarray, facts: StepFacts) -> Made:
         scale = or_else(facts.loss_scale, 1.0)
-        factor = facts.unscaling * or_else(facts.clip_coefficient, 1.0)
+        factor = facts.unscaling * facts.clip_factor
         n, size = or_else(facts.noise_parts, 0), or_else(facts.batch_size, 0)
         return {"noise": variables.finish_noise(raw, n, size, scale, factor)}
 

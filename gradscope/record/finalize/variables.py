@@ -82,24 +82,38 @@ def finish_second_moments(
         "log_exp_avg_sq_mean": log_mean,
         "log_exp_avg_sq_var": np.maximum(log_var, 0.0),
         "exp_avg_sq_zero_fraction": _ratio(c["moment_n_zero"], n),
-        "exp_avg_norm": np.sqrt(c["exp_avg_square_sum"]),
+        "exp_avg_norm": np.where(n == 0, np.nan, np.sqrt(c["exp_avg_square_sum"])),
         "signal_fraction": _ratio(m_hat_square, v_hat_sum),
         "epsilon_fraction": _ratio(c["moment_n_epsilon"], n),
         "state_step": as_counts(step),
     }
 
 
-def finish_updates(raw: np.ndarray) -> Variables:
-    """Compute ``/updates`` from raw sums (row, param, len(PARAM_SUMS))."""
+def finish_updates(raw: np.ndarray, numel: np.ndarray) -> Variables:
+    """Compute ``/updates`` from raw sums.
+
+    Sums run over finite entries. A sum of zero beside a gradient without finite entries says that
+    there were none: a parameter that is NaN, not one that is zero.
+
+    Parameters
+    ----------
+    raw : array, float64, (row, param, len(PARAM_SUMS))
+    numel : array, int, (param,)
+    """
     c = _columns(raw, PARAM_SUMS)
-    square = c["update_square_sum"]
-    measured = ~np.isnan(square)
+    is_lost = c["grad_n_nonfinite"] >= np.maximum(numel, 1)
+    is_empty = numel == 0
+    square = np.where(
+        (is_lost & (c["update_square_sum"] == 0)) | is_empty, np.nan, c["update_square_sum"]
+    )
+    param_square = np.where(is_lost & (c["param_square_sum"] == 0), np.nan, c["param_square_sum"])
+    measured = ~np.isnan(c["update_square_sum"])
     return {
         "update_norm": np.sqrt(square),
-        "param_norm": np.where(measured, np.sqrt(c["param_square_sum"]), np.nan),
+        "param_norm": np.where(measured, np.sqrt(param_square), np.nan),
         "update_grad_cosine": _cosine(c["update_grad_dot"], square, c["grad_square_sum"]),
         "update_param_cosine": _cosine(c["update_param_dot"], square, c["param_square_sum"]),
-        "descent": -c["update_grad_dot"],
+        "descent": np.where(is_lost | is_empty, np.nan, -c["update_grad_dot"]),
     }
 
 
@@ -212,13 +226,11 @@ def _signed_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
         return numerator / denominator
 
 
-def total_grad_norm(raw: np.ndarray, clip_coefficient: np.ndarray) -> np.ndarray:
+def total_grad_norm(raw: np.ndarray, numel: np.ndarray, clip_factor: np.ndarray) -> np.ndarray:
     """Norm over all parameters before clipping (row,); NaN for rows without finite gradients."""
-    square = raw[..., PARAM_SUMS.index("grad_square_sum")]
-    nonfinite = raw[..., PARAM_SUMS.index("grad_n_nonfinite")]
-    has_none = (np.nan_to_num(square) == 0).all(axis=1) & (np.nan_to_num(nonfinite) > 0).any(axis=1)
-    has_any = ~np.isnan(square).all(axis=1) & ~has_none
+    c = _columns(raw, PARAM_SUMS)
+    square = np.where(numel > c["grad_n_nonfinite"], c["grad_square_sum"], np.nan)
+    has_any = ~np.isnan(square).all(axis=1)
     norm = np.sqrt(np.where(np.isnan(square), 0.0, square).sum(axis=1))
-    clipped = np.where(np.isnan(clip_coefficient), 1.0, clip_coefficient)
     with np.errstate(invalid="ignore", divide="ignore"):  # an infinite norm is clipped by 0
-        return np.where(has_any, norm / clipped, np.nan)
+        return np.where(has_any, norm / clip_factor, np.nan)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from gradscope.record.distributed.ranks import local
 from gradscope.record.guard import Guard
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.accumulation import Accumulation
@@ -31,11 +30,13 @@ from gradscope.record.hooks.passes import (
     is_in_backward,
     rearranged,
 )
+from gradscope.record.measure.dense import dense
 from gradscope.record.measure.reference.sums import (
     LAYER_SUMS,
     OUTPUT,
     OUTPUT_GRAD,
     combine_outputs,
+    output_sums,
 )
 from gradscope.record.model.layers import LayerTable
 from gradscope.record.model.modules import first_tensor, has_children
@@ -84,7 +85,7 @@ class Activations:
         self._sums: Tensor
         self._grad_rows: tuple[Tensor, ...]
         self._on_discard = on_discard
-        self.passes = Passes(Accumulation(params), on_backward, self._discard)
+        self.passes = Passes(Accumulation(params), on_backward, self._discard, guard)
         self.taps = Taps(self, self._roots)
         self.taps.is_on = is_measuring
         self.index: dict[nn.Module, int] = {}
@@ -235,9 +236,19 @@ class Activations:
         if not is_in_backward():
             current.seen.add(module)
         began = time.perf_counter()
-        self._add_output(local(tensor.detach()), current.rows[row])
+        self._add(tensor, current.rows[row])
         self._seconds += time.perf_counter() - began
         return True
+
+    def _add(self, tensor: Tensor, sums: Tensor) -> None:
+        """Add a tensor to a row of sums; they are missing if it cannot be read."""
+        values = dense(tensor.detach())
+        if values is None:
+            sums.fill_(torch.nan)
+        elif values.device == sums.device:
+            self._add_output(values, sums)
+        else:  # a model that is spread over devices
+            combine_outputs(sums, output_sums(values).to(sums.device, non_blocking=True))
 
     # -- from compiled graphs (`gradscope.record.hooks.compile_taps`)
 
@@ -278,7 +289,7 @@ class Activations:
         if source.grad_call.setdefault(module, call) is not call:
             self._grad_rows[row].fill_(torch.nan)  # squares of two calls do not add
         else:
-            self._add_output(local(grad.detach()), self._grad_rows[row])
+            self._add(grad, self._grad_rows[row])
         self._seconds += time.perf_counter() - began
 
 

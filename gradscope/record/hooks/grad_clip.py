@@ -7,6 +7,7 @@ left in place; what they wrap is replaced while a recorder is attached.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,40 +18,73 @@ _BY_NORM = "_clip_grads_with_norm_"
 _BY_VALUE = "clip_grad_value_"
 
 
+MAX_CALLS = 10_000
+"""Calls that are remembered; a step takes those about its own parameters."""
+
+
+@dataclass(eq=False)
+class _Call:
+    """One call of a clipping function: what it was about, and the factor where there is one."""
+
+    params: frozenset[int]
+    factor: Callable[[], Tensor] | None
+    left: set[int]
+    """Parameters that have not stepped since."""
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """What clipping did to the gradients of one step.
+
+    ``coefficient`` is NaN where no one factor applies to all of them: clipping by value, by group
+    or by parameter. ``calls`` tells whether two steps share it.
+    """
+
+    coefficient: Tensor | float | None = None
+    calls: tuple[int, ...] = ()
+
+
 class ClipWatch:
-    """Sees each clipping of watched gradients and keeps the factor that it applied.
+    """Sees each clipping of gradients and keeps the factor that it applied.
 
     One watch stands inside torch for all recorders; each gets the calls and takes its own.
-
-    Parameters
-    ----------
-    watched : callable
-        Returns the parameters whose gradients matter.
     """
 
     _listeners: ClassVar[list[ClipWatch]] = []
     _originals: ClassVar[dict[str, Callable[..., Any]]] = {}
 
-    def __init__(self, watched: Callable[[], Iterable[Tensor]]) -> None:
-        self._watched = watched
-        self._coefficient: Tensor | None = None
-        self._is_unknown = False
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
         ClipWatch._listeners.append(self)
         if not ClipWatch._originals:
             _replace(_BY_NORM, _watched_clip_by_norm)
             _replace(_BY_VALUE, _watched_clip_by_value)
 
-    def take(self) -> Tensor | float | None:
-        """Hand over the factor of the step: None without clipping, NaN where it is not one number.
+    def take(self, params: Iterable[Tensor]) -> Clipping:
+        """Hand over what was done to the gradients of some parameters, which step now."""
+        own = {id(p) for p in params if p.grad is not None}
+        seen = [call for call in self._calls if own & call.left]
+        for call in seen:
+            call.left -= own
+        self._calls = [call for call in self._calls if call.left]
+        if not seen:
+            return Clipping()
+        keys = tuple(map(id, seen))
+        coefficient: Tensor | float | None = None
+        for call in seen:
+            if call.factor is None or own - call.params:
+                return Clipping(float("nan"), keys)
+            value = call.factor()
+            coefficient = value if coefficient is None else coefficient * value
+        return Clipping(coefficient, keys)
 
-        Clipping by value, or of some of the parameters only, has no single factor.
-        """
-        coefficient, is_unknown = self._coefficient, self._is_unknown
-        self._coefficient, self._is_unknown = None, False
-        return float("nan") if is_unknown else coefficient
+    def forget(self) -> None:
+        """Forget the calls so far: the gradients were zeroed."""
+        self._calls = []
 
     def close(self) -> None:
         """Stop watching; the last one out puts torch's own functions back."""
+        self.forget()
         if self in ClipWatch._listeners:
             ClipWatch._listeners.remove(self)
         if not ClipWatch._listeners:
@@ -59,16 +93,10 @@ class ClipWatch:
             ClipWatch._originals.clear()
 
     def see(self, parameters: list[Tensor], factor: Callable[[], Tensor] | None) -> None:
-        """Note one call, if it is about watched parameters; no factor where there is none."""
-        clipped = {id(p) for p in parameters}
-        watched = {id(p) for p in self._watched() if p.grad is not None}
-        if not clipped & watched:
-            return
-        if factor is None or watched - clipped:
-            self._is_unknown = True
-            return
-        value = factor()
-        self._coefficient = value if self._coefficient is None else self._coefficient * value
+        """Note one call; no factor where there is none."""
+        clipped = frozenset(id(p) for p in parameters if p.grad is not None)
+        if clipped:
+            self._calls = [*self._calls[-MAX_CALLS:], _Call(clipped, factor, set(clipped))]
 
 
 def _replace(name: str, function: Callable[..., Any]) -> None:

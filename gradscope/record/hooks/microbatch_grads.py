@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gradscope.record.guard import Guard
 from gradscope.record.hooks.passes import Passes
+from gradscope.record.measure.dense import dense
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 from gradscope.record.model.params import ParamTable
 
@@ -25,6 +27,7 @@ class MicroBatches:
         Adds the sums of a tensor to a row of `sums.OUTPUT_SUMS`.
     passes : Passes
         Says which backward calls count.
+    guard : Guard
     """
 
     def __init__(
@@ -33,21 +36,24 @@ class MicroBatches:
         add_output: Callable[[Tensor, Tensor], None],
         passes: Passes,
         device: torch.device,
+        guard: Guard,
     ) -> None:
         shape = (len(table.params), len(OUTPUT_SUMS))
         self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
         self._add_output = add_output
         self._passes = passes
         self._is_whole = False  # the hooks come when the first step's gradients are already there
+        add = guard.wrap(self._add)
         self._handles = [
-            param.tensor.register_hook(functools.partial(self._add, row))
+            param.tensor.register_hook(functools.partial(add, row))
             for row, param in enumerate(table.params)
             if param.tensor.requires_grad
         ]
 
     def _add(self, row: int, grad: Tensor) -> None:
-        if self._passes.is_counting:
-            self._add_output(grad.detach(), self._sums[row])
+        values = dense(grad.detach()) if self._passes.is_counting else None
+        if values is not None:
+            self._add_output(values, self._sums[row])
 
     def take(self) -> Tensor | None:
         """Hand over the sums of squares (param,), float64, and start afresh."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from gradscope.record.guard import Guard
 from gradscope.record.hooks.accumulation import Accumulation, at_end_of_backward
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 
@@ -80,6 +81,7 @@ class Passes:
         Called when a counted backward call begins.
     on_discard : callable
         Called when the calls so far turn out to have been thrown away.
+    guard : Guard
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class Passes:
         accumulation: Accumulation,
         on_backward: Callable[[], None],
         on_discard: Callable[[], None],
+        guard: Guard,
     ) -> None:
+        self._guard = guard
         self._accumulation = accumulation
         self._on_backward = on_backward
         self._on_discard = on_discard
@@ -97,6 +101,10 @@ class Passes:
         self._n_passes = 0
         self.n_discarded = 0
         """Backward calls that were thrown away since the last step."""
+        self.n_counted = 0
+        """Backward calls that reached the parameters, since the recorder was attached."""
+        self.n_discards = 0
+        """How often earlier calls turned out to have been thrown away."""
 
     @property
     def current(self) -> Pass | None:
@@ -163,16 +171,18 @@ class Passes:
         self._on_backward()
         if self._accumulation.begin_call() and self._calls:
             self.n_discarded += len(self._calls)
+            self.n_discards += 1
             self._calls = []
             self._on_discard()
         call = Call(task)
         self._calls.append(call)
+        self.n_counted += 1
 
         def end() -> None:
             call.is_running = False
             self._accumulation.end_call()
 
-        at_end_of_backward(end)
+        at_end_of_backward(self._guard.wrap(end))
         return call
 
     def take(self) -> PassCounts:

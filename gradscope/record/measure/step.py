@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from gradscope import schema
-from gradscope.record.distributed.ranks import local
 from gradscope.record.measure.custom import CustomMeasures
+from gradscope.record.measure.dense import dense
+from gradscope.record.measure.kept_grads import KeptGrads
 from gradscope.record.measure.reference.backend import Backend
 from gradscope.record.measure.reference.sums import (
     GRAD_LOG2_COUNTS,
@@ -27,6 +28,7 @@ from gradscope.record.model.params import ParamTable
 Rows = Mapping[str, Tensor]
 SQUARE_SUM = PARAM_SUMS.index("grad_square_sum")
 N_EPSILON = PARAM_SUMS.index("moment_n_epsilon")
+UPDATE_GRAD_DOT = PARAM_SUMS.index("update_grad_dot")
 OWN_BETA2 = 0.999
 """Decay of the second moment that the recorder keeps where the optimizer has none."""
 
@@ -66,10 +68,13 @@ class Stepper:
         self._keeps_own = keeps_own
         self._kept, self._unknown, self._noisy = _OnDevice(), _OnDevice(), _OnDevice()
         self._edges_of: tuple[tuple[Constants, ...], EpsilonEdges] | None = None
+        self._overwritten = _OnDevice()
+        self._kept_grads = KeptGrads()
         self._copies: dict[int, Tensor] = {}
         self.own: dict[str, tuple[Tensor, Tensor]] = {}
         """Own second moment and its step, by parameter name."""
         self._active: tuple[list[int], list[Tensor], list[Tensor]] = ([], [], [])
+        self._before: list[Tensor] = []
 
     @property
     def nbytes(self) -> int:
@@ -81,6 +86,7 @@ class Stepper:
         """Copy the parameters that the step will change, when gradients come with a closure."""
         params = self.table.owned(optimizer)
         if params and "updates" in self._groups:
+            params = [p for p in params if _data(p) is not None]
             torch._foreach_copy_(self._copies_of(params), [_data(p) for p in params])
 
     def take_over(self, before: Stepper) -> None:
@@ -117,9 +123,7 @@ class Stepper:
         is_after : bool
             The step was made with a closure; the parameters before it are in the copies.
         """
-        rows, params = self.table.active(optimizer)
-        grads = [_data(p.grad) for p in params if p.grad is not None]
-        self._active = rows, params, grads
+        rows, params, grads = self._active = self._readable(optimizer)
         if "params" not in out:
             return
         wants_copies = "updates" in self._groups
@@ -132,7 +136,8 @@ class Stepper:
                 self._backend.log2_counts(out["histograms"][:, GRAD_LOG2_COUNTS], rows, grads, bins)
             if "sketches" in out:
                 for row, grad in zip(rows, grads, strict=True):
-                    out["sketches"][row] = self.sketcher.sketch(self.table.params[row], grad)
+                    if not grad.is_complex():  # signs of what? missing
+                        out["sketches"][row] = self.sketcher.sketch(self.table.params[row], grad)
             if "noise" in out:
                 at = self._noisy.get(tuple(rows), grads[0].device, torch.int64)
                 squares = out["params"][:, SQUARE_SUM].index_select(0, at)
@@ -140,6 +145,23 @@ class Stepper:
             if self._custom is not None:
                 for row, p, grad in zip(rows, params, grads, strict=True):
                     self._custom.measure(out["functions"][row], p, grad, optimizer.state.get(p, {}))
+            if wants_copies and not is_after:
+                self._before = self._kept_grads.before(optimizer, grads)
+            else:
+                self._before = grads
+
+    def _readable(
+        self, optimizer: torch.optim.Optimizer
+    ) -> tuple[list[int], list[Tensor], list[Tensor]]:
+        """Rows, parameters and dense gradients of those that have any; see `dense`."""
+        rows, params = self.table.active(optimizer)
+        grads = [_data(p.grad) for p in params]  # type: ignore[arg-type]
+        found = [
+            (row, p, grad)
+            for row, p, grad in zip(rows, params, grads, strict=True)
+            if grad is not None and _data(p) is not None
+        ]
+        return [r for r, *_ in found], [p for _, p, _ in found], [g for *_, g in found]
 
     def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
         for p in params:
@@ -159,7 +181,7 @@ class Stepper:
                 v = torch.zeros_like(grad, dtype=torch.float32)
                 self.own[name] = v, torch.zeros((), dtype=torch.float32, device=grad.device)
             v, step = self.own[name]
-            g = grad.detach().float()
+            g = (grad.abs() if grad.is_complex() else grad).float()
             weight: float | Tensor = 1 - OWN_BETA2
             if grad_scale is not None:
                 g = g / grad_scale
@@ -177,7 +199,10 @@ class Stepper:
         with torch.no_grad():
             if "updates" in self._groups:
                 before, after = self._copies_of(params), [_data(p) for p in params]
-                self._backend.updates(out["params"], rows, before, after, grads)
+                self._backend.updates(out["params"], rows, before, after, self._before)
+                if not self._kept_grads.is_as_before(optimizer, self._before, grads):
+                    at = self._overwritten.get(tuple(rows), out["params"].device, torch.int64)
+                    out["params"][:, UPDATE_GRAD_DOT].index_fill_(0, at, torch.nan)
             if "second_moments" in self._groups or "histograms" in out:
                 self._moments(optimizer, out)
 
@@ -187,7 +212,7 @@ class Stepper:
         constants: list[Constants] = []
         unknown: list[int] = []
         for row, moments, known in self._found(optimizer):
-            if moments.exp_avg_sq is None:
+            if moments.exp_avg_sq is None or moments.exp_avg_sq.is_complex():
                 continue
             exp_avg = None if moments.exp_avg is None else _data(moments.exp_avg)
             found.append((row, _data(moments.exp_avg_sq), exp_avg, _scalar(moments.step)))
@@ -239,8 +264,9 @@ def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
 
 
 def _data(tensor: Tensor) -> Tensor:
-    """What of a tensor lies here, outside the graph."""
-    return local(tensor.detach() if tensor.requires_grad else tensor)
+    """What of a tensor lies here, dense and outside the graph; None where it cannot be read."""
+    is_bare = type(tensor) is Tensor and not tensor.requires_grad
+    return dense(tensor if is_bare else tensor.detach())  # type: ignore[return-value]
 
 
 def _scalar(step: float | Tensor | None) -> Tensor:

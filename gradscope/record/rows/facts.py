@@ -6,7 +6,14 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-FACTS = ("has_loss", "grad_scale", "noise_parts", "is_recorded")
+FACTS = (
+    "has_loss",
+    "grad_scale",
+    "noise_parts",
+    "is_recorded",
+    "is_clip_unknown",
+    "follows_gap",
+)
 """Facts that are one number a step."""
 GROUP_FACTS = ("bias_beta1", "bias_beta2")
 """Facts that are one number a parameter group."""
@@ -27,6 +34,10 @@ class StepFacts:
         Number of micro-batches, where they were equally large and each had a pass of its own.
     is_recorded : array, float64, (row,)
         1 where the cadence takes the step; the others are there for the flight recorder.
+    is_clip_unknown : array, float64, (row,)
+        1 where gradients were clipped, but not all by one factor.
+    follows_gap : array, float64, (row,)
+        1 where steps may have been taken unseen since the row before.
     bias_beta1, bias_beta2 : array, float64, (row, param_group)
         Decay rates for the bias correction of the moments: 0 for averages that need none, NaN for
         a momentum that is no average.
@@ -39,6 +50,8 @@ class StepFacts:
     grad_scale: np.ndarray
     noise_parts: np.ndarray
     is_recorded: np.ndarray
+    is_clip_unknown: np.ndarray
+    follows_gap: np.ndarray
     bias_beta1: np.ndarray
     bias_beta2: np.ndarray
     loss_scale: np.ndarray
@@ -57,6 +70,12 @@ class StepFacts:
     def skipped(self) -> np.ndarray:
         """Whether a gradient scaler skipped the step: bool, (row,)."""
         return self.is_skipped > 0
+
+    @property
+    def clip_factor(self) -> np.ndarray:
+        """Factor of gradient clipping: 1 without clipping, NaN where there is no one factor."""
+        factor = or_else(self.clip_coefficient, 1.0)
+        return np.where(self.is_clip_unknown == 1, np.nan, factor)
 
     @property
     def unscaling(self) -> np.ndarray:

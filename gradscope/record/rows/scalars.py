@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradscope.errors import UsageError
 from gradscope.record.rows.device_buffer import Pending, RowBuffer
 from gradscope.record.rows.facts import FACTS, GROUP_FACTS, StepFacts
 
@@ -123,7 +124,7 @@ class ScalarRows:
                 self._row = self._on_device.open_row(row.step)
         if column not in self._columns:
             if len(self._columns) == MAX_TENSORS:
-                raise ValueError(f"more than {MAX_TENSORS} names logged as tensors; log numbers")
+                raise UsageError(f"more than {MAX_TENSORS} names logged as tensors; log numbers")
             self._columns[column] = len(self._columns)
         assert self._row is not None
         self._row[self._columns[column]].copy_(value.reshape(()), non_blocking=True)

@@ -106,17 +106,24 @@ class Worker:
             "axis": self._on_axis,
             "attrs": self._on_attrs,
             "flush": self._on_flush,
+            "close": self._on_close,
         }
-        while True:
-            message = self._next()
-            if message is None:
-                self._flush()
-                continue
-            kind, _, *payload = message
-            if kind == "close":
-                self._close(payload[0])
-                return
-            handlers[kind](*payload)
+        is_open = True
+        while is_open:
+            kind: str | None = None
+            payload: list[Any] = []
+            try:
+                message = self._next()
+                if message is None:
+                    self._flush()
+                    continue
+                kind, _, *payload = message
+                is_open = kind != "close"
+                handlers[kind](*payload)
+            except Exception as error:  # a thread that died would keep a training waiting
+                self.error = self.error or error
+                if kind == "flush":
+                    payload[0].set()
 
     def _next(self) -> tuple[Any, ...] | None:
         """Wait for a message; return None when a flush is due."""
@@ -213,18 +220,21 @@ class Worker:
                 with contextlib.suppress(OSError):
                     segment.path.unlink()
 
-    def _close(self, status: str) -> None:
-        self._attrs |= {"status": status}
-        self._mark_dirty()
-        self._flush()
-        if self.error is None:
-            try:
-                paths = [segment.path for segment in self._segments]
-                attrs = {"is_complete": 1, "resume_step": None}
-                self.bytes_written += merge_files(paths, self.path, attrs=attrs)
-                remove_part(part_folder(self.path))
-            except Exception as error:
-                self.error = error
-        self._lock.release()
-        with contextlib.suppress(OSError):
-            part_folder(self.path).rmdir()
+    def _on_close(self, status: str) -> None:
+        """Make one file of all segments; after a failure too, if it can be done by now."""
+        self._attrs["status"] = status
+        if self.error is not None:
+            reason = " ".join(f"{type(self.error).__name__}: {self.error}".split())
+            self._attrs |= {"status": "failed", "failure": f"writing: {reason}"[:300]}
+        try:
+            self._write_segment()
+            paths = [segment.path for segment in self._segments]
+            attrs = {"is_complete": 1, "resume_step": None}
+            self.bytes_written += merge_files(paths, self.path, attrs=attrs)
+            remove_part(part_folder(self.path))
+        except Exception as error:
+            self.error = self.error or error
+        finally:
+            self._lock.release()
+            with contextlib.suppress(OSError):
+                part_folder(self.path).rmdir()

@@ -227,8 +227,12 @@ class RecordingWriter:
         if status not in schema.STATUSES:
             raise ValueError(unknown("status", status, schema.STATUSES))
         if self._finalizer.alive and os.getpid() == self._worker.pid:
+            try:
+                self._worker.close(status)
+            except KeyboardInterrupt:  # the process ends now; what was written can be read
+                self._finalizer.detach()
+                raise
             self._finalizer.detach()
-            self._worker.close(status)
             self._warn_once()
 
     def __enter__(self) -> RecordingWriter:

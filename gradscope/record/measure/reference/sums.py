@@ -2,7 +2,9 @@
 
 A recorded variable is computed in two steps. Here, on the device, tensors become a few *raw sums*
 in float64 that add over chunks, ranks and micro-batches (maxima aside); `finish` turns raw sums
-into the variables of the schema, on the host. Sums run over finite entries.
+into the variables of the schema, on the host. Sums run over finite entries. Of complex tensors,
+magnitudes count: ``|z|`` for absolute values and squares, ``Re conj(a) b`` for products; sums that
+have no real value are missing.
 """
 
 from __future__ import annotations
@@ -56,9 +58,31 @@ OUTPUT_GRAD = slice(OUTPUT.stop, 2 * OUTPUT.stop)
 
 def _finite(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """Return the values in float64, zero where not finite, and the mask of finite ones."""
-    values = tensor.detach().double()
+    values = _double(tensor.detach())
     finite = torch.isfinite(values)
     return torch.where(finite, values, 0.0), finite
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.complex128) if tensor.is_complex() else tensor.double()
+
+
+def _square(values: Tensor) -> Tensor:
+    if values.is_complex():
+        return values.real * values.real + values.imag * values.imag
+    return values * values
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    if a.is_complex() or b.is_complex():
+        return (a.conj() * b).real.sum()
+    return (a * b).sum()
+
+
+def _sum(values: Tensor) -> Tensor:
+    if values.is_complex():
+        return torch.full((), torch.nan, dtype=torch.float64, device=values.device)
+    return values.sum()
 
 
 def gradient_sums(grad: Tensor, param: Tensor) -> Tensor:
@@ -75,18 +99,18 @@ def gradient_sums(grad: Tensor, param: Tensor) -> Tensor:
     """
     g, finite = _finite(grad)
     theta, _ = _finite(param)
-    magnitude, square = g.abs(), g * g
+    magnitude, square = g.abs(), _square(g)
     return torch.stack(
         [
-            g.sum(),
+            _sum(g),
             magnitude.sum(),
             square.sum(),
             (square * square).sum(),
             _max(magnitude),
             (finite & (g == 0)).sum(),
             (~finite).sum(),
-            (g * theta).sum(),
-            (theta * theta).sum(),
+            _dot(g, theta),
+            _square(theta).sum(),
         ]
     )
 
@@ -94,9 +118,9 @@ def gradient_sums(grad: Tensor, param: Tensor) -> Tensor:
 def update_sums(before: Tensor, after: Tensor, grad: Tensor) -> Tensor:
     """Sum the measured update ``after - before``, in the order of `UPDATE_SUMS`; float64, (3,)."""
     theta, _ = _finite(before)
-    u, _ = _finite(after.detach().double() - before.detach().double())
+    u, _ = _finite(_double(after.detach()) - _double(before.detach()))
     g, _ = _finite(grad)
-    return torch.stack([(u * u).sum(), (u * g).sum(), (u * theta).sum()])
+    return torch.stack([_square(u).sum(), _dot(u, g), _dot(u, theta)])
 
 
 def moment_sums(
@@ -135,11 +159,11 @@ def moment_sums(
 def output_sums(tensor: Tensor) -> Tensor:
     """Sum a layer's output or its gradient, in the order of `OUTPUT_SUMS`; float64, (6,)."""
     y, finite = _finite(tensor)
-    numel = torch.tensor(float(y.numel()), device=y.device, dtype=y.dtype)
+    numel = torch.tensor(float(y.numel()), device=y.device, dtype=torch.float64)
     return torch.stack(
         [
-            y.sum(),
-            (y * y).sum(),
+            _sum(y),
+            _square(y).sum(),
             _max(y.abs()),
             (finite & (y == 0)).sum(),
             (~finite).sum(),
@@ -163,7 +187,7 @@ def log2_counts(tensor: Tensor, bins: tuple[int, int]) -> Tensor:
         The bins, then how many are zero, under, over and not finite.
     """
     first, last = bins
-    values = tensor.detach().double().abs().flatten()
+    values = _double(tensor.detach()).abs().flatten()
     finite = values[torch.isfinite(values)]
     nonzero = finite[finite > 0]
     power = torch.frexp(nonzero)[1].long() - 1

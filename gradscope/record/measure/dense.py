@@ -1,0 +1,52 @@
+"""Tensors of any kind as ordinary dense ones, so that one set of formulas measures them all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gradscope.record.guard import warn
+
+_said: set[str] = set()
+
+
+def dense(tensor: Tensor) -> Tensor | None:
+    """Return the numbers that a tensor holds on this process as a dense tensor.
+
+    The part of a sharded tensor that lies here; sparse tensors with their zeros; the entries of a
+    nested tensor in one row; a quantized tensor as what it stands for; a subclass as plain tensor.
+    None, with one warning for each kind, where the numbers cannot be read.
+    """
+    if type(tensor) is Tensor and tensor.layout is torch.strided and not tensor.is_quantized:
+        return None if tensor.is_meta else tensor
+    try:
+        return _converted(tensor.detach())
+    except Exception as error:  # of a tensor class that nobody here has heard of
+        _say(tensor, f"{type(error).__name__}: {error}")
+        return None
+
+
+def _converted(tensor: Tensor) -> Tensor | None:
+    if tensor.is_nested:
+        return torch.cat([part.reshape(-1) for part in tensor.unbind()])
+    if hasattr(tensor, "to_local"):
+        local: Tensor = tensor.to_local()
+        return dense(local)
+    is_wrapper = hasattr(tensor, "__tensor_flatten__")
+    if tensor.is_quantized or (is_wrapper and hasattr(tensor, "dequantize")):
+        tensor = tensor.dequantize()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if type(tensor) is not Tensor and not hasattr(tensor, "__tensor_flatten__"):
+        tensor = tensor.as_subclass(Tensor)
+    if type(tensor) is not Tensor or tensor.is_meta:
+        _say(tensor, "its numbers cannot be read")
+        return None
+    return tensor
+
+
+def _say(tensor: Tensor, reason: str) -> None:
+    kind = type(tensor).__name__
+    if kind not in _said:
+        _said.add(kind)
+        warn(f"gradscope leaves out tensors of the kind {kind}: {reason}", stacklevel=5)
