@@ -340,7 +340,10 @@ class Recorder:
         return self._events
 
     def _last_attributes(self) -> dict[str, Any]:
-        attributes = {"record_seconds": self._events.seconds, **self._ranks.attributes}
+        attributes: dict[str, Any] = {
+            "record_seconds": self._events.seconds,
+            **self._ranks.attributes,
+        }
         nonfinite = self._events.first_nonfinite
         if nonfinite is not None:
             step, layer = nonfinite

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradscope.record.model.modules import first_tensor
+
 
 def count_examples(module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Any) -> int:
     """Return the examples of a call of a module; 0 where they cannot be known.
@@ -48,7 +50,7 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif hasattr(output, "__dataclass_fields__"):
         output = tuple(vars(output).values())
     if isinstance(output, tuple | list):
-        yield from (t for t in output if isinstance(t, Tensor) and t.is_floating_point())
+        yield from (t for t in output if isinstance(t, Tensor) and first_tensor(t) is t)
 
 
 def puts_time_first(module: nn.Module) -> bool:

@@ -27,7 +27,7 @@ _PARAMETRIZATIONS = "parametrizations"
 def first_tensor(value: object) -> Tensor | None:
     """Find the first floating tensor in a module's output: tensor, tuple, dict or dataclass."""
     if isinstance(value, Tensor):
-        return value if value.is_floating_point() else None
+        return value if value.is_floating_point() or value.is_complex() else None
     if isinstance(value, Mapping):
         value = tuple(value.values())
     elif hasattr(value, "__dataclass_fields__"):
