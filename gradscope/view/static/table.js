@@ -6,6 +6,7 @@ const FIXED = [["name", "run"], ["status", "status"], ["step", "step"], ["loss",
 const MAX_SETTINGS = 10, MAX_PICKED = 100;
 const WORST = { error: 0, warning: 1, note: 2, fine: 3, unknown: 4 };
 let visible = [], cursor = "", anchor = "";
+const kept = new Map(); // key -> the row on the page: one that is clicked on must not be replaced meanwhile
 
 /** Settings that are not the same in all runs. */
 function differing() {
@@ -66,7 +67,12 @@ function drawTable() {
   const settings = differing();
   const columns = [...FIXED, ...settings.slice(0, MAX_SETTINGS).map((name) => [`set:${name}`, name])];
   drawPickers(settings);
-  at("table").tHead.replaceChildren(make("tr", {}, make("th"), ...columns.map(headOf)));
+  const heads = JSON.stringify([columns, view.sort]);
+  if (at("table").dataset.heads !== heads) {
+    at("table").tHead.replaceChildren(make("tr", {}, make("th"), ...columns.map(headOf)));
+    at("table").dataset.heads = heads;
+    kept.clear();
+  }
   const fits = searcher();
   visible = [...rows.values()].filter((row) => fits(row) && (!view.status || row.status === view.status)).sort(order);
   const made = [];
@@ -75,7 +81,9 @@ function drawTable() {
     made.push(...members.map((row) => rowOf(row, columns)));
   }
   visible = [...grouped(visible).values()].flat();
-  at("table").tBodies[0].replaceChildren(...made);
+  const body = at("table").tBodies[0];
+  if (body.rows.length !== made.length || made.some((row, i) => row !== body.rows[i])) body.replaceChildren(...made);
+  for (const key of kept.keys()) if (!rows.has(key)) kept.delete(key);
   at("count").textContent = `${visible.length === rows.size ? "" : `${visible.length} of `}${rows.size} run${rows.size === 1 ? "" : "s"}`
     + (view.runs.length ? `, ${view.runs.length} selected` : "")
     + (settings.length > MAX_SETTINGS ? `; ${settings.length - MAX_SETTINGS} more settings differ` : "");
@@ -105,21 +113,33 @@ function headOf([column, title]) {
   return head;
 }
 
+/** The row of a run; made once, then only its texts change. */
 function rowOf(row, columns) {
   const isPicked = view.runs.includes(row.key);
-  const box = make("input", { type: "checkbox", checked: isPicked, tabIndex: -1 });
-  box.setAttribute("aria-label", `select ${row.name}`);
-  const made = make("tr", { className: (isPicked ? "picked " : "") + (row.key === cursor ? "at" : "") }, make("td", {}, box));
-  made.dataset.key = row.key;
-  for (const [column] of columns) {
-    const cell = make("td", { textContent: textOf(row, column) });
-    if (typeof cellOf(row, column) === "number" && column !== "health") cell.className = "number";
-    if (column === "status") cell.className = `status ${/^[a-z]+$/.test(row.status) ? row.status : ""}`;
-    if (column === "health") { cell.className = row.health?.worst ?? ""; cell.title = row.health?.text ?? ""; }
-    if (column === "name") cell.title = row.error ? `${row.name}\n${row.error}` : row.name;
-    made.append(cell);
+  if (!kept.has(row.key)) {
+    const box = make("input", { type: "checkbox", tabIndex: -1 });
+    box.setAttribute("aria-label", `select ${row.name}`);
+    const made = make("tr", {}, make("td", {}, box), ...columns.map(() => make("td")));
+    made.dataset.key = row.key;
+    kept.set(row.key, made);
   }
+  const made = kept.get(row.key);
+  made.className = (isPicked ? "picked " : "") + (row.key === cursor ? "at" : "");
+  made.cells[0].firstChild.checked = isPicked;
+  columns.forEach(([column], i) => {
+    const cell = made.cells[i + 1], text = textOf(row, column);
+    if (cell.textContent !== text) cell.textContent = text;
+    cell.className = classOf(row, column);
+    if (column === "health") cell.title = row.health?.text ?? "";
+    if (column === "name") cell.title = row.error ? `${row.name}\n${row.error}` : row.name;
+  });
   return made;
+}
+
+function classOf(row, column) {
+  if (column === "status") return `status ${/^[a-z]+$/.test(row.status) ? row.status : ""}`;
+  if (column === "health") return row.health?.worst ?? "";
+  return typeof cellOf(row, column) === "number" ? "number" : "";
 }
 
 function drawPickers(settings) {
