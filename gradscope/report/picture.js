@@ -3,7 +3,8 @@ const LINES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const FONT = { family: 'system-ui, "Segoe UI", Roboto, sans-serif', size: 12, color: "#1a1a1a" };
 const CONFIG = {
-  displaylogo: false, showSendToCloud: false, doubleClick: "reset", responsive: true,
+  displaylogo: false, showSendToCloud: false, showEditInChartStudio: false, showLink: false,
+  plotlyServerURL: "", doubleClick: "reset", responsive: true,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
 };
 const HEIGHTS = { loss: 120, line: 130, gap: 34, top: 54, bottom: 44 };

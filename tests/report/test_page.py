@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -179,3 +180,18 @@ def test_an_unfinished_page_is_not_left_behind_and_an_old_one_survives(recording
         write_report([recording, damaged], out)
     assert out.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["damaged.h5", "page.html"]
+
+
+def test_the_library_offers_no_cloud():
+    script = resources.files("gradscope.report").joinpath("picture.js").read_text("utf-8")
+    for option in ("showSendToCloud", "showEditInChartStudio", "showLink"):
+        assert f"{option}: false" in script
+    assert 'plotlyServerURL: ""' in script
+
+
+def test_the_page_may_reach_nothing(tmp_path):
+    page = read(write_recording(tmp_path / "run.h5", 5, 2), tmp_path / "page.html")
+    metas = [attrs for tag, attrs in page.tags if tag == "meta"]
+    policy = next(a["content"] for a in metas if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'") and "connect-src" not in policy
+    assert "http" not in policy and "form-action" not in policy

@@ -15,6 +15,7 @@ condition at 95 %; with one run of a condition there is no band.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -196,10 +197,12 @@ def _labels(recordings: list[str], files: list[list[Path]]) -> list[str]:
 
 
 def _output_path(arguments: argparse.Namespace) -> Path:
-    """Say where the picture goes: beside the first recording unless --out says otherwise."""
+    """Return where the picture goes: --out, else a new name beside the first recording."""
     if arguments.out is not None:
         return check_out(arguments.out, PICTURES)
     first = Path(arguments.recordings[0])
     folder = first if first.is_dir() and first.suffix != ".part" else first.parent
     axis = "" if arguments.axis == "step" else f"-{arguments.axis}"
-    return folder / f"compare-{as_words(arguments.quantity)}{axis}.png"
+    stem = f"compare-{as_words(arguments.quantity)}{axis}"
+    names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(1))
+    return next(path for name in names if not (path := folder / f"{name}.png").exists())

@@ -123,6 +123,8 @@ def _final_metric(
     if known.size > 1:
         interval = student_t_mean(known, confidence=confidence)
         low, high = interval.low, interval.high
+        if is_share(metric):
+            low, high = max(low, 0.0), min(high, 1.0)
     return FinalMetric(
         metric=metric,
         condition=condition.name,

@@ -16,6 +16,8 @@ from gradscope.plots.axes.style import NONFINITE_COLOUR
 LINE_SPACING = 1.15
 MIN_FONT_PT = 5.0
 MAX_CHARACTERS = 26
+MAX_LABEL_SHARE = 0.22
+"""Of the width of a figure, for the names of rows."""
 
 
 def quantity_label(data: xr.DataArray) -> str:
@@ -67,10 +69,17 @@ def _without_common_head(names: list[str]) -> list[str] | None:
     return tails if is_useful and len(set(tails)) == len(set(names)) else None
 
 
-def _ellipsis(name: str) -> str:
-    if len(name) <= MAX_CHARACTERS:
+def _ellipsis(name: str, n_characters: int = MAX_CHARACTERS) -> str:
+    """Leave out the middle of a long name; its last part, which tells layers apart, stays.
+
+    >>> _ellipsis("layers_of_the_encoder.11", 14)
+    'layers_of_….11'
+    """
+    if len(name) <= n_characters:
         return name
-    return f"{name[: MAX_CHARACTERS // 2 - 1]}…{name[-MAX_CHARACTERS // 2 :]}"
+    last = len(name) - name.rfind(".") if "." in name else 0
+    tail = last if 0 < last <= n_characters // 2 else n_characters // 2
+    return f"{name[: n_characters - 1 - tail]}…{name[-tail:]}"
 
 
 def row_labels(data: xr.DataArray) -> list[str]:
@@ -139,7 +148,7 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
     size = _tick_size(ax)
     per_row = height / max(n_rows, 1) / LINE_SPACING
     if per_row >= MIN_FONT_PT:
-        _ticks(ax, range(n_rows), names, size=min(size, per_row))
+        _ticks(ax, range(n_rows), _fitting(ax, names, size), size=min(size, per_row))
         return
     gap = size * LINE_SPACING / height * n_rows
     blocks = _blocks(names, gap)
@@ -149,11 +158,21 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
         ax.set_yticks(borders, [""] * len(borders))
         middles = [(start + stop - 1) / 2 for start, stop, _ in blocks]
         kept = _apart(middles, [stop - start for start, stop, _ in blocks], gap)
-        ax.set_yticks([middles[i] for i in kept], [blocks[i][2] for i in kept], minor=True)
+        titles = _fitting(ax, [blocks[i][2] for i in kept], size)
+        ax.set_yticks([middles[i] for i in kept], titles, minor=True)
         ax.tick_params(axis="y", which="minor", length=0, labelsize=size)
         return
     rows = np.linspace(0, n_rows - 1, int((n_rows - 1) / gap) + 1).round().astype(int).tolist()
-    _ticks(ax, rows, [names[row] for row in rows], size=size)
+    _ticks(ax, rows, _fitting(ax, [names[row] for row in rows], size), size=size)
+
+
+def _fitting(ax: Axes, names: Sequence[str], size: float) -> list[str]:
+    """Shorten names to a bounded share of the figure's width, as far as they stay different."""
+    figure = ax.get_figure(root=True)
+    width = 72 * figure.get_figwidth() if figure is not None else 250.0
+    room = max(int(MAX_LABEL_SHARE * width / (0.55 * size)), 12)
+    short = [_ellipsis(name, room) for name in names]
+    return short if len(set(short)) == len(set(names)) else list(names)
 
 
 def _tick_size(ax: Axes) -> float:

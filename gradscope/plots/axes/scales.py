@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,9 @@ from gradscope import schema
 
 TAIL = 0.001
 """Share of values at each end that may lie beyond the colours, when they would stretch them."""
+
+LOW_DECADES = 3.0
+"""Factors of ten below the other rows from which a row does not stretch the colours."""
 
 LADDERS = (
     (1e3, 1e6),
@@ -58,6 +61,7 @@ class Scale:
     high: float
     threshold: float = 0.0
     extend: str = "neither"
+    note: str = ""
 
     @property
     def norm(self) -> Normalize:
@@ -114,6 +118,37 @@ def scale_of(values: np.ndarray, kind: schema.Scale = "auto") -> Scale:
     if low == high:
         low, high = low / 1.1, high * 1.1
     return Scale("log", float(low), float(high), extend=_extend(ends, low, high))
+
+
+def scale_of_rows(values: np.ndarray, kind: schema.Scale = "auto") -> Scale:
+    """Choose a scale that a few rows near zero do not stretch.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_steps, n_rows)
+    kind : str
+        As in `scale_of`.
+
+    Returns
+    -------
+    Scale
+        Logarithmic scales leave out rows whose median lies three factors of ten below the first
+        quartile of all rows, if they are a quarter of the rows or fewer; ``note`` says how many.
+    """
+    scale = scale_of(values, kind)
+    if scale.kind != "log":
+        return scale
+    logs = np.log10(values, where=values > 0, out=np.full(values.shape, np.nan))
+    known = np.isfinite(logs).any(axis=0)
+    medians = np.full(values.shape[1], np.nan)
+    medians[known] = np.nanmedian(np.where(np.isfinite(logs), logs, np.nan)[:, known], axis=0)
+    is_low = medians < np.nanquantile(medians, 0.25) - LOW_DECADES
+    if not is_low.any() or is_low.sum() > 0.25 * known.sum():
+        return scale
+    bulk = scale_of(values[:, ~is_low], kind)
+    words = f"{is_low.sum()} row{'s' if is_low.sum() > 1 else ''} below the colours"
+    extend = "both" if bulk.extend in ("max", "both") else "min"
+    return replace(bulk, extend=extend, note=words)
 
 
 class RoomyLogLocator(LogLocator):

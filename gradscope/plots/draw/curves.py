@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
+from gradscope.derived.optimizers import losses_apart
 from gradscope.errors import UsageError
+from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import new_figure
-from gradscope.plots.layouts.bands import draw_metric, has_metric
+from gradscope.plots.layouts.bands import draw_metric, has_metric, metric_label
 from gradscope.plots.layouts.kind import Kind
-from gradscope.plots.layouts.panels import one_legend
+from gradscope.plots.layouts.panels import draw_losses, one_legend
 from gradscope.plots.layouts.run_names import conditions_by_run
 from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
+PANELS = {"loss": ("train_loss", "val_loss"), "accuracy": ("train_accuracy", "val_accuracy")}
+"""Metrics that share a panel: training dashed, validation solid."""
+
 
 def curves(tree: xr.DataTree, view: View) -> Picture:
-    """Loss and accuracy over steps, a colour a condition, with 95 % bands over seeds."""
-    is_many = "run" in tree.dims
-    names = conditions_by_run(tree) if is_many else None
+    """Loss and accuracy over steps, a colour a condition, with 95 % bands over seeds.
+
+    Training and validation share a panel. Without an evaluation, the training loss of each step.
+    """
+    names = conditions_by_run(tree) if "run" in tree.dims else None
     tables = []
-    chosen = [name for name in ("train_loss", "val_loss", "val_accuracy") if has_metric(tree, name)]
-    if not chosen:
-        raise UsageError(
-            "this recording has no evaluation to draw: no train_, val_ or test_ metric. "
-            "The training loss stands above the map of `--kind heatmap`"
-        )
-    figure = new_figure(view.width_mm, 0.42 * view.width_mm)
-    for number, name in enumerate(chosen):
-        ax = figure.add_subplot(1, len(chosen), number + 1)
-        table = as_table(tree["evaluation"].dataset[name].load()).dropna()
-        table["run is"] = table["run"].map(names) if names else run_title(tree)
-        draw_metric(table, name, ax=ax)
-        tables.append(table.rename(columns={name: "value"}).assign(metric=name))
+    panels = {
+        title: [name for name in metrics if has_metric(tree, name)]
+        for title, metrics in PANELS.items()
+    }
+    panels = {title: metrics for title, metrics in panels.items() if metrics}
+    if not panels:
+        return _training_loss(tree, view, names)
+    figure = new_figure(view.page_mm, 0.36 * view.page_mm)
+    for number, (title, metrics) in enumerate(panels.items()):
+        ax = figure.add_subplot(1, len(panels), number + 1)
+        for metric in metrics:
+            table = as_table(tree["evaluation"].dataset[metric].load()).dropna()
+            table["run is"] = table["run"].map(names) if names else run_title(tree)
+            draw_metric(table, metric, ax=ax, is_dashed=metric != metrics[-1])
+            tables.append(table.rename(columns={metric: "value"}).assign(metric=metric))
+        unit = metric_label(metrics[0]).partition(" (")[2]
+        ax.set_ylabel(f"{title} ({unit}" if unit else title)
+        words = [metric.partition("_")[0] for metric in metrics]
+        ax.set_title(f"dashed {words[0]}, solid {words[1]}" if len(words) > 1 else words[0])
     one_legend(figure.axes)
     data = pd.concat(tables, ignore_index=True)
-    return Picture(figure, data, f"{', '.join(chosen)} over steps. {run_title(tree)}")
+    shown = ", ".join(name for metrics in panels.values() for name in metrics)
+    return Picture(figure, data, f"{shown} over steps. {run_title(tree)}")
+
+
+def _training_loss(tree: xr.DataTree, view: View, names: dict[str, str] | None) -> Picture:
+    """Draw the training loss where nothing was evaluated."""
+    training = tree.children.get("training")
+    if training is None or not training.dataset.get("loss", xr.DataArray(np.nan)).notnull().any():
+        raise UsageError("this recording has neither a training loss nor an evaluated metric")
+    figure = new_figure(view.width_mm, 0.6 * view.width_mm)
+    ax = figure.add_subplot()
+    ax.set_title(view.titled(run_title(tree)))
+    table = as_table(training.dataset["loss"].load()).dropna()
+    if names is None:
+        draw_losses(losses_apart(tree), ax=ax)
+        format_steps(ax, is_log=False)
+    else:
+        table["run is"] = table["run"].map(names)
+        draw_metric(table, "loss", ax=ax)
+        one_legend(figure.axes)
+    return Picture(figure, table, f"Training loss over steps. {run_title(tree)}")
 
 
 KIND = Kind(name="curves", summary="loss and accuracy over steps", of_one=curves, of_many=curves)

@@ -24,7 +24,7 @@ from gradscope.plots.axes.labels import (
     row_labels,
     settle,
 )
-from gradscope.plots.axes.scales import Scale, declared_kind, format_values, scale_of
+from gradscope.plots.axes.scales import Scale, declared_kind, format_values, scale_of, scale_of_rows
 from gradscope.plots.axes.step_axis import Columns, format_steps, is_log_spaced, step_columns
 from gradscope.plots.axes.style import MISSING_LOOK, NONFINITE_COLOUR, OTHER_COLOUR, new_figure
 from gradscope.plots.layouts.kind import Kind
@@ -90,7 +90,7 @@ def draw_heatmap(
     along = data[along_dim(data)]
     steps, states = along.values, states_of(data)
     values = np.where(states == NUMBER, np.asarray(data.values, dtype=float), np.nan)
-    scale = scale_of(values, declared_kind(data)) if scale is None else scale
+    scale = scale_of_rows(values, declared_kind(data)) if scale is None else scale
     is_log = step_scale == "log" or (step_scale == "auto" and is_log_spaced(steps))
     columns = step_columns(
         values, steps, states=states, is_log_axis=is_log, is_log_value=scale.kind == "log"
@@ -120,7 +120,7 @@ def draw_key(
     figure = ax.get_figure(root=True)
     assert figure is not None
     bar = figure.colorbar(mesh, cax=cax, ax=None if cax else ax, extend=scale.extend)
-    bar.set_label(quantity_label(data))
+    bar.set_label(quantity_label(data) + (f" ({scale.note})" if scale.note else ""))
     format_values(bar.ax.yaxis, scale)
     bar.outline.set_visible(False)
     settle(bar.ax)

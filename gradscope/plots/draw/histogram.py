@@ -76,11 +76,15 @@ def draw_histogram(
     format_steps(ax, is_log=is_log)
     ax.set_xlim(columns.edges[0], columns.edges[-1])
     _magnitudes(ax, lowest, lowest + last - first + 1, has_beyond=has_beyond)
-    ax.set_ylabel("magnitude of entries")
+    ax.set_ylabel(f"magnitude of {_entries(counts)}")
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.colorbar(mesh, cax=cax, ax=None if cax else ax, label="share of entries")
+    figure.colorbar(mesh, cax=cax, ax=None if cax else ax, label=f"share of {_entries(counts)}")
     return mesh
+
+
+def _entries(counts: xr.DataArray) -> str:
+    return "gradient entries" if "grad_bin" in counts.dims else "second moments"
 
 
 def _hatch_missing(ax: Axes, edges: np.ndarray, shares: np.ndarray) -> None:

@@ -108,7 +108,7 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
     places = {name: place for place, name in enumerate(data[dim].values.tolist())}
     table["depth"] = table[dim].map(places)
     table["run is"] = table["run"].map(conditions_by_run(tree))
-    figure = new_figure(view.width_mm, 0.45 * view.width_mm)
+    figure = new_figure(view.page_mm, 0.33 * view.page_mm)
     axes = figure.subplots(1, len(np.unique(steps)), sharey=True, squeeze=False)[0]
     for ax, step in zip(axes, np.unique(steps), strict=True):
         part = table[table["step"] == step]
@@ -121,7 +121,8 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
             scale=scale_of(data.values, declared_kind(data)),
         )
         ax.set_title(f"step {step:,}")
-        ax.set_xlabel("row in network order")
+        ax.set_xlabel("")
+    figure.supxlabel("row in network order", fontsize="medium")
     one_legend(figure.axes)
     return Picture(figure, table, describe(data.isel(run=0), "Profiles", run_title(tree)))
 

@@ -14,6 +14,16 @@ def update_ratio(tree: xr.DataTree, view: View) -> Picture:
     data = read_rows(tree, view, "update_ratio")
     figure, ax = line_panels(tree, data, view)
     ax.axhline(1e-3, color="0.3", linestyle="--", linewidth=0.7, zorder=0)
+    ax.text(
+        0.99,
+        1e-3,
+        "0.001: rule of thumb",
+        transform=ax.get_yaxis_transform(),
+        ha="right",
+        va="bottom",
+        fontsize="x-small",
+        color="0.3",
+    )
     low, high = ax.get_ylim()
     ax.set_ylim(min(low, 5e-4), max(high, 2e-3))
     return Picture(figure, as_table(data), describe(data, "Trajectories", run_title(tree)))

@@ -19,7 +19,14 @@ INTERVAL = {"errorbar": ("ci", 95), "n_boot": 500, "seed": 0}
 
 
 def draw_bands(
-    table: pd.DataFrame, x: str, y: str, *, ax: Axes, label: str, scale: Scale | None = None
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    ax: Axes,
+    label: str,
+    scale: Scale | None = None,
+    is_dashed: bool = False,
 ) -> None:
     """Draw the mean over runs of each condition (column ``run is``) with its 95 % interval.
 
@@ -29,7 +36,17 @@ def draw_bands(
         ax.set_yscale("log")
         table = table[table[y] > 0]
     n_conditions = table["run is"].nunique()
-    sns.lineplot(table, x=x, y=y, hue="run is", ax=ax, palette=palette(n_conditions), **INTERVAL)
+    sns.lineplot(
+        table,
+        x=x,
+        y=y,
+        hue="run is",
+        ax=ax,
+        palette=palette(n_conditions),
+        linestyle="--" if is_dashed else "-",
+        legend=not is_dashed,
+        **INTERVAL,
+    )
     if scale is not None:
         format_values(ax.yaxis, scale)
     ax.set_ylabel(label)
@@ -45,12 +62,14 @@ def palette(n_colors: int) -> list[Any]:
     return list(sns.color_palette(None if n_colors <= 7 else "viridis", n_colors))
 
 
-def draw_metric(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
+def draw_metric(table: pd.DataFrame, metric: str, *, ax: Axes, is_dashed: bool = False) -> None:
     """Draw a metric over steps by condition; losses over many factors on a log axis."""
     values = table[metric]
     is_log = is_drawn_log(metric, values.to_numpy())
     scale = Scale("log", float(values.min()), float(values.max())) if is_log else None
-    draw_bands(table, "step", metric, ax=ax, label=metric_label(metric), scale=scale)
+    draw_bands(
+        table, "step", metric, ax=ax, label=metric_label(metric), scale=scale, is_dashed=is_dashed
+    )
     format_steps(ax, is_log=False)
 
 

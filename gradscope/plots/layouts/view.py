@@ -41,6 +41,11 @@ class View:
         return width_mm(self.width, style=self.style)
 
     @property
+    def page_mm(self) -> float:
+        """Width of a figure of several panels in mm: a page unless another width was asked for."""
+        return width_mm("page" if self.width == View().width else self.width, style=self.style)
+
+    @property
     def magnification(self) -> float:
         """How much larger than in print everything is in this style."""
         return width_mm("column", style=self.style) / width_mm("column")

@@ -13,6 +13,7 @@ from gradscope.plots.axes.scales import (
     plain_number,
     power_of_ten,
     scale_of,
+    scale_of_rows,
 )
 
 
@@ -54,6 +55,15 @@ def test_the_schema_or_the_users_attributes_say_how_to_draw():
     assert kind("grad_zero_fraction") == "share"
     assert kind("mine") == kind("mine_fraction") == "auto"
     assert kind("mine", scale="share") == "share"
+
+
+def test_rows_near_zero_do_not_stretch_the_colours_and_are_counted():
+    values = np.tile(np.geomspace(0.1, 1.0, 8), (5, 1))
+    values[:, 2] *= 1e-9
+    scale = scale_of_rows(values, "log")
+    assert scale.low == pytest.approx(0.1) and scale.extend == "min"
+    assert scale.note == "1 row below the colours"
+    assert scale_of_rows(values[:, [0, 1, 3]], "log").note == ""
 
 
 def test_all_zero_and_constant_values_can_be_drawn():

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 
 from gradscope.errors import UsageError
@@ -63,16 +64,23 @@ def test_profile_lines_are_geometric_means_over_seeds(tree):
     np.testing.assert_allclose(line.get_ydata(), np.exp(np.log(values).mean(axis=0)), rtol=1e-5)
 
 
-def test_curves_are_means_over_seeds(tree):
+def test_curves_are_means_over_seeds_training_dashed_and_validation_solid(tree):
     picture = draw_picture(tree, View(kind="curves", width="page"))
-    assert [ax.get_ylabel() for ax in picture.figure.axes] == [
-        "train loss (nat)",
-        "val loss (nat)",
-        "val accuracy",
-    ]
-    expected = tree["evaluation/val_accuracy"].isel(run=slice(0, 3)).mean("run").values
-    np.testing.assert_allclose(picture.figure.axes[2].lines[0].get_ydata(), expected)
-    assert len(picture.figure.axes[2].get_legend().get_texts()) == 4
+    left, right = picture.figure.axes
+    assert [left.get_ylabel(), right.get_ylabel()] == ["loss (nat)", "accuracy"]
+    for metric, style in (("train_accuracy", "--"), ("val_accuracy", "-")):
+        expected = tree[f"evaluation/{metric}"].isel(run=slice(0, 3)).mean("run").values
+        lines = [line for line in right.lines if line.get_linestyle() == style]
+        np.testing.assert_allclose(lines[0].get_ydata(), expected)
+    assert len(right.get_legend().get_texts()) == 4
+
+
+def test_curves_without_an_evaluation_are_of_the_training_loss(tree):
+    bare = xr.DataTree.from_dict(
+        {"/": tree.to_dataset(), "/training": tree["training"].to_dataset(inherit=False)}
+    )
+    picture = draw_picture(bare, View(kind="curves"))
+    assert picture.figure.axes[0].get_ylabel() == "loss"
 
 
 def test_last_values_skip_what_is_missing(tree):
