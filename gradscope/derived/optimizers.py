@@ -41,7 +41,8 @@ def stepped_at(tree: xr.DataTree, steps: np.ndarray) -> np.ndarray:
     if n_optimizers == 1 or training is None or "optimizer" not in training.data_vars:
         return np.ones((len(steps), n_optimizers), dtype=bool)
     bits = training.dataset["optimizer"].reindex(step=steps).values
-    known = np.where(np.isnan(bits.astype(float)), -1, bits).astype(np.int64)
+    is_all = np.isnan(bits.astype(float)) | (bits == 0)
+    known = np.where(is_all, -1, bits).astype(np.int64)
     return (known[:, None] >> np.arange(n_optimizers)) % 2 == 1
 
 

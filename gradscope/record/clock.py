@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gradscope.record.cadence import Cadence
+from gradscope.record.rows.cadence import Cadence
 
 IDLE_ROWS = 100
 """An optimizer that has not stepped for so many rows no longer takes part in rounds."""

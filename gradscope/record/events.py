@@ -8,7 +8,6 @@ pass, or until an optimizer steps that has stepped already.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -23,12 +22,12 @@ from gradscope.record.clock import StepClock
 from gradscope.record.finalize.flight_recorder import FlightRecorder
 from gradscope.record.guard import warn
 from gradscope.record.hooks import cuda_graphs
-from gradscope.record.hooks.grad_clip import Clipping
 from gradscope.record.hooks.passes import is_in_backward
-from gradscope.record.measure.step import OWN_BETA2, early_copies
+from gradscope.record.measure.step import early_copies
 from gradscope.record.model.layers import LayerTable
-from gradscope.record.model.optimizers.groups import read_groups
 from gradscope.record.pipeline import Pipeline, Stages
+from gradscope.record.row import StepRows
+from gradscope.record.tables import Tables
 from gradscope.store.write.writer import RecordingWriter
 
 MAX_WITHOUT_STEP = 100
@@ -46,10 +45,10 @@ class StepEvents:
 
     Attributes
     ----------
-    seconds : float
-        Host time that recording took so far.
-    last_loss : float or Tensor
-        The loss logged last.
+    rows : StepRows
+        The row of the step in progress.
+    tables : Tables
+        The pipeline in use, and what a checkpoint keeps of it.
     """
 
     def __init__(
@@ -61,8 +60,6 @@ class StepEvents:
         grad_scaler: Any,
     ) -> None:
         settings = stages.settings
-        self.seconds = 0.0
-        self.last_loss: Any = 0.0
         self.clock = StepClock(
             settings.cadence,
             len(optimizers),
@@ -71,19 +68,23 @@ class StepEvents:
         )
         self._optimizers, self._stages = dict(optimizers), stages
         self._index = {id(o): i for i, o in enumerate(optimizers.values())}
-        self._scalars, self._ranks = stages.scalars, stages.ranks
-        self._layers = LayerTable(models)
-        self._pipeline: Pipeline | None = None
-        self._resumed: dict[str, Any] = {}
+        self._scalars, self.ranks = stages.scalars, stages.ranks
         self._early: dict[int, Tensor] = {}
         self._attempt: Any = None
-        self._is_unfinished = False
         self._captured_optimizer: Any = None
         self._captured_row: dict[str, Any] = {}  # its tensors are filled anew by each replay
         self._has_warned = False
-        self._clipping: Clipping | None = None  # of the optimizers that share the present row
         self._began = time.perf_counter()
-        self._hooks = Attachment(self, self._layers, stages, grad_scaler=grad_scaler)
+        layers = LayerTable(models)
+        self._hooks = Attachment(self, layers, stages, grad_scaler=grad_scaler)
+        activations = self._hooks.activations
+        self.tables = Tables(layers, self._optimizers, activations, self.clock)
+        self.rows = StepRows(self._optimizers, stages, self.tables, activations, self.clock)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._stages.device
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
@@ -102,83 +103,20 @@ class StepEvents:
         flight = FlightRecorder(n, writer) if n else None
         self._stages = replace(self._stages, writer=writer, flight=flight)
 
-    # -- rows
-
-    def open_row(self) -> None:
-        """Begin the row of the next step, unless one is open already."""
-        if self.clock.is_open:
-            return
-        self._finish_row()
-        step = self.clock.step
-        if self._pipeline is not None:
-            is_due = self._pipeline.stream.send_due(
-                step, lambda seconds: self._ranks.is_due(step + 1, seconds)
-            )
-            capacity = self._pipeline.window_capacity
-        else:
-            is_due, capacity = self._ranks.is_due(step + 1, 0.0), 1
-        if is_due:
-            self._ranks.begin_window(step + 1, capacity, self.clock.next_round)
-        self.clock.begin()
-        self._scalars.open_row(self.clock.step)
-        self._scalars.set("round", self.clock.round)
-        self._scalars.set_fact("is_recorded", self.clock.is_recorded)
-        if self.clock.has_gap:
-            self._scalars.set_fact("follows_gap", 1.0)
-        self._clipping = None
-        self._is_unfinished = True
-
-    def log(self, name: str, value: Any) -> None:
-        """Put one number into the row of the step in progress, or of the last finished one."""
-        if not len(self._scalars):
-            self.open_row()
-        self._scalars.set(name, value)
-        if name == "loss":
-            self._scalars.set_fact("has_loss", 1.0)
-            self.last_loss = value.detach() if isinstance(value, Tensor) else value
-
-    def _finish_row(self) -> None:
-        """Complete the row of a step that is over with what is known only at its end."""
-        if not self._is_unfinished or self.clock.is_open or not len(self._scalars):
-            return
-        self._is_unfinished = False
-        began = time.perf_counter()
-        for name, value in self._take_passes().items():
-            self._scalars.set(name, value)
-        self.seconds += time.perf_counter() - began
-
-    def _take_passes(self) -> dict[str, Any]:
-        """Hand over the sums of the step's passes, and return what they say of the step."""
-        sums, counts = self._hooks.activations.take()
-        known: dict[str, Any] = {}
-        if counts.n_microbatches:
-            known["n_microbatches"] = counts.n_microbatches
-            if self._pipeline is not None and self._wants_layers(self.clock.is_measured):
-                self._pipeline.add_layers(self.clock.step, sums)
-        if counts.batch_size and self._scalars.get("batch_size") is None:
-            known["batch_size"] = counts.batch_size
-        if counts.noise_parts:
-            self._scalars.set_fact("noise_parts", counts.noise_parts)
-        return known
-
-    def _wants_layers(self, is_measured: bool) -> bool:
-        is_capturing = cuda_graphs.is_capturing()
-        return "activations" in self._stages.settings.groups and (is_measured or is_capturing)
-
     # -- forward and backward
 
     def on_forward(self) -> bool:
         """Begin a forward pass with gradients; return whether to measure it."""
         if self.clock.is_paused:
             return False
-        self.open_row()
+        self.rows.open()
         return self.clock.is_measured or cuda_graphs.is_capturing()
 
     def on_backward(self) -> None:
         """Begin a backward call that reaches the parameters."""
         if self.clock.is_paused:
             return
-        self.open_row()
+        self.rows.open()
         if self._hooks.activations.passes.n_discarded > MAX_WITHOUT_STEP:
             self._warn_without_step()
 
@@ -230,7 +168,7 @@ class StepEvents:
             self._early = early_copies(optimizer)
         elif self.clock.is_measured:
             self._prepare(optimizer).stepper.before_step(optimizer)
-        self.seconds += time.perf_counter() - began
+        self.rows.seconds += time.perf_counter() - began
 
     def after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
         """Measure what a step did, and end it."""
@@ -249,7 +187,7 @@ class StepEvents:
     def _enter(self, optimizer: Any) -> None:
         """Open a row for the step of an optimizer, or let it join the present one."""
         if self._attempt is not optimizer and self.clock.needs_row(self._index[id(optimizer)]):
-            self.open_row()
+            self.rows.open()
         self._attempt = optimizer
 
     def _measure_gradients(
@@ -266,61 +204,36 @@ class StepEvents:
 
     def _end_step(self, optimizer: Any, began: float) -> None:
         """Note what is known right after a step."""
-        known = self._take_clipping(optimizer)
+        coefficient = self.rows.facts.clip_coefficient(self._hooks.clip, optimizer)
+        known = {} if coefficient is None else {"clip_coefficient": coefficient}
         activations = self._hooks.activations
-        wants_layers = self._wants_layers(self.clock.is_measured)
+        wants_layers = self.rows.wants_layers(self.clock.is_measured)
         if wants_layers and activations.index and not activations.passes.n_calls:
             activations.taps.warn_once()
         is_capturing = cuda_graphs.is_capturing()
         if is_capturing:
-            known |= self._take_passes()
+            known |= self.rows.take_passes()
             is_skipped = {} if self._hooks.scaler.scale is not None else {"is_skipped": 0.0}
             self._captured_row = known | is_skipped
         for name, value in known.items():
             self._scalars.set(name, value)
         self._close_step(optimizer, began)
         if not (is_capturing or is_in_backward()):  # else passes of this step are still going on
-            self._finish_row()
+            self.rows.finish()
         if is_capturing:  # nothing was done yet: the first replay is this step
             self._scalars.drop_last()
             self.clock.take_back()
-        activations.taps.is_on = self._wants_layers(self.clock.next_is_measured())
-
-    def _take_clipping(self, optimizer: Any) -> dict[str, Any]:
-        """Return the factor of clipping; optimizers that share a row may have one each, or none."""
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        clipping, shared = self._hooks.clip.take(params), self._clipping
-        self._clipping = clipping
-        coefficient = clipping.coefficient
-        if shared is not None and shared.calls != clipping.calls:
-            coefficient = math.nan
-        if isinstance(coefficient, float):
-            self._scalars.set_fact("is_clip_unknown", 1.0)
-        return {} if coefficient is None else {"clip_coefficient": coefficient}
+        activations.taps.is_on = self.rows.wants_layers(self.clock.next_is_measured())
 
     def _close_step(self, optimizer: Any, began: float) -> None:
         self.clock.end(self._index[id(optimizer)])
         self._attempt = None
-        self._log_groups()
+        self.rows.facts.note(self.clock)
         now = time.perf_counter()
         self._scalars.set("wall_time", now - self._began)
         spent = now - began + self._hooks.activations.take_seconds()
-        self.seconds += spent
+        self.rows.seconds += spent
         self._scalars.set("record_time", spent + (self._scalars.get("record_time") or 0.0))
-
-    def _log_groups(self) -> None:
-        """Note the hyper-parameters of every group as used, and which optimizers stepped."""
-        stepped = self.clock.stepped
-        if len(self._optimizers) > 1 and len(stepped) < len(self._optimizers):
-            self._scalars.set("optimizer", sum(2**i for i in stepped if i < 53))
-        elif len(self._optimizers) > 1:
-            self._scalars.set("optimizer", -1)  # every bit set
-        own_beta2 = OWN_BETA2 if self._stages.settings.keeps_own else None
-        values, facts = read_groups(self._optimizers.values(), own_beta2)
-        for name, column in values.items():
-            self._scalars.set_groups(name, column)
-        for name, column in facts.items():
-            self._scalars.set_groups(name, column, is_fact=True)
 
     def advance(self) -> None:
         """Count one replay of a captured graph as a step, and take what it measured."""
@@ -332,96 +245,22 @@ class StepEvents:
         if self.clock.is_paused:
             return
         began = time.perf_counter()
-        self.open_row()
-        self._is_unfinished = False
+        self.rows.open()
+        self.rows.is_unfinished = False
         if self.clock.is_measured:
             self._pipeline.advance(self.clock)
         for name, value in self._captured_row.items():
             self._scalars.set(name, value)
         self._close_step(self._captured_optimizer, began)
 
-    # -- the table
-
-    def _prepare(self, optimizer: Any) -> Pipeline:
-        """Fix the table at the first step; make it anew when unseen parameters turn up."""
-        if self._pipeline is None:
-            self._pipeline = self._make_pipeline()
-            self._apply_resumed()
-        elif self._pipeline.table.is_stale(optimizer):
-            self._send_all()
-            self._pipeline.close()
-            self._pipeline = self._make_pipeline()
-        return self._pipeline
-
-    def _make_pipeline(self) -> Pipeline:
-        activations = self._hooks.activations
-        self._layers.arrange()
-        before = self._pipeline
-        pipeline = Pipeline(
-            self._layers, self._optimizers, self._stages, activations.passes, before=before
-        )
-        if before is not None:
-            step = self.clock.step
-            self._ranks.begin_window(step, pipeline.window_capacity, self.clock.round)
-        activations.reindex([layer.module for layer in pipeline.table.layers])
-        return pipeline
-
-    # -- checkpoints
-
-    def state_dict(self) -> dict[str, Any]:
-        """Step, recorded rounds and own second moments, to go on from after a restart."""
-        if self._resumed:  # no step since `load_state_dict`
-            return dict(self._resumed)
-        own = self._pipeline.stepper.own_state() if self._pipeline else {}
-        return {**self.clock.state(), "own": own}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        step = int(state["step"])
-        self.clock.resume(step, state["n_recorded"], int(state.get("round", step)))
-        self._resumed = dict(state)
-        if self._pipeline is not None:
-            self._apply_resumed()
-
-    def _apply_resumed(self) -> None:
-        if self._resumed and self._pipeline is not None:
-            self._pipeline.stepper.load_own_state(self._resumed["own"], self._stages.device)
-            self._resumed = {}
-
     # -- out
 
     @property
-    def first_nonfinite(self) -> tuple[int, str] | None:
-        """Step and layer of the first non-finite gradient that has arrived."""
-        return self._pipeline.delivery.first_nonfinite if self._pipeline else None
+    def _pipeline(self) -> Pipeline | None:
+        return self.tables.pipeline
 
-    @property
-    def nbytes(self) -> int:
-        """Memory that recording holds on the device."""
-        return 0 if self._pipeline is None else self._pipeline.nbytes
-
-    def flush(self) -> None:
-        """Bring every finished row to the writer, waiting for the device.
-
-        With several ranks: the rows that have been sent, since those of an unfinished window leave
-        on all ranks at once or never.
-        """
-        if self._pipeline is None:
-            return
-        if self._ranks.is_alone:
-            self._send_all()
-        else:
-            self._pipeline.stream.drain(wait=True)
-
-    def _send_all(self, *, is_last: bool = False) -> None:
-        """Send the rows of all steps that are over."""
-        self._finish_row()
-        self.clock.seal()
-        if self._pipeline is not None:
-            stream = self._pipeline.stream
-            n = len(self._scalars) - self.clock.is_open
-            stream.send(n, self.clock.n_finished, is_last=is_last)
-            stream.drain(wait=True)
+    def _prepare(self, optimizer: Any) -> Pipeline:
+        return self.tables.prepare(optimizer, self._stages, self.rows.send_all)
 
     def detach(self) -> None:
         """Remove every hook."""
@@ -438,8 +277,8 @@ class StepEvents:
         if self.clock.is_open:  # a step that never came to its end leaves no row
             self._scalars.drop_last()
             self.clock.take_back()
-        self._send_all(is_last=not self._ranks.is_alone)
-        self._ranks.close()
+        self.rows.send_all(is_last=not self.ranks.is_alone)
+        self.ranks.close()
 
 
 def _has_closure(args: tuple, kwargs: dict) -> bool:

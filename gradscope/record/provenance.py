@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from gradscope import __version__, schema
-from gradscope.record.cadence import Cadence
 from gradscope.record.model.modules import device_of
 from gradscope.record.model.wrappers import class_name
+from gradscope.record.rows.cadence import Cadence
 from gradscope.record.settings import Settings
 
 

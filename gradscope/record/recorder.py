@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
-import types
-import weakref
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +13,12 @@ from torch import nn
 
 from gradscope import schema
 from gradscope.errors import UsageError, unknown
-from gradscope.record.cadence import Cadence
 from gradscope.record.distributed.ranks import Ranks
 from gradscope.record.distributed.writer import open_writer
+from gradscope.record.ending import RecordingCost, abandon, finish
 from gradscope.record.events import StepEvents
 from gradscope.record.guard import Guard
-from gradscope.record.logged import part
+from gradscope.record.live import LiveRecording, detach_others, forget, register
 from gradscope.record.measure.choose import choose_backend
 from gradscope.record.measure.custom import Measure
 from gradscope.record.model.modules import as_models, device_of
@@ -31,31 +26,14 @@ from gradscope.record.model.optimizers.unwrap import as_optimizers, warn_of_stra
 from gradscope.record.model.params import Selector
 from gradscope.record.pipeline import Stages
 from gradscope.record.provenance import describe_run
+from gradscope.record.rows.cadence import Cadence
+from gradscope.record.rows.logged import part
 from gradscope.record.rows.scalars import ScalarRows
 from gradscope.record.rows.stream import CAPACITY
 from gradscope.record.settings import make_settings
 
-if TYPE_CHECKING:
-    import xarray
 
-_attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, Recorder] = weakref.WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class RecordingCost:
-    """What recording took so far.
-
-    ``bytes`` written, ``seconds`` of the host on the training thread, and bytes of ``memory`` held
-    on the device: a copy of the parameters, buffers of fixed size, and what was asked for beside
-    (own second moments, signs of sketches).
-    """
-
-    bytes: int
-    seconds: float
-    memory: int
-
-
-class Recorder:
+class Recorder(LiveRecording):
     """Record gradients, second moments, updates and activations of every layer while a loop trains.
 
     Weights are bit-identical with and without it: nothing random is drawn, nothing on the model,
@@ -150,7 +128,7 @@ class Recorder:
         )
         warn_of_strangers(models, optimizers, stacklevel=3)
         attrs = describe_run(models, optimizers, settings, every)
-        self._detach_others(optimizers)
+        detach_others(optimizers.values())
         self._ranks = Ranks()
         if callable(every):
             settings = dataclasses.replace(settings, cadence=self._ranks.decide(settings.cadence))
@@ -167,16 +145,7 @@ class Recorder:
             raise
         self._events.begin(self._writer)
         self.path = self._writer.path
-        for item in optimizers.values():
-            _attached[item] = self
-
-    @staticmethod
-    def _detach_others(optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
-        """Close a recorder that still watches one of these: a notebook's cell was run again."""
-        for optimizer in optimizers.values():
-            other = _attached.get(optimizer)
-            if other is not None:
-                other.close("interrupted")
+        register(self, optimizers.values())
 
     @property
     def step(self) -> int:
@@ -187,14 +156,14 @@ class Recorder:
     def cost(self) -> RecordingCost:
         """Bytes, host seconds and memory that recording took so far."""
         events = self._events
-        return RecordingCost(self._writer.bytes_written, events.seconds, events.nbytes)
+        return RecordingCost(self._writer.bytes_written, events.rows.seconds, events.tables.nbytes)
 
     @property
     def first_nonfinite(self) -> tuple[int, str] | None:
         """Step and layer of the first non-finite gradient, nearest to the loss; None without."""
         if not self._is_closed:
-            self._guard.run(self._events.flush)
-        return self._events.first_nonfinite
+            self._guard.run(self._events.rows.flush)
+        return self._events.tables.first_nonfinite
 
     def describe(self, **attributes: Any) -> None:
         """Set root attributes: seed, dataset_name, model_name, config_json, sample_dims, command.
@@ -232,7 +201,7 @@ class Recorder:
 
     def _log(self, evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         for name, value in training.items():
-            self._events.log(name, value)
+            self._events.rows.log(name, value)
         if evaluation:
             rows = {name: np.array([float(value)]) for name, value in evaluation.items()}
             self._writer.append("evaluation", {"step": np.array([self.step]), **rows})
@@ -262,7 +231,7 @@ class Recorder:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint of the training should hold: step and own second moments."""
-        return self._guard.run(self._events.state_dict) or self._events.clock.state()
+        return self._guard.run(self._events.tables.state_dict) or self._events.clock.state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint: steps count from there, later rows of the recording are dropped.
@@ -285,7 +254,7 @@ class Recorder:
         self._guard.run(self._load, state)
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        self._events.load_state_dict(state)
+        self._events.tables.load_state_dict(state, self._events.device)
         self._writer.set_attrs(resume_step=int(state["step"]))
         self._writer.flush(wait=True)
 
@@ -294,7 +263,7 @@ class Recorder:
         self._guard.run(self._flush)
 
     def _flush(self) -> None:
-        self._events.flush()
+        self._events.rows.flush()
         self._writer.flush(wait=True)
 
     def close(self, status: str | None = None) -> None:
@@ -314,66 +283,14 @@ class Recorder:
             self._guard.run(self._finish, status)
 
     def _finish(self, status: str | None) -> None:
-        events = self._leave()
-        events.close()
-        if status is None:
-            status = "finished" if math.isfinite(float(events.last_loss)) else "diverged"
-        self._writer.set_attrs(**self._last_attributes())
-        self._writer.close(status=status)
+        self._leave()
+        finish(self._events, self._writer, status)
 
     def _stop(self, reason: str) -> None:
         """End the recording because of an error of our own: rows stay, the training goes on."""
-        events = self._leave()
-        with contextlib.suppress(Exception):
-            events.detach()
-        with contextlib.suppress(Exception):
-            events.close(has_failed=True)
-        with contextlib.suppress(Exception):
-            self._writer.set_attrs(**self._last_attributes())
-        self._writer.set_attrs(failure=reason)
-        self._writer.close(status="failed")
+        self._leave()
+        abandon(self._events, self._writer, reason)
 
-    def _leave(self) -> StepEvents:
+    def _leave(self) -> None:
         self._is_closed = True
-        for optimizer in [o for o, recorder in _attached.items() if recorder is self]:
-            del _attached[optimizer]
-        return self._events
-
-    def _last_attributes(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = {
-            "record_seconds": self._events.seconds,
-            **self._ranks.attributes,
-        }
-        nonfinite = self._events.first_nonfinite
-        if nonfinite is not None:
-            step, layer = nonfinite
-            attributes |= {"first_nonfinite_step": step, "first_nonfinite_layer": layer}
-        return attributes
-
-    @property
-    def data(self) -> xarray.DataTree:
-        """The recording so far, as `gradscope.open_recording` gives it."""
-        from gradscope.store.read.recording import open_recording
-
-        self.flush()
-        return open_recording(self.path)
-
-    def plot(self, **options: Any) -> Any:
-        """Draw the heatmap of what is recorded so far; options of `plots.figure.View`."""
-        from gradscope.plots.figure import View, plot_recording
-
-        return plot_recording(self.data, View(**options))
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: types.TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+        forget(self)

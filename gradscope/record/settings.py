@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from gradscope import schema
 from gradscope.errors import unknown
-from gradscope.record.cadence import Cadence, make_cadence
 from gradscope.record.measure.custom import Measure
 from gradscope.record.model.params import Selector, make_selector
+from gradscope.record.rows.cadence import Cadence, make_cadence
 
 PRESETS = {
     "light": ("training", "evaluation", "gradients"),

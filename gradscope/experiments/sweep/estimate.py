@@ -15,8 +15,8 @@ import torch
 from gradscope import schema
 from gradscope.experiments.training.setup import Experiment
 from gradscope.optim.smes import SMES
-from gradscope.record.cadence import count_rows, make_cadence
 from gradscope.record.recorder import Recorder
+from gradscope.record.rows.cadence import count_rows, make_cadence
 
 FILE_BYTES = 90_000
 """Of a recording without rows: names, attributes, coordinates."""

@@ -24,7 +24,6 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from gradscope.record import recorder as recorder_module
 from gradscope.record.autolog.backward_loss import LossWatch
 from gradscope.record.autolog.discover import (
     find_models,
@@ -34,6 +33,7 @@ from gradscope.record.autolog.discover import (
     variable_names,
 )
 from gradscope.record.autolog.options import Recorded, ScriptOptions
+from gradscope.record.live import is_attached
 from gradscope.record.model.wrappers import unwrap_module
 from gradscope.record.recorder import Recorder
 
@@ -152,7 +152,7 @@ class Session:
         if torch.compiler.is_compiling():
             return
         recorder = self._recorder_of(optimizer)
-        if recorder is None and optimizer in recorder_module._attached:
+        if recorder is None and is_attached(optimizer):
             self._records_itself = True
         elif recorder is None and optimizer not in self._over:
             self._waiting.append(weakref.ref(optimizer))
@@ -183,7 +183,7 @@ class Session:
         return [
             o
             for o in alive.values()
-            if o not in recorder_module._attached and o not in self._over and o.param_groups
+            if not is_attached(o) and o not in self._over and o.param_groups
         ]
 
     def _attach(

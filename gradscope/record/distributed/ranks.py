@@ -19,7 +19,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from gradscope.record.cadence import Cadence
+from gradscope.record.rows.cadence import Cadence
 
 TIMEOUT_SECONDS = 120.0
 """A rank that lets the others wait longer is lost, and each goes on alone."""

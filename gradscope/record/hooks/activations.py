@@ -30,6 +30,7 @@ from gradscope.record.hooks.passes import (
     is_in_backward,
     rearranged,
 )
+from gradscope.record.hooks.tracing import is_exporting, is_transformed
 from gradscope.record.measure.dense import dense
 from gradscope.record.measure.reference.sums import (
     LAYER_SUMS,
@@ -291,14 +292,3 @@ class Activations:
         else:
             self._add(grad, self._grad_rows[row])
         self._seconds += time.perf_counter() - began
-
-
-def is_transformed() -> bool:
-    """Whether the module runs inside vmap, grad, jvp or the like, or is being traced."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch.jit.is_tracing()
-
-
-def is_exporting() -> bool:
-    """Whether torch.export is tracing, whose programs must load without gradscope."""
-    ask = getattr(torch.compiler, "is_exporting", None)
-    return bool(ask is not None and ask())

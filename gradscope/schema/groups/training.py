@@ -56,7 +56,7 @@ TRAINING = Group(
         ),
         _of_step(
             name="optimizer",
-            long_name="optimizers that stepped, one bit each; -1 where all did",
+            long_name="optimizers that stepped, one bit each; 0 where all did",
             dtype="int64",
         ),
         _of_step(

@@ -1,0 +1,62 @@
+"""How a recording ends: properly, or because of an error of our own; and what it has cost."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from gradscope.record.events import StepEvents
+from gradscope.store.write.writer import RecordingWriter
+
+
+@dataclass(frozen=True)
+class RecordingCost:
+    """What recording took so far.
+
+    ``bytes`` written, ``seconds`` of the host on the training thread, and bytes of ``memory`` held
+    on the device: a copy of the parameters, buffers of fixed size, and what was asked for beside
+    (own second moments, signs of sketches).
+    """
+
+    bytes: int
+    seconds: float
+    memory: int
+
+
+def finish(events: StepEvents, writer: RecordingWriter, status: str | None) -> None:
+    """Hand over what is left and close the file.
+
+    Without a status, a last loss that is not finite makes it "diverged", else it is "finished".
+    """
+    events.close()
+    if status is None:
+        status = "finished" if math.isfinite(float(events.rows.last_loss)) else "diverged"
+    writer.set_attrs(**last_attributes(events))
+    writer.close(status=status)
+
+
+def abandon(events: StepEvents, writer: RecordingWriter, reason: str) -> None:
+    """Close the file after an error of our own, with the rows that can still be saved."""
+    with contextlib.suppress(Exception):
+        events.detach()
+    with contextlib.suppress(Exception):
+        events.close(has_failed=True)
+    with contextlib.suppress(Exception):
+        writer.set_attrs(**last_attributes(events))
+    writer.set_attrs(failure=reason)
+    writer.close(status="failed")
+
+
+def last_attributes(events: StepEvents) -> dict[str, Any]:
+    """Return the root attributes that are known only at the end."""
+    attributes: dict[str, Any] = {
+        "record_seconds": events.rows.seconds,
+        **events.ranks.attributes,
+    }
+    nonfinite = events.tables.first_nonfinite
+    if nonfinite is not None:
+        step, layer = nonfinite
+        attributes |= {"first_nonfinite_step": step, "first_nonfinite_layer": layer}
+    return attributes

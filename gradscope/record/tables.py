@@ -1,0 +1,102 @@
+"""The pipeline in use: made at the first step, and anew when the model changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from gradscope.record.clock import StepClock
+from gradscope.record.hooks.activations import Activations
+from gradscope.record.model.layers import LayerTable
+from gradscope.record.pipeline import Pipeline, Stages
+
+
+class Tables:
+    """Keeps the pipeline for the present table of parameters.
+
+    Parameters
+    ----------
+    layers : LayerTable
+    optimizers : mapping of str to Optimizer
+    activations : Activations
+        Follows the order of the layers.
+    clock : StepClock
+
+    Attributes
+    ----------
+    pipeline : Pipeline or None
+        None before the first step.
+    """
+
+    def __init__(
+        self,
+        layers: LayerTable,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        activations: Activations,
+        clock: StepClock,
+    ) -> None:
+        self._layers = layers
+        self._optimizers = optimizers
+        self._activations = activations
+        self._clock = clock
+        self._resumed: dict[str, Any] = {}
+        self.pipeline: Pipeline | None = None
+
+    def prepare(
+        self, optimizer: torch.optim.Optimizer, stages: Stages, send_all: Callable[[], None]
+    ) -> Pipeline:
+        """Fix the table at the first step; make it anew when unseen parameters turn up.
+
+        ``send_all`` sends the rows of the table that is given up.
+        """
+        if self.pipeline is None:
+            self.pipeline = self._make(stages)
+            self._apply_resumed(stages.device)
+        elif self.pipeline.table.is_stale(optimizer):
+            send_all()
+            self.pipeline.close()
+            self.pipeline = self._make(stages)
+        return self.pipeline
+
+    def _make(self, stages: Stages) -> Pipeline:
+        activations, before = self._activations, self.pipeline
+        self._layers.arrange()
+        pipeline = Pipeline(
+            self._layers, self._optimizers, stages, activations.passes, before=before
+        )
+        if before is not None:
+            step, round_ = self._clock.step, self._clock.round
+            stages.ranks.begin_window(step, pipeline.window_capacity, round_)
+        activations.reindex([layer.module for layer in pipeline.table.layers])
+        return pipeline
+
+    def state_dict(self) -> dict[str, Any]:
+        """Step, recorded rounds and own second moments, to go on from after a restart."""
+        if self._resumed:  # no step since `load_state_dict`
+            return dict(self._resumed)
+        own = self.pipeline.stepper.own_state() if self.pipeline else {}
+        return {**self._clock.state(), "own": own}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from `state_dict`."""
+        step = int(state["step"])
+        self._clock.resume(step, state["n_recorded"], int(state.get("round", step)))
+        self._resumed = dict(state)
+        self._apply_resumed(device)
+
+    def _apply_resumed(self, device: torch.device) -> None:
+        if self._resumed and self.pipeline is not None:
+            self.pipeline.stepper.load_own_state(self._resumed["own"], device)
+            self._resumed = {}
+
+    @property
+    def first_nonfinite(self) -> tuple[int, str] | None:
+        """Step and layer of the first non-finite gradient that has arrived."""
+        return self.pipeline.delivery.first_nonfinite if self.pipeline else None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that recording holds on the device."""
+        return 0 if self.pipeline is None else self.pipeline.nbytes
