@@ -43,7 +43,7 @@ def stepped_at(tree: xr.DataTree, steps: np.ndarray) -> np.ndarray:
     bits = training.dataset["optimizer"].reindex(step=steps).values
     is_all = np.isnan(bits.astype(float)) | (bits == 0)
     known = np.where(is_all, -1, bits).astype(np.int64)
-    return (known[:, None] >> np.arange(n_optimizers)) % 2 == 1
+    return np.asarray((known[:, None] >> np.arange(n_optimizers)) % 2 == 1)
 
 
 def owners(tree: xr.DataTree) -> dict[str, int]:
