@@ -208,7 +208,8 @@ class StepEvents:
         known = {} if coefficient is None else {"clip_coefficient": coefficient}
         activations = self._hooks.activations
         wants_layers = self.rows.wants_layers(self.clock.is_measured)
-        if wants_layers and activations.index and not activations.passes.n_calls:
+        has_passes = activations.passes.n_calls or self._scalars.get("n_microbatches")
+        if wants_layers and activations.index and not has_passes:
             activations.taps.warn_once()
         is_capturing = cuda_graphs.is_capturing()
         if is_capturing:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._dynamo import eval_frame as frames
 
+from gradscope.record.guard import warn
 from gradscope.record.hooks.batch_size import puts_time_first
 
 
@@ -95,12 +96,11 @@ class Taps:
         if self._has_warned or dynamo is None or not dynamo.utils.counters["frames"]:
             return
         self._has_warned = True
-        warnings.warn(
+        warn(
             "activations are missing: the model was compiled before the recorder was attached, so "
             "its layers cannot be seen; everything else is recorded. Attach the recorder before "
             "the first call of the compiled model, or call torch.compiler.reset() after attaching",
-            RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def trace_before(self, module: nn.Module, args: tuple) -> None:

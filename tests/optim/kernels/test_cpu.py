@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from gradscope.optim.kernels import cpu_launch
+from gradscope.optim.kernels import cpu, cpu_launch
 from gradscope.optim.kernels.cpu_launch import update_compiled
 from gradscope.optim.smes import SMES
 from gradscope.optim.update import smes_update
@@ -167,7 +167,7 @@ def test_without_a_compiler_foreach_serves_with_one_warning(monkeypatch):
         def address(self):
             raise RuntimeError("no compiler for this processor")
 
-    monkeypatch.setattr("gradscope.optim.kernels.cpu.update_by_power", Broken())
+    monkeypatch.setitem(cpu.KERNELS, cpu.kind_of(0.1), Broken())
     cpu_launch.can_compile.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="no compiler for this processor") as warned:
