@@ -124,6 +124,9 @@ class Worker:
                 self.error = self.error or error
                 if kind == "flush":
                     payload[0].set()
+                elif kind == "close":  # once more: rows that are only in memory would be lost
+                    with contextlib.suppress(Exception):
+                        self._on_close(*payload)
 
     def _next(self) -> tuple[Any, ...] | None:
         """Wait for a message; return None when a flush is due."""
