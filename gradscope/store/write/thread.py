@@ -223,14 +223,23 @@ class Worker:
                 with contextlib.suppress(OSError):
                     segment.path.unlink()
 
-    def _on_close(self, status: str) -> None:
-        """Make one file of all segments; after a failure too, if it can be done by now."""
-        self._attrs["status"] = status
+    def _note_failure(self) -> None:
+        """Say in the attributes that writing failed, if it did."""
         if self.error is not None:
             reason = " ".join(f"{type(self.error).__name__}: {self.error}".split())
             self._attrs |= {"status": "failed", "failure": f"writing: {reason}"[:300]}
+
+    def _on_close(self, status: str) -> None:
+        """Make one file of all segments; after a failure too, if it can be done by now."""
+        self._attrs["status"] = status
+        self._note_failure()
         try:
-            self._write_segment()
+            try:
+                self._write_segment()
+            except Exception as error:  # once more: rows that are only in memory would be lost
+                self.error = self.error or error
+                self._note_failure()
+                self._write_segment()
             paths = [segment.path for segment in self._segments]
             attrs = {"is_complete": 1, "resume_step": None}
             self.bytes_written += merge_files(paths, self.path, attrs=attrs)
