@@ -200,6 +200,7 @@ class Worker:
         path = part_folder(self.path) / segment_name(number, number)
         self.bytes_written += publish(path, lambda file: self._write_groups(file, groups))
         self._segments.append(Segment(number, number, path))
+        self._blocks = {}
         self._attrs.pop("resume_step", None)
 
     def _write_groups(self, file: h5py.File, groups: dict[str, dict[str, np.ndarray]]) -> None:
@@ -223,29 +224,27 @@ class Worker:
                 with contextlib.suppress(OSError):
                     segment.path.unlink()
 
-    def _note_failure(self) -> None:
-        """Say in the attributes that writing failed, if it did."""
-        if self.error is not None:
-            reason = " ".join(f"{type(self.error).__name__}: {self.error}".split())
-            self._attrs |= {"status": "failed", "failure": f"writing: {reason}"[:300]}
+    def _reason(self) -> str:
+        """Say in one line why writing failed."""
+        words = " ".join(f"{type(self.error).__name__}: {self.error}".split())
+        return f"writing: {words}"[:300]
 
     def _on_close(self, status: str) -> None:
         """Make one file of all segments; after a failure too, if it can be done by now."""
         self._attrs["status"] = status
-        self._note_failure()
+        if self.error is not None:
+            self._attrs |= {"status": "failed", "failure": self._reason()}
         try:
-            try:
-                self._write_segment()
-            except Exception as error:  # once more: rows that are only in memory would be lost
-                self.error = self.error or error
-                self._note_failure()
-                self._write_segment()
+            self._write_segment()
             paths = [segment.path for segment in self._segments]
             attrs = {"is_complete": 1, "resume_step": None}
             self.bytes_written += merge_files(paths, self.path, attrs=attrs)
             remove_part(part_folder(self.path))
         except Exception as error:
             self.error = self.error or error
+            self._attrs["failure"] = self._reason()
+            with contextlib.suppress(Exception):  # rows that are only in memory, and the reason
+                self._write_segment()
         finally:
             self._lock.release()
             with contextlib.suppress(OSError):

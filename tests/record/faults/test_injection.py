@@ -193,18 +193,21 @@ def judge(path, place, caught):
     """Say what is wrong with the recording of a training in which something failed."""
     said = [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)]
     try:
-        attrs = gradscope.open_recording(path).attrs
+        tree = gradscope.open_recording(path)
+        attrs = tree.attrs
     except Exception as error:
         return f"{place}: does not open: {type(error).__name__}: {error}"
     if len(said) != 1:
         return f"{place}: {len(said)} warnings: {[text[:90] for text in said]}"
-    is_after = place.startswith("store.write.lock")  # the file was complete by then
-    if is_after or (place.startswith("store.write") and not attrs["is_complete"]):
-        return (
-            None  # the last merge failed: every row is there, in segments, and one warning said so
-        )
-    if attrs["status"] != "failed" or "Fault" not in attrs.get("failure", ""):
-        return f"{place}: status {attrs['status']}, failure {attrs.get('failure')}"
+    n_rows = tree["training"].sizes["step"] if "training" in tree.children else 0
+    is_whole = attrs["is_complete"] and n_rows == N_STEPS
+    if place.startswith("store.write") and is_whole and attrs["status"] == "finished":
+        return None  # it failed after the file was complete: nothing is lost
+    if "Fault" not in attrs.get("failure", ""):
+        return f"{place}: no reason is given; status {attrs['status']}"
+    # Of a training that ended, only the last segments were not merged; any other has failed.
+    if attrs["status"] != "failed" and not place.startswith("store.write"):
+        return f"{place}: status {attrs['status']}"
     return None
 
 
