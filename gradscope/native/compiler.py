@@ -70,6 +70,7 @@ class Kernel:
 
     def __init__(self, function: Callable[[Address], None]) -> None:
         self._function = function
+        self._compiled: Any = None  # kept alive: the code goes with it
         package = function.__module__.rpartition(".")[0]
         function.__qualname__ = f"{function.__name__}_{_digest(package)}"
 
@@ -77,13 +78,12 @@ class Kernel:
     def address(self) -> int:
         """Where the compiled function lies in memory; the first use compiles or loads it."""
         signature = types.void(types.int64)
-        compiled: Any
         try:
-            compiled = cfunc(signature, cache=True, **_SUMS)(self._function)
+            self._compiled = cfunc(signature, cache=True, **_SUMS)(self._function)
         except Exception as error:  # a read-only installation, a full disk, a damaged cache
-            compiled = cfunc(signature, **_SUMS)(self._function)
+            self._compiled = cfunc(signature, **_SUMS)(self._function)
             _warn_of_cache(f"{type(error).__name__}: {error}")
-        return int(compiled.address)
+        return int(self._compiled.address)
 
 
 @functools.cache
