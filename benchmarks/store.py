@@ -102,7 +102,7 @@ class TimedWorker(thread.Worker):
         super()._run()
         self.seconds = time.thread_time() - start
 
-    def _close(self, status: str) -> None:
+    def _on_close(self, status: str) -> None:
         self._lock.release()
 
 

@@ -49,6 +49,15 @@ def inherited(path: Path) -> dict[str, Any]:
     return {name: value for name, value in attrs.items() if name in known}
 
 
+def last_step(path: Path) -> int:
+    """Return the last step of the resumed recording; 0 if there is none."""
+    for segment in reversed(list_segments(part_folder(path))):
+        training = read_contents(segment.path, groups=("training",)).groups.get("training")
+        if training is not None and len(training.rows):
+            return int(training.rows[-1])
+    return 0
+
+
 def _clear(path: Path, folder: Path, if_exists: str) -> None:
     segments = list_segments(folder)
     if path.exists() or if_exists == "overwrite":

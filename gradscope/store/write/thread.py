@@ -47,7 +47,13 @@ class Worker:
     """Writes one recording on a thread; see `gradscope.store.write.writer.RecordingWriter`."""
 
     def __init__(
-        self, path: Path, lock: WriterLock, *, flush_seconds: float, flush_rows: int
+        self,
+        path: Path,
+        lock: WriterLock,
+        *,
+        attrs: dict[str, Any],
+        flush_seconds: float,
+        flush_rows: int,
     ) -> None:
         self.path = path
         self.pid = os.getpid()
@@ -59,12 +65,12 @@ class Worker:
         self._queue: deque[tuple[Any, ...]] = deque()
         self._queued_bytes = 0
         self._changed = threading.Condition()
-        self._attrs: dict[str, Any] = {}
+        self._attrs = dict(attrs)
         self._axes: dict[str, Axis] = {}
         self._blocks: dict[str, list[dict[str, np.ndarray]]] = {}
         self._last: dict[str, dict[str, np.ndarray]] = {}
         self._n_rows = 0
-        self._dirty_since: float | None = None
+        self._dirty_since: float | None = time.monotonic()  # the attributes
         self._segments = list_segments(part_folder(path))
         self._next_merge = 0
         self._thread = threading.Thread(target=self._run, name="gradscope-writer", daemon=True)

@@ -21,7 +21,7 @@ from gradscope.errors import unknown
 from gradscope.store.format import layout
 from gradscope.store.format.layout import Axis
 from gradscope.store.format.segments import finished_path, part_folder
-from gradscope.store.write.acquire import claim, inherited
+from gradscope.store.write.acquire import claim, inherited, last_step
 from gradscope.store.write.thread import Worker
 
 _BEGUN = {"status": "running", "is_complete": 0, "schema_version": schema.SCHEMA_VERSION}
@@ -83,16 +83,23 @@ class RecordingWriter:
         lock = claim(self.path, if_exists)
         try:
             before = inherited(self.path)
+            self.last_step = last_step(self.path)
+            """Last step of the recording that is resumed; 0 for a new one."""
         except BaseException:
             lock.release()
             raise
         self._axes: dict[str, Axis] = {}
         self._last_rows: dict[str, int] = {}
         self._has_warned = False
-        self._worker = Worker(self.path, lock, flush_seconds=flush_seconds, flush_rows=flush_rows)
-        self._finalizer = weakref.finalize(self, _close_forgotten, self._worker, os.getpid())
         kept = {"created_at": before["created_at"]} if "created_at" in before else {}
-        self.set_attrs(**{**_birth(), **before, **given, **kept, **_BEGUN})
+        self._worker = Worker(
+            self.path,
+            lock,
+            attrs=_checked({**_birth(), **before, **given, **kept, **_BEGUN}),
+            flush_seconds=flush_seconds,
+            flush_rows=flush_rows,
+        )
+        self._finalizer = weakref.finalize(self, _close_forgotten, self._worker, os.getpid())
         if before and resume_step is not None:
             self.set_attrs(resume_step=int(resume_step))
             self.flush(wait=True)
