@@ -72,7 +72,8 @@ class Recorder(LiveRecording):
         consumes and the optimizer's state of the parameter; recorded in ``/custom``.
     if_exists : {"error", "overwrite", "resume"}
         What to do about a recording that stands at ``path``. "resume" goes on writing it; give
-        `load_state_dict` what `state_dict` gave at the checkpoint, and rows beyond it are dropped.
+        `load_state_dict` what `state_dict` gave at the checkpoint, and rows beyond are dropped;
+        without, steps go on behind the last one, with a warning.
 
     Raises
     ------
@@ -144,6 +145,7 @@ class Recorder(LiveRecording):
             self._events.detach()
             raise
         self._events.begin(self._writer)
+        self._events.rows.last_step = self._ranks.agree_on_number(self._writer.last_step)
         self.path = self._writer.path
         register(self, optimizers.values())
 
@@ -200,6 +202,7 @@ class Recorder(LiveRecording):
         self._guard.run(self._log, evaluation, training)
 
     def _log(self, evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+        self._events.rows.go_on()
         for name, value in training.items():
             self._events.rows.log(name, value)
         if evaluation:
@@ -254,6 +257,7 @@ class Recorder(LiveRecording):
         self._guard.run(self._load, state)
 
     def _load(self, state: Mapping[str, Any]) -> None:
+        self._events.rows.last_step = 0
         self._events.tables.load_state_dict(state, self._events.device)
         self._writer.set_attrs(resume_step=int(state["step"]))
         self._writer.flush(wait=True)

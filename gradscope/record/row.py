@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gradscope.record.clock import StepClock
+from gradscope.record.guard import warn
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.activations import Activations
 from gradscope.record.hooks.grad_clip import Clipping, ClipWatch
@@ -98,6 +99,8 @@ class StepRows:
         Host time that recording took so far.
     last_loss : float or Tensor
         The loss logged last.
+    last_step : int
+        Last step of a resumed recording whose state has not been loaded; else 0.
     is_unfinished : bool
         Whether the present row still lacks what is known only at its end.
     """
@@ -112,6 +115,7 @@ class StepRows:
     ) -> None:
         self.seconds = 0.0
         self.last_loss: Any = 0.0
+        self.last_step = 0
         self.is_unfinished = False
         self.facts = OptimizerFacts(optimizers, stages.scalars, keeps_own=stages.settings.keeps_own)
         self._scalars, self._ranks = stages.scalars, stages.ranks
@@ -123,6 +127,7 @@ class StepRows:
         clock, pipeline = self._clock, self._tables.pipeline
         if clock.is_open:
             return
+        self.go_on()
         self.finish()
         step = clock.step
         if pipeline is not None:
@@ -142,6 +147,18 @@ class StepRows:
             self._scalars.set_fact("follows_gap", 1.0)
         self.facts.begin()
         self.is_unfinished = True
+
+    def go_on(self) -> None:
+        """Count on behind a resumed recording that came without a state of its training."""
+        last, self.last_step = self.last_step, 0
+        if not last:
+            return
+        self._clock.resume(last, 0, last)
+        warn(
+            f"the recording is resumed without load_state_dict: gradscope keeps its {last:,} steps "
+            f"and counts on from step {last + 1:,}. To resume from a checkpoint, call "
+            "recorder.load_state_dict with what recorder.state_dict() gave there"
+        )
 
     def log(self, name: str, value: Any) -> None:
         """Put one number into the row of the step in progress, or of the last finished one."""

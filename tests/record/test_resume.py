@@ -84,3 +84,25 @@ def test_load_state_dict_comes_first(tmp_path):
         optimizer.step()
         with pytest.raises(gradscope.errors.UsageError, match="before the first step"):
             recorder.load_state_dict(recorder.state_dict())
+
+
+def test_resuming_without_a_state_keeps_every_row_and_says_so(tmp_path):
+    def steps(n, first, **options):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with gradscope.Recorder(model, optimizer, tmp_path / "run.h5", **options) as recorder:
+            recorder.log(val_loss=float(first))
+            for k in range(n):
+                model(torch.ones(2, 3)).sum().backward()
+                optimizer.step()
+                recorder.log(loss=float(first + k))
+
+    steps(4, 10)
+    with pytest.warns(RuntimeWarning, match="resumed without load_state_dict: .* its 4 steps"):
+        steps(2, 20, if_exists="resume")
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    assert tree["training/step"].values.tolist() == [1, 2, 3, 4, 5, 6]
+    assert tree["training/loss"].values.tolist() == [10, 11, 12, 13, 20, 21]
+    assert tree["evaluation/step"].values.tolist() == [0, 4]
+    assert tree["gradients/grad_norm"].sizes["step"] == 6

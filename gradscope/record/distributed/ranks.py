@@ -144,6 +144,10 @@ class Ranks:
             self.leave(f"rank 0 could not be heard ({_first_line(error)})")
             return make() if self.is_writer else None
 
+    def agree_on_number(self, number: int) -> int:
+        """Return rank 0's number; 0 where it could not be heard."""
+        return int(self.agree("number", lambda: str(number)) or 0)
+
     def forget(self, key: str) -> None:
         """Delete a key that every rank has read."""
         if not self.is_alone and self.is_writer:

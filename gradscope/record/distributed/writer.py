@@ -19,6 +19,7 @@ class SilentWriter:
 
     error = None
     bytes_written = 0
+    last_step = 0
 
     def __init__(self, path: Path) -> None:
         self.path = path
