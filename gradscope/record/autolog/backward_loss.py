@@ -27,6 +27,7 @@ class LossWatch:
     def __init__(self) -> None:
         self._current: Recorder | None = None
         self._sum: Tensor | None = None
+        self._last: Tensor | None = None
         self._at = -1
         self._n_in_closure: int | None = None
         self._unscaled: tuple[weakref.ref[Tensor], Tensor] | None = None
@@ -37,9 +38,13 @@ class LossWatch:
 
         @functools.wraps(backward)
         def watched_backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if not torch.compiler.is_compiling():
-                self._see(tensors)
-            return backward(tensors, *args, **kwargs)
+            if torch.compiler.is_compiling():
+                return backward(tensors, *args, **kwargs)
+            self._see(tensors)
+            before = self._last, self._n_discards()
+            result = backward(tensors, *args, **kwargs)
+            self._forget_discarded(*before)
+            return result
 
         @functools.wraps(scale)
         def watched_scale(scaler: Any, outputs: Any) -> Any:
@@ -87,11 +92,26 @@ class LossWatch:
                 return
         if self._unscaled is not None and self._unscaled[0]() is loss:
             loss = self._unscaled[1]
-        value = loss.detach().reshape(())
+        value = self._last = loss.detach().reshape(())
         if self._at != self._current.step or self._sum is None:
             self._at, self._sum = self._current.step, value
         else:
             self._sum = self._sum + value
+        self._log()
+
+    def _n_discards(self) -> int:
+        return 0 if self._current is None else self._current._events.n_discards
+
+    def _forget_discarded(self, last: Tensor | None, n_discards: int) -> None:
+        """Keep only the last loss if its ``backward`` showed that gradients had been zeroed."""
+        is_discarded = self._n_discards() > n_discards
+        if is_discarded and self._current is not None and self._at == self._current.step:
+            self._sum = last
+            self._log()
+
+    def _log(self) -> None:
+        if self._current is None or self._sum is None:
+            return
         try:
             self._current.log(loss=self._sum)
         except UsageError:  # the program attached a recorder of its own, which closed ours

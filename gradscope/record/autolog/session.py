@@ -12,7 +12,7 @@ import gc
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ from gradscope.record.autolog.discover import (
 )
 from gradscope.record.autolog.options import Recorded, ScriptOptions
 from gradscope.record.live import is_attached
+from gradscope.record.model.optimizers.unwrap import unwrap_optimizer
 from gradscope.record.model.wrappers import unwrap_module
 from gradscope.record.recorder import Recorder
 
@@ -180,11 +181,20 @@ class Session:
     def _fresh(self) -> list[Optimizer]:
         """Optimizers that live, train something and are not recorded, by us or by the program."""
         alive = {id(o): o for ref in self._waiting if (o := ref()) is not None}
-        return [
+        found = [
             o
             for o in alive.values()
             if not is_attached(o) and o not in self._over and o.param_groups
         ]
+        wrappers = [o for o in found if self._wraps_known(o, alive)]
+        self._over.update(wrappers)
+        return [o for o in found if o not in wrappers]
+
+    @staticmethod
+    def _wraps_known(optimizer: Optimizer, alive: Mapping[int, Optimizer]) -> bool:
+        """Whether the optimizers that do an optimizer's steps are known themselves."""
+        inner = [one for one in unwrap_optimizer(optimizer) if one is not optimizer]
+        return any(id(one) in alive or is_attached(one) for one in inner)
 
     def _attach(
         self, called: nn.Module | None, stepped: Optimizer | None = None
@@ -193,7 +203,7 @@ class Session:
             gc.collect()  # an optimizer that was replaced may live on in a cycle
         optimizers = self._fresh()
         self._waiting.clear()
-        if stepped is not None and not any(o is stepped for o in optimizers):
+        if stepped is not None and not any(o in unwrap_optimizer(stepped) for o in optimizers):
             return None
         try:
             recorder = self._open(optimizers, find_models(optimizers, called))

@@ -133,3 +133,13 @@ def test_a_picture_that_is_optimised(record):
     *_, [tree] = record("loops/image.py")
     assert tree["gradients"]["param"].values.tolist() == ["param_groups.0.0"]
     assert np.isfinite(tree["updates/update_norm"].values).all()
+
+
+@pytest.mark.parametrize("script", ["pgd", "sam"])
+def test_passes_whose_gradient_is_thrown_away_do_not_count(record, script):
+    code, out, _, [tree] = record(f"loops/{script}.py")
+    assert code == 0
+    assert tree["training/step"].values.tolist() == [1, 2, 3, 4]
+    assert tree["training/loss"].values.tolist() == pytest.approx(losses_printed(out), rel=1e-6)
+    assert tree["training/n_microbatches"].values.tolist() == [1] * 4
+    assert tree["training/batch_size"].values.tolist() == [6] * 4
