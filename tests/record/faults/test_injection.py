@@ -42,6 +42,7 @@ OUTSIDE = {
     "Worker._run",
     # What tells a user of a mistake in a call of `Recorder.log`.
     "part",
+    "stored_name",
     "_check_number",
 }
 
