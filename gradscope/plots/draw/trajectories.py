@@ -118,6 +118,7 @@ def trajectories(tree: xr.DataTree, view: View) -> Picture:
 
 
 def line_panels(tree: xr.DataTree, data: xr.DataArray, view: View) -> tuple[Figure, Axes]:
+    """Make a figure with one line a layer and its colour bar; return it and the lines' axes."""
     figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 110.0 * view.magnification))
     ax, cax = figure.subplots(1, 2, width_ratios=[1, 0.03])
     ax.set_title(view.titled(run_title(tree)))

@@ -95,6 +95,7 @@ def draw_losses(losses: dict[str, xr.DataArray], *, ax: Axes) -> None:
 
 
 def mark_first_nonfinite(tree: xr.DataTree, *axes: Axes) -> None:
+    """Mark the step of the first non-finite gradient on every panel, if it is in view."""
     step = int(tree.attrs.get("first_nonfinite_step", -1))
     low, high = axes[-1].get_xlim()
     if low <= step <= high:
