@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numba.np.numpy_support import carray
 
-from gradscope.native.bits import bits_of, float32_array, float_of, pointer_to
+from gradscope.native.bits import bits_of, float32_array, pointer_to
 from gradscope.native.compiler import Address, Array, Bool, Float32, Kernel, jit_in_order
 from gradscope.native.jobs import BLOCK, blocks, job_of, next_part
 from gradscope.native.power import (
@@ -22,7 +24,6 @@ OPTIONS = np.dtype(
         ("weight2", np.float32),  # 1 - beta2
         ("sign", np.float32),  # -1 to ascend
         ("coupled_decay", np.float32),  # times the sign
-        ("decay_mask", np.int32),  # -1 with coupled decay, else 0: 0 * theta may be NaN
         ("kept", np.float32),  # 1 - lr * weight_decay where decay is decoupled, else 1
         ("grad_scale", np.float32),  # GradScaler's; 1: none
         ("alpha_high", np.float32),
@@ -32,10 +33,16 @@ OPTIONS = np.dtype(
     ],
     align=True,
 )
-STEP = np.dtype([("factor", np.float32), ("eps", np.float32)])
-"""Of a tensor: ``theta += factor * m / (v^alpha + eps)``, both corrected for the moments' bias."""
-ONE, ROOT, WHOLE, MODERATE_POWER, POWER = range(5)
-"""Denominators: none (alpha = 0), sqrt(v) + eps, v + eps, v^alpha + eps."""
+STEP = np.dtype([("factor", np.float32), ("eps", np.float32), ("most", np.int32)])
+"""Of a tensor: ``theta += factor * m / (v^alpha + eps)``, both corrected for the moments' bias.
+
+``most`` has the bits of the largest v that the faster loops of POWER and INVERSE can take.
+"""
+ONE, ROOT, WHOLE, POWER, INVERSE = range(5)
+"""Denominators: none (alpha = 0), sqrt(v) + eps, v + eps, v^alpha + eps. The last is for alpha < 0:
+the factor v^-alpha, wherever eps is below half a unit in the last place of v^alpha."""
+_MODERATE = 8
+"""Added to POWER and INVERSE for moderate v (`power_of_moderate`) no larger than ``most``."""
 options_at = pointer_to(OPTIONS)
 steps_at = pointer_to(STEP)
 
@@ -47,46 +54,55 @@ def _unscale(g: Array, scale: Float32) -> None:
 
 
 @jit_in_order
-def _denominator(v: Float32, kind: int, high: Float32, low: Float32) -> Float32:
+def _move(
+    m: Float32, v: Float32, high: Float32, low: Float32, factor: Float32, eps: Float32, kind: int
+) -> Float32:
+    if kind == ONE:
+        return factor * m
     if kind == ROOT:
-        return np.sqrt(v)
+        return (factor * m) / (np.sqrt(v) + eps)
     if kind == WHOLE:
-        return v
-    if kind == MODERATE_POWER:
-        return power_of_moderate(v, high, low)
-    return power_of(v, high, low)
+        return (factor * m) / (v + eps)
+    if kind == _MODERATE + INVERSE:
+        return (factor * m) * power_of_moderate(v, -high, -low)
+    if kind == _MODERATE + POWER:
+        return (factor * m) / (power_of_moderate(v, high, low) + eps)
+    return (factor * m) / (power_of(v, high, low) + eps)
 
 
 @jit_in_order
 def _update_block(
-    theta: Array, g: Array, m: Array, v: Array, options: Array, step: Array, kind: int, old: Array
+    theta: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    options: Array,
+    step: Array,
+    kind: int,
+    has_decay: bool,
+    old: Array,
 ) -> Bool:
-    """Update a block; return whether all of v was moderate (`power_of_moderate`).
+    """Update a block; return whether all of v was moderate and at most ``step.most``.
 
-    With that kind of denominator the parameters before are left in ``old``.
+    Kinds for moderate v leave the parameters before in ``old``.
     """
     weight1, beta2, weight2 = options.weight1, options.beta2, options.weight2
-    sign, kept = options.sign, options.kept
-    decay, mask = options.coupled_decay, options.decay_mask
-    high, low = options.alpha_high, options.alpha_low
-    factor, eps = step.factor, step.eps
+    sign, kept, decay = options.sign, options.kept, options.coupled_decay
+    high, low, factor, eps = options.alpha_high, options.alpha_low, step.factor, step.eps
     least, most = HIGHEST_MODERATE, LOWEST_MODERATE
     for i in range(g.shape[0]):
-        x = g[i] + decay * float_of(np.int32(bits_of(theta[i]) & mask))
+        x = g[i] + decay * theta[i] if has_decay else g[i]
         new_m = m[i] + weight1 * (sign * x - m[i])
         new_v = beta2 * v[i] + (weight2 * x) * x
-        move = factor * new_m
-        if kind != ONE:
-            move = move / (_denominator(new_v, kind, high, low) + eps)
-        if kind == MODERATE_POWER:
+        if kind >= _MODERATE:
             old[i] = theta[i]
-        if kind >= MODERATE_POWER:
+        if kind >= POWER:
             least = np.int32(min(least, bits_of(new_v)))
             most = np.int32(max(most, bits_of(new_v)))
-        theta[i] = kept * theta[i] + move
+        theta[i] = kept * theta[i] + _move(new_m, new_v, high, low, factor, eps, kind)
         m[i] = new_m
         v[i] = new_v
-    return least >= LOWEST_MODERATE and most <= HIGHEST_MODERATE
+    return least >= LOWEST_MODERATE and most <= step.most
 
 
 @jit_in_order
@@ -94,8 +110,7 @@ def _redo_steps(theta: Array, old: Array, m: Array, v: Array, options: Array, st
     """Make the step of a block anew, from parameters and new moments, where v is not moderate."""
     high, low, kept = options.alpha_high, options.alpha_low, options.kept
     for i in range(m.shape[0]):
-        move = (step.factor * m[i]) / (power_of(v[i], high, low) + step.eps)
-        theta[i] = kept * old[i] + move
+        theta[i] = kept * old[i] + _move(m[i], v[i], high, low, step.factor, step.eps, POWER)
 
 
 @jit_in_order
@@ -107,25 +122,28 @@ def step_block(
     options: Array,
     step: Array,
     kind: int,
+    has_decay: bool,
     old: Array,
     is_moderate: Bool,
 ) -> Bool:
     """Update a block by what suits it; return whether the next is likely to be moderate."""
     if options.grad_scale != np.float32(1):
         _unscale(g, options.grad_scale)
-    if kind != POWER:
-        _update_block(theta, g, m, v, options, step, kind, old)
+    if kind < POWER:
+        _update_block(theta, g, m, v, options, step, kind, has_decay, old)
     elif is_moderate:  # as the block before was
-        is_moderate = _update_block(theta, g, m, v, options, step, MODERATE_POWER, old)
+        fast = _MODERATE + kind
+        is_moderate = _update_block(theta, g, m, v, options, step, fast, has_decay, old)
         if not is_moderate:
             _redo_steps(theta, old, m, v, options, step)
     else:
-        is_moderate = _update_block(theta, g, m, v, options, step, POWER, old)
+        is_moderate = _update_block(theta, g, m, v, options, step, POWER, has_decay, old)
     return is_moderate
 
 
 @jit_in_order
-def _update(data: Address, kind: int) -> None:
+def _update(data: Address, kind: int, has_decay: bool) -> None:
+    """Update all tensors; tables hold parameter, gradient, both moments, ``extra`` `OPTIONS`."""
     job = job_of(data)
     options = carray(options_at(job.extra), 1)[0]
     steps = carray(steps_at(options.steps), job.n_tensors)
@@ -134,46 +152,21 @@ def _update(data: Address, kind: int) -> None:
     while first < last:
         is_moderate = True
         for item, start, stop in blocks(numel, first, last):
-            n, at = stop - start, 4 * start
+            n, at, step = stop - start, 4 * start, steps[item]
             theta, g = float32_array(table[item, 0] + at, n), float32_array(table[item, 1] + at, n)
             m, v = float32_array(table[item, 2] + at, n), float32_array(table[item, 3] + at, n)
-            is_moderate = step_block(theta, g, m, v, options, steps[item], kind, old, is_moderate)
+            is_moderate = step_block(
+                theta, g, m, v, options, step, kind, has_decay, old, is_moderate
+            )
         table, numel, first, last, _ = next_part(data, 4)
 
 
-@Kernel
-def update_without_power(data: Address) -> None:
-    """Update where alpha = 0; tables hold parameter, gradient, moments, ``extra`` `OPTIONS`."""
-    _update(data, ONE)
+@functools.cache
+def update_kernel(kind: int, has_decay: bool) -> Kernel:
+    """Return the kernel of a kind of denominator, with coupled decay or without."""
 
+    def update(data: Address) -> None:
+        _update(data, kind, has_decay)
 
-@Kernel
-def update_by_root(data: Address) -> None:
-    """Update where alpha = 1/2."""
-    _update(data, ROOT)
-
-
-@Kernel
-def update_by_whole(data: Address) -> None:
-    """Update where alpha = 1."""
-    _update(data, WHOLE)
-
-
-@Kernel
-def update_by_power(data: Address) -> None:
-    """Update where alpha is any other number from -1 to 1."""
-    _update(data, POWER)
-
-
-KERNELS = {
-    ONE: update_without_power,
-    ROOT: update_by_root,
-    WHOLE: update_by_whole,
-    POWER: update_by_power,
-}
-"""By kind of denominator."""
-
-
-def kind_of(alpha: float) -> int:
-    """Return the kind of denominator of an exponent."""
-    return {0.0: ONE, 0.5: ROOT, 1.0: WHOLE}.get(float(alpha), POWER)
+    update.__name__ = f"update_{kind}_{int(has_decay)}"
+    return Kernel(update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -23,35 +24,49 @@ if TYPE_CHECKING:
 
 MAX_ALPHA = 1.0
 """Largest magnitude of the exponent that the kernel can raise to."""
+_NEGLIGIBLE = 2.0**-24
+"""What may be left out beside 1 in float32."""
 Lists = tuple[list[Tensor], ...]
 
 
-@functools.cache
-def can_compile(alpha: float = 0.1, *, has_sums: bool = False) -> bool:
-    """Whether the kernel compiles on this machine; the first call does it, later ones know."""
-    try:
-        from gradscope.optim.kernels import cpu
+def can_compile(group: dict[str, Any], *, has_sums: bool = False) -> bool:
+    """Whether the kernel of a group compiles on this machine; the first call does it."""
+    return _compiles(*_choice(group), has_sums)
 
-        _ = _kernels(has_sums)[cpu.kind_of(alpha)].address
+
+@functools.cache
+def _compiles(kind: str, has_decay: bool, has_sums: bool) -> bool:
+    try:
+        _ = _kernel(kind, has_decay, has_sums).address
     except Exception as error:  # whatever keeps it from compiling must not stop a training
-        warnings.warn(
-            "SMES has no compiled kernel on this machine and steps through PyTorch's foreach "
-            f"operations, more slowly. The reason: {type(error).__name__}: {error}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _warn_of_foreach(f"{type(error).__name__}: {error}")
         return False
     return True
 
 
-def _kernels(has_sums: bool) -> dict[int, Kernel]:
-    if has_sums:
-        from gradscope.optim.kernels import cpu_sums
+@functools.cache
+def _warn_of_foreach(reason: str) -> None:
+    warnings.warn(
+        "SMES has no compiled kernel on this machine and steps through PyTorch's foreach "
+        f"operations, more slowly. The reason: {reason}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
-        return cpu_sums.KERNELS
-    from gradscope.optim.kernels import cpu
 
-    return cpu.KERNELS
+def _choice(group: dict[str, Any]) -> tuple[str, bool]:
+    """Return the kind of denominator and whether decay is coupled: what chooses the kernel."""
+    alpha, eps = group["alpha"], group["eps"]
+    has_decay = bool(group["weight_decay"]) and not group["decoupled_weight_decay"]
+    kind = {0: "ONE", 0.5: "ROOT", 1: "WHOLE"}.get(alpha, "POWER")
+    return ("INVERSE" if alpha < 0 and eps <= _NEGLIGIBLE else kind), has_decay
+
+
+def _kernel(kind: str, has_decay: bool, has_sums: bool) -> Kernel:
+    from gradscope.optim.kernels import cpu, cpu_sums
+
+    make = cpu_sums.update_and_sum_kernel if has_sums else cpu.update_kernel
+    return make(getattr(cpu, kind), has_decay)
 
 
 @functools.cache
@@ -102,7 +117,6 @@ def _run(
 ) -> NDArray[np.float64]:
     """Run the kernel over all tensors; with thresholds that which also makes the sums."""
     from gradscope.native.jobs import run_job
-    from gradscope.optim.kernels.cpu import kind_of
 
     has_sums = thresholds is not None
     table = np.array([[t.data_ptr() for t in tensors] for tensors in zip(*lists[:4], strict=True)])
@@ -113,7 +127,7 @@ def _run(
         addresses["thresholds"] = thresholds.ctypes.data
     options = _options(group, grad_scale, addresses)
     return run_job(
-        _kernels(has_sums)[kind_of(group["alpha"])],
+        _kernel(*_choice(group), has_sums),
         _threads(),
         table,
         numel,
@@ -150,18 +164,23 @@ def _steps(group: dict[str, Any], counts: list[Tensor]) -> NDArray[np.void]:
     return np.array([of_count[number] for number in numbers], dtype=STEP)
 
 
-def _step(group: dict[str, Any], number: float) -> tuple[float, float]:
-    """Return factor and eps of ``theta += factor * m / (v^alpha + eps)``.
+def _step(group: dict[str, Any], number: float) -> tuple[float, float, int]:
+    """Return factor and eps of ``theta += factor * m / (v^alpha + eps)``, and the bits of `most`.
 
     ``m_hat / (v_hat^alpha + eps) = c2^alpha / c1 * m / (v^alpha + c2^alpha eps)``, c the
     corrections of the bias.
     """
+    alpha = group["alpha"]
     correction1, correction2 = corrections(number, group["betas"], group["bias_correction"])
     step_size = float(group["lr"]) / correction1
-    if group["alpha"] == 0:
-        return -step_size / (1 + group["eps"]), 0.0
-    scale = correction2 ** group["alpha"]
-    return -step_size * scale, scale * group["eps"]
+    if alpha == 0:
+        return -step_size / (1 + group["eps"]), 0.0, 0
+    scale = correction2**alpha
+    eps = scale * group["eps"]
+    exponent = 125.0
+    if alpha < 0 and eps:  # eps is negligible up to v = (2^24 eps)^(1 / alpha)
+        exponent = max(min(math.log2(eps / _NEGLIGIBLE) / alpha, 125.0), -126.0)
+    return -step_size * scale, eps, (math.floor(exponent) + 127) << 23
 
 
 def _options(
@@ -179,7 +198,6 @@ def _options(
         "weight2": 1 - beta2,
         "sign": sign,
         "coupled_decay": 0 if is_decoupled else sign * decay,
-        "decay_mask": 0 if is_decoupled or not decay else -1,
         "kept": 1 - float(group["lr"]) * decay if is_decoupled else 1,
         "grad_scale": grad_scale,
         "alpha_high": high,

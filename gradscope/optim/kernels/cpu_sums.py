@@ -7,6 +7,8 @@ and of the new moments after it.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numba.np.numpy_support import carray
 
@@ -17,21 +19,14 @@ from gradscope.native.sums.gradients import add_gradient_block
 from gradscope.native.sums.moments import THRESHOLDS, add_moment_block
 from gradscope.native.sums.outputs import add_output_block
 from gradscope.native.sums.updates import add_update_block
-from gradscope.optim.kernels.cpu import (
-    ONE,
-    POWER,
-    ROOT,
-    WHOLE,
-    options_at,
-    step_block,
-    steps_at,
-)
+from gradscope.optim.kernels.cpu import options_at, step_block, steps_at
 
 _thresholds_at = pointer_to(THRESHOLDS)
 
 
 @jit_in_order
-def _update(data: Address, kind: int) -> None:
+def _update(data: Address, kind: int, has_decay: bool) -> None:
+    """Update as the kernel without sums does and add `STEP_SUMS` to ``out``."""
     job = job_of(data)
     options = carray(options_at(job.extra), 1)[0]
     steps = carray(steps_at(options.steps), job.n_tensors)
@@ -51,7 +46,10 @@ def _update(data: Address, kind: int) -> None:
             e = add_gradient_block(g, g_bits, theta, theta_bits, e, row)
             for i in range(n):
                 old[i] = theta[i]
-            is_moderate = step_block(theta, g, m, v, options, steps[item], kind, old, is_moderate)
+            step = steps[item]
+            is_moderate = step_block(
+                theta, g, m, v, options, step, kind, has_decay, old, is_moderate
+            )
             ue, ge = add_update_block(old[:n], theta, g, g_bits, ue, ge, row[9:])
             edges = thresholds[item]
             add_moment_block(v, v_bits, edges.below, edges.above, row[12:])
@@ -61,29 +59,12 @@ def _update(data: Address, kind: int) -> None:
         table, numel, first, last, out = next_part(data, 4)
 
 
-@Kernel
-def sum_without_power(data: Address) -> None:
-    """Update as `cpu.update_without_power` does and sum `STEP_SUMS` into ``out``."""
-    _update(data, ONE)
+@functools.cache
+def update_and_sum_kernel(kind: int, has_decay: bool) -> Kernel:
+    """Return the kernel that also sums, of a kind of denominator, with coupled decay or without."""
 
+    def update_and_sum(data: Address) -> None:
+        _update(data, kind, has_decay)
 
-@Kernel
-def sum_by_root(data: Address) -> None:
-    """Update as `cpu.update_by_root` does and sum."""
-    _update(data, ROOT)
-
-
-@Kernel
-def sum_by_whole(data: Address) -> None:
-    """Update as `cpu.update_by_whole` does and sum."""
-    _update(data, WHOLE)
-
-
-@Kernel
-def sum_by_power(data: Address) -> None:
-    """Update as `cpu.update_by_power` does and sum."""
-    _update(data, POWER)
-
-
-KERNELS = {ONE: sum_without_power, ROOT: sum_by_root, WHOLE: sum_by_whole, POWER: sum_by_power}
-"""By kind of denominator."""
+    update_and_sum.__name__ = f"update_and_sum_{kind}_{int(has_decay)}"
+    return Kernel(update_and_sum)

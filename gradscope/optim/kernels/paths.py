@@ -76,7 +76,7 @@ def makes_sums(group: Group, params: list[Tensor], states: Sequence[dict[str, An
     grads = [p.grad for p in params if p.grad is not None]
     if choose_path(group, params, is_uniform=_have_one_layout(params, grads, grads)) != "compiled":
         return [False] * len(params)
-    if not can_compile(group["alpha"], has_sums=True):
+    if not can_compile(group, has_sums=True):
         return [False] * len(params)
     names = ("exp_avg", "exp_avg_sq")
     return [
@@ -114,7 +114,7 @@ def _kernel(group: Group, params: list[Tensor], is_uniform: bool) -> str | None:
     if is_adam and is_uniform and devices <= {"cpu", "cuda"}:
         return "adam"
     if devices == {"cpu"} and torch.float32 in dtypes and abs(group["alpha"]) <= MAX_ALPHA:
-        return "compiled" if can_compile() else None
+        return "compiled" if can_compile(group) else None
     if devices != {"cuda"} or torch.float64 in dtypes or not is_uniform:
         return None
     if has_triton():

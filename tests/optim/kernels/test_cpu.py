@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from gradscope.optim.kernels import cpu, cpu_launch
+from gradscope.optim.kernels import cpu_launch
 from gradscope.optim.kernels.cpu_launch import update_compiled
 from gradscope.optim.smes import SMES
 from gradscope.optim.update import smes_update
@@ -102,6 +102,16 @@ def test_blocks_of_unusual_second_moments(alpha):
     assert_step(group, [params, grads, ms, vs, steps])
 
 
+@pytest.mark.parametrize("eps", [0.0, 1e-8, 5e-8, 1e-7, 1e-3])
+@pytest.mark.parametrize("alpha", [-1.0, -0.3, -0.01])
+def test_eps_at_negative_alpha(alpha, eps):
+    """Where it is negligible it may be left out; large second moments make it matter."""
+    params, grads, ms, vs, steps = state([(4096,), (4096,)])
+    vs[1][::2] *= 1e6
+    vs[1][1::2] *= 1e-6
+    assert_step(group_of(alpha, eps=eps), [params, grads, ms, vs, steps])
+
+
 def test_results_do_not_depend_on_the_number_of_threads():
     found = []
     before = torch.get_num_threads()
@@ -162,13 +172,11 @@ def test_a_step_is_seen_by_autograd():
 
 
 def test_without_a_compiler_foreach_serves_with_one_warning(monkeypatch):
-    class Broken:
-        @property
-        def address(self):
-            raise RuntimeError("no compiler for this processor")
+    def broken(*choice):
+        raise RuntimeError("no compiler for this processor")
 
-    monkeypatch.setitem(cpu.KERNELS, cpu.kind_of(0.1), Broken())
-    cpu_launch.can_compile.cache_clear()
+    monkeypatch.setattr(cpu_launch, "_kernel", broken)
+    cpu_launch._compiles.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="no compiler for this processor") as warned:
             for _ in range(3):
@@ -178,4 +186,4 @@ def test_without_a_compiler_foreach_serves_with_one_warning(monkeypatch):
         assert len(warned) == 1
         assert p.detach().tolist() == pytest.approx([0.9] * 3)
     finally:
-        cpu_launch.can_compile.cache_clear()
+        cpu_launch._compiles.cache_clear()

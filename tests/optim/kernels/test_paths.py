@@ -96,6 +96,7 @@ def test_nan_only_where_the_formula_has_it(alpha, options):
 def test_the_fastest_path_is_the_default():
     params = [torch.ones(3)]
     group = {"foreach": None, "fused": None, "capturable": False, "bias_correction": True}
+    group |= {"eps": 1e-8, "weight_decay": 0.0, "decoupled_weight_decay": False}
     assert choose_path({**group, "alpha": 0.5}, params) == "adam"
     assert choose_path({**group, "alpha": 0.1}, params) == "compiled"
     assert choose_path({**group, "alpha": 1.1}, params) == "foreach"
