@@ -168,7 +168,8 @@ class StepEvents:
         began = time.perf_counter()
         self._enter(optimizer)
         if not _has_closure(args, kwargs):
-            self._measure_gradients(optimizer, getattr(optimizer, "grad_scale", None))
+            scale = getattr(optimizer, "grad_scale", None)
+            self._measure_gradients(optimizer, scale, will_step=True)
         elif self.clock.is_measured and self._pipeline is None:  # the closure runs the first pass
             self._early = early_copies(optimizer)
         elif self.clock.is_measured:
@@ -196,13 +197,18 @@ class StepEvents:
         self._attempt = optimizer
 
     def _measure_gradients(
-        self, optimizer: Any, grad_scale: Tensor | None, *, is_after: bool = False
+        self,
+        optimizer: Any,
+        grad_scale: Tensor | None,
+        *,
+        is_after: bool = False,
+        will_step: bool = False,
     ) -> None:
         pipeline = self._prepare(optimizer)
         if self._early:
             pipeline.stepper.adopt(self._early)
             self._early = {}
-        pipeline.gradients(optimizer, self.clock, is_after=is_after)
+        pipeline.gradients(optimizer, self.clock, is_after=is_after, will_step=will_step)
         pipeline.stepper.update_own(grad_scale, getattr(optimizer, "found_inf", None))
         if grad_scale is not None:
             self._scalars.set_fact("grad_scale", grad_scale)

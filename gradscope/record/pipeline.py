@@ -132,7 +132,14 @@ class Pipeline:
         """Whether rows of outputs and output gradients are wanted."""
         return "layers" in self._kinds
 
-    def gradients(self, optimizer: Any, clock: StepClock, *, is_after: bool = False) -> None:
+    def gradients(
+        self,
+        optimizer: Any,
+        clock: StepClock,
+        *,
+        is_after: bool = False,
+        will_step: bool = False,
+    ) -> None:
         """Measure the gradients of a step, if its row is measured or captured."""
         if cuda_graphs.is_capturing():
             if not self.captured:
@@ -143,7 +150,7 @@ class Pipeline:
         added = self._microbatches.take() if self._microbatches else None
         if added is not None and "noise" in self._rows:
             self._rows["noise"][:, 0] = added
-        self.stepper.gradients(optimizer, self._rows, is_after=is_after)
+        self.stepper.gradients(optimizer, self._rows, is_after=is_after, will_step=will_step)
 
     def after_step(self, optimizer: Any) -> None:
         """Measure what the step did."""

@@ -12,6 +12,8 @@ from gradscope import schema
 from gradscope.record.measure.custom import CustomMeasures
 from gradscope.record.measure.dense import dense
 from gradscope.record.measure.kept_grads import KeptGrads
+from gradscope.record.measure.offered import OfferedSums
+from gradscope.record.measure.on_device import OnDevice
 from gradscope.record.measure.reference.backend import Backend
 from gradscope.record.measure.reference.sums import (
     GRAD_LOG2_COUNTS,
@@ -62,13 +64,13 @@ class Stepper:
     ) -> None:
         self.table = table
         self.sketcher = Sketcher(sketch_seed)
-        self._backend = backend
+        self._backend = OfferedSums(backend)
         self._groups = groups
         self._custom = custom
         self._keeps_own = keeps_own
-        self._kept, self._unknown, self._noisy = _OnDevice(), _OnDevice(), _OnDevice()
+        self._kept, self._unknown, self._noisy = OnDevice(), OnDevice(), OnDevice()
         self._edges_of: tuple[tuple[Constants, ...], EpsilonEdges] | None = None
-        self._overwritten = _OnDevice()
+        self._overwritten = OnDevice()
         self._kept_grads = KeptGrads()
         self._copies: dict[int, Tensor] = {}
         self.own: dict[str, tuple[Tensor, Tensor]] = {}
@@ -84,6 +86,7 @@ class Stepper:
 
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Copy the parameters that the step will change, when gradients come with a closure."""
+        self._backend.forget()
         params = self.table.owned(optimizer)
         if params and "updates" in self._groups:
             params = [p for p in params if _data(p) is not None]
@@ -111,7 +114,12 @@ class Stepper:
         self._copies.update(copies)
 
     def gradients(
-        self, optimizer: torch.optim.Optimizer, out: Rows, *, is_after: bool = False
+        self,
+        optimizer: torch.optim.Optimizer,
+        out: Rows,
+        *,
+        is_after: bool = False,
+        will_step: bool = False,
     ) -> None:
         """Measure the gradients that the optimizer consumes.
 
@@ -122,12 +130,17 @@ class Stepper:
             Rows to fill by kind: "params", "histograms", "sketches", "noise"; none: do not measure.
         is_after : bool
             The step was made with a closure; the parameters before it are in the copies.
+        will_step : bool
+            The step comes next, so that the optimizer may be asked for its sums.
         """
         rows, params, grads = self._active = self._readable(optimizer)
+        self._backend.forget()
         if "params" not in out:
             return
         wants_copies = "updates" in self._groups
         with torch.no_grad():
+            if will_step and "noise" not in out:
+                self._ask(optimizer)
             copies = self._copies_of(params) if wants_copies else []
             source = copies if is_after and wants_copies else [_data(p) for p in params]
             self._backend.gradients(out["params"], rows, grads, source, [] if is_after else copies)
@@ -163,12 +176,26 @@ class Stepper:
         ]
         return [r for r, *_ in found], [p for _, p, _ in found], [g for *_, g in found]
 
+    def _ask(self, optimizer: torch.optim.Optimizer) -> None:
+        """Ask for the sums of the step to come, where all of them are wanted; see `OfferedSums`."""
+        rows, params, _ = self._active
+        if not self._backend.is_offered(optimizer, params) or self._keeps_own:
+            return
+        if not {"updates", "second_moments"} <= set(self._groups):
+            return
+        found = list(self._found(optimizer))
+        steps = [0.0 if moments.step is None else float(moments.step) for _, moments, _ in found]
+        edges = self._edges([known for *_, known in found], params[0].device)
+        self._backend.ask(optimizer, rows, params, edges.at(torch.tensor(steps).double() + 1))
+
     def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
-        for p in params:
+        """Return room for a copy of each; the parameter itself where the optimizer sums for us."""
+        mine = [p for p in params if not self._backend.is_served(p)]
+        for p in mine:
             copy = self._copies.get(id(p))
             if copy is None or copy.dtype != p.dtype or copy.device != p.device:
                 self._copies[id(p)] = torch.empty_like(_data(p))
-        return [self._copies[id(p)] for p in params]
+        return [_data(p) if self._backend.is_served(p) else self._copies[id(p)] for p in params]
 
     def update_own(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
         """Let the recorder's own second moments take in the gradients of this step."""
@@ -273,17 +300,3 @@ def _scalar(step: float | Tensor | None) -> Tensor:
     """Return the step of a state as a tensor without axes; NaN where there is none."""
     tensor = torch.as_tensor(float("nan") if step is None else step)
     return tensor.reshape(()) if tensor.ndim else tensor
-
-
-class _OnDevice:
-    """Host numbers on the device, copied again only when they change: no step waits for them."""
-
-    def __init__(self) -> None:
-        self._key: tuple[int, ...] | None = None
-        self._value: Tensor | None = None
-
-    def get(self, key: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Return the numbers as a tensor."""
-        if self._value is None or self._key != key or self._value.device != device:
-            self._key, self._value = key, torch.tensor(key, dtype=dtype).to(device)
-        return self._value
