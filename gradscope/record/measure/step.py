@@ -179,19 +179,17 @@ class Stepper:
     def _ask(self, optimizer: torch.optim.Optimizer) -> None:
         """Ask for the sums of the step to come, where all of them are wanted; see `OfferedSums`."""
         rows, params, _ = self._active
-        if not self._backend.is_offered(optimizer, params) or self._keeps_own:
-            return
-        if not {"updates", "second_moments"} <= set(self._groups):
+        wants_all = {"updates", "second_moments"} <= set(self._groups) and not self._keeps_own
+        if not (wants_all and self._backend.is_offered(optimizer, params)):
             return
         found = list(self._found(optimizer))
-        steps = [0.0 if moments.step is None else float(moments.step) for _, moments, _ in found]
+        steps = [float(moments.step or 0) for _, moments, _ in found]
         edges = self._edges([known for *_, known in found], params[0].device)
         self._backend.ask(optimizer, rows, params, edges.at(torch.tensor(steps).double() + 1))
 
     def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
         """Return room for a copy of each; the parameter itself where the optimizer sums for us."""
-        mine = [p for p in params if not self._backend.is_served(p)]
-        for p in mine:
+        for p in (p for p in params if not self._backend.is_served(p)):
             copy = self._copies.get(id(p))
             if copy is None or copy.dtype != p.dtype or copy.device != p.device:
                 self._copies[id(p)] = torch.empty_like(_data(p))
