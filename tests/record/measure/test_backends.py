@@ -10,7 +10,13 @@ from gradscope.record.measure.choose import _warn_of_reference, choose_backend
 from gradscope.record.measure.cpu.backend import CompiledBackend
 from gradscope.record.measure.reference import sums
 from gradscope.record.measure.reference.backend import ReferenceBackend
-from gradscope.record.measure.reference.sums import GRADIENT, MOMENT, PARAM_SUMS, UPDATE
+from gradscope.record.measure.reference.sums import (
+    GRADIENT,
+    MOMENT,
+    OUTPUT_SUMS,
+    PARAM_SUMS,
+    UPDATE,
+)
 
 INF = torch.inf
 
@@ -190,3 +196,18 @@ def test_where_nothing_compiles_the_reference_serves_with_one_warning(monkeypatc
         backends = [choose_backend(torch.device("cpu")) for _ in range(3)]
     assert [type(b) for b in backends] == [ReferenceBackend] * 3
     assert len(warned) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_outputs_in_half_precision_are_measured_in_the_compiled_pass(dtype, monkeypatch):
+    def refuse(self, tensor, sums):
+        raise AssertionError("measured by the reference")
+
+    monkeypatch.setattr(ReferenceBackend, "add_output", refuse)
+    output = make((300, 7, 11)).to(dtype).transpose(0, 2)
+    sums = torch.zeros(len(OUTPUT_SUMS), dtype=torch.float64)
+    CompiledBackend().add_output(output, sums)
+    exact = output.double()
+    known = dict(zip(OUTPUT_SUMS, sums.tolist(), strict=True))
+    assert known["square_sum"] == pytest.approx(exact.square().sum().item(), rel=1e-6)
+    assert known["abs_max"] == exact.abs().max().item()

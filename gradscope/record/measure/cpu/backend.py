@@ -28,6 +28,7 @@ from gradscope.record.measure.reference.sums import (
 )
 
 KERNELS = (gradients, updates, moments, outputs, log2_counts)
+_NARROW = (torch.bfloat16, torch.float16)
 _WORD = {name: i for i, name in enumerate(JOB.names or ())}
 """Where a job's fields stand among its words of 8 bytes."""
 
@@ -35,8 +36,9 @@ _WORD = {name: i for i, name in enumerate(JOB.names or ())}
 class CompiledBackend(ReferenceBackend):
     """Float32 tensors on the CPU in one pass, on as many threads as torch uses.
 
-    The first use on a machine compiles for some seconds; later ones load what was compiled. Tensors
-    of another dtype, or with gaps in memory, go through the reference.
+    The first use on a machine compiles for some seconds; later ones load what was compiled. Layer
+    outputs in half precision are measured as float32. Other tensors of another dtype, or with gaps
+    in memory, go through the reference.
     """
 
     def __init__(self) -> None:
@@ -56,6 +58,8 @@ class CompiledBackend(ReferenceBackend):
 
     def add_output(self, tensor: Tensor, sums: Tensor) -> None:
         """See `Backend`."""
+        if tensor.dtype in _NARROW:
+            tensor = tensor.float()  # exact; a copy costs far less than the reference
         if not is_plain(tensor):
             super().add_output(tensor, sums)
             return
