@@ -11,14 +11,19 @@ another context: sums of the two would differ in the last bits.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from numba import cfunc, njit, types
+
+from gradscope.native import compile_time
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,13 +82,18 @@ class Kernel:
     @functools.cached_property
     def address(self) -> int:
         """Where the compiled function lies in memory; the first use compiles or loads it."""
+        with compile_time.measured(), _told_if_slow():
+            self._compiled = self._compile()
+        return int(self._compiled.address)
+
+    def _compile(self) -> Any:
         signature = types.void(types.int64)
         try:
-            self._compiled = cfunc(signature, cache=True, **_SUMS)(self._function)
+            return cfunc(signature, cache=True, **_SUMS)(self._function)
         except Exception as error:  # a read-only installation, a full disk, a damaged cache
-            self._compiled = cfunc(signature, **_SUMS)(self._function)
+            compiled = cfunc(signature, **_SUMS)(self._function)
             _warn_of_cache(f"{type(error).__name__}: {error}")
-        return int(self._compiled.address)
+            return compiled
 
 
 @functools.cache
@@ -95,6 +105,29 @@ def _digest(package: str) -> str:
         for file in sorted(files, key=lambda f: f.name):
             digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+_TOLD_AFTER = 1.0
+"""Seconds; what takes longer than this is compiled, not loaded from the cache."""
+
+
+@contextlib.contextmanager
+def _told_if_slow() -> Iterator[None]:
+    """Say in a terminal, once in a process, why nothing seems to happen."""
+    timer = threading.Timer(_TOLD_AFTER, _tell_of_compilation)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@functools.cache
+def _tell_of_compilation() -> None:
+    if sys.stderr is not None and sys.stderr.isatty():
+        text = "gradscope: compiling CPU kernels for this machine; later runs load them"
+        print(text, file=sys.stderr, flush=True)
 
 
 _warned: list[str] = []

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscope.errors import UsageError
+from gradscope.native.compile_time import working_seconds
 from gradscope.record.attach import Attachment
 from gradscope.record.clock import StepClock
 from gradscope.record.finalize.flight_recorder import FlightRecorder
@@ -156,7 +157,7 @@ class StepEvents:
     def after_scaler(self, optimizer: Any) -> None:
         """End a step that the scaler skipped: no hook of the optimizer came."""
         if self._attempt is optimizer:
-            began = time.perf_counter()
+            began = working_seconds()
             self._measure_gradients(optimizer, None)
             self._scalars.set("is_skipped", True)
             self._end_step(optimizer, began)
@@ -165,7 +166,7 @@ class StepEvents:
         """Measure gradients before a step; with a closure they do not exist yet."""
         if self.clock.is_paused or torch.compiler.is_compiling():
             return
-        began = time.perf_counter()
+        began = working_seconds()
         self._enter(optimizer)
         if not _has_closure(args, kwargs):
             scale = getattr(optimizer, "grad_scale", None)
@@ -174,13 +175,13 @@ class StepEvents:
             self._early = early_copies(optimizer)
         elif self.clock.is_measured:
             self._prepare(optimizer).stepper.before_step(optimizer)
-        self.rows.seconds += time.perf_counter() - began
+        self.rows.spend(working_seconds() - began)
 
     def after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
         """Measure what a step did, and end it."""
         if self.clock.is_paused or self._attempt is None or torch.compiler.is_compiling():
             return
-        began = time.perf_counter()
+        began = working_seconds()
         if _has_closure(args, kwargs):
             self._measure_gradients(optimizer, None, is_after=True)
         found_inf = getattr(optimizer, "found_inf", None)
@@ -241,11 +242,8 @@ class StepEvents:
         self.clock.end(self._index[id(optimizer)])
         self._attempt = None
         self.rows.facts.note(self.clock)
-        now = time.perf_counter()
-        self._scalars.set("wall_time", now - self._began)
-        spent = now - began + self._hooks.activations.take_seconds()
-        self.rows.seconds += spent
-        self._scalars.set("record_time", spent + (self._scalars.get("record_time") or 0.0))
+        self._scalars.set("wall_time", time.perf_counter() - self._began)
+        self.rows.spend(working_seconds() - began + self._hooks.activations.take_seconds())
 
     def advance(self) -> None:
         """Count one replay of a captured graph as a step, and take what it measured."""
@@ -256,7 +254,7 @@ class StepEvents:
             )
         if self.clock.is_paused:
             return
-        began = time.perf_counter()
+        began = working_seconds()
         self.rows.open()
         self.rows.is_unfinished = False
         if self.clock.is_measured:

@@ -177,7 +177,12 @@ class StepRows:
         began = time.perf_counter()
         for name, value in self.take_passes().items():
             self._scalars.set(name, value)
-        self.seconds += time.perf_counter() - began
+        self.spend(time.perf_counter() - began)
+
+    def spend(self, seconds: float) -> None:
+        """Count host time that recording took, for the run and for the row."""
+        self.seconds += seconds
+        self._scalars.set("record_time", seconds + (self._scalars.get("record_time") or 0.0))
 
     def take_passes(self) -> dict[str, Any]:
         """Hand over the sums of the step's passes, and return what they say of the step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import gradscope
@@ -41,3 +42,13 @@ def test_cost_counts_what_was_written_and_spent(tmp_path):
         cost = recorder.cost
     assert cost.bytes > 0
     assert 0 < cost.seconds < 60
+
+
+def test_the_time_of_the_steps_adds_up_to_that_of_the_run(tmp_path):
+    model = torch.nn.Linear(64, 64)
+    optimizer = torch.optim.Adam(model.parameters())
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5") as recorder:
+        train(recorder, model, optimizer, 5)
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    total = float(tree["training/record_time"].sum())
+    assert total == pytest.approx(tree.attrs["record_seconds"], rel=1e-5)
