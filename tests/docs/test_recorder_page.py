@@ -34,7 +34,8 @@ def table() -> str:
 
 def test_page_holds_every_variable():
     text = PAGE.read_text(encoding="utf-8")
-    assert text.split(BEGIN)[1].split(END)[0] == table()
+    is_current = text.split(BEGIN)[1].split(END)[0] == table()
+    assert is_current, "write the table anew: python -m tests.docs.test_recorder_page"
 
 
 if __name__ == "__main__":
