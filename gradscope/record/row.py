@@ -14,6 +14,7 @@ from gradscope.record.clock import StepClock
 from gradscope.record.guard import warn
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.activations import Activations
+from gradscope.record.hooks.batch_size import LOGGED
 from gradscope.record.hooks.grad_clip import Clipping, ClipWatch
 from gradscope.record.measure.step import OWN_BETA2
 from gradscope.record.model.optimizers.groups import read_groups
@@ -117,6 +118,8 @@ class StepRows:
         self.last_loss: Any = 0.0
         self.last_step = 0
         self.is_unfinished = False
+        self._sources: dict[str, None] = {}
+        self._n_said = 0
         self.facts = OptimizerFacts(optimizers, stages.scalars, keeps_own=stages.settings.keeps_own)
         self._scalars, self._ranks = stages.scalars, stages.ranks
         self._has_layers = "activations" in stages.settings.groups
@@ -165,6 +168,8 @@ class StepRows:
         if not len(self._scalars):
             self.open()
         self._scalars.set(name, value)
+        if name == "batch_size":
+            self._note_sources(LOGGED)
         if name == "loss":
             self._scalars.set_fact("has_loss", 1.0)
             self.last_loss = value.detach() if isinstance(value, Tensor) else value
@@ -192,11 +197,21 @@ class StepRows:
             known["n_microbatches"] = counts.n_microbatches
             if pipeline is not None and self.wants_layers(self._clock.is_measured):
                 pipeline.add_layers(self._clock.step, sums)
-        if counts.batch_size and self._scalars.get("batch_size") is None:
+        is_logged = self._scalars.get("batch_size") is not None
+        if counts.batch_size and not is_logged:
             known["batch_size"] = counts.batch_size
+        self._note_sources(*(() if is_logged else counts.sources))
         if counts.noise_parts:
             self._scalars.set_fact("noise_parts", counts.noise_parts)
         return known
+
+    def _note_sources(self, *sources: str) -> None:
+        """Say in the recording how its batch sizes are known."""
+        self._sources |= dict.fromkeys(sources)
+        if len(self._sources) > self._n_said and self._tables.pipeline is not None:
+            self._n_said = len(self._sources)
+            said = "; ".join(self._sources)
+            self._tables.pipeline.delivery.describe(batch_size_source=said)
 
     def wants_layers(self, is_measured: bool) -> bool:
         """Whether a row that is measured, or captured, has statistics of layers."""

@@ -41,7 +41,8 @@ ROOT_ATTRIBUTES: dict[str, str] = {
     "first_nonfinite_layer": "layer nearest to the loss where it was not finite",
     "recorded_groups": "groups that were asked for",
     "cadence": "which steps were recorded",
-    "batch_size_source": "how batch_size was known",
+    "batch_size_source": "how batch_size was known, or why it is missing; the attribute source of "
+    "/training/batch_size says the same",
     "resume_step": "of a segment only: rows of earlier segments beyond it are void",
     "world_size": "processes that trained together",
     "local_since_step": "first step whose rows are rank 0's own, the others being lost",

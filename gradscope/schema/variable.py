@@ -124,6 +124,9 @@ class Variable:
         How it combines over parameters or layers.
     scale : {"auto", "log", "linear", "signed", "share"}
         How it is drawn and compared.
+    source_attribute : str
+        Root attribute that says where the values are known from; the variable repeats it in its own
+        attribute ``source``.
     bounds : (float, float)
         Values outside are an error of the recording; missing values are exempt.
     """
@@ -138,6 +141,7 @@ class Variable:
     dtype: str = "float32"
     aggregation: Aggregation = NO_AGGREGATION
     scale: Scale = "auto"
+    source_attribute: str = ""
     bounds: tuple[float, float] = ANY
 
     @property

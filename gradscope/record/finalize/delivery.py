@@ -60,6 +60,10 @@ class Delivery:
         for group, rows in self._finalizer.stat_rows(facts, raw).items():
             self._writer.append(group, rows)
 
+    def describe(self, **attributes: str) -> None:
+        """Set root attributes."""
+        self._writer.set_attrs(**attributes)
+
     def _look_at(self, params: RawRows, facts: StepFacts) -> None:
         """Note what the recording should say about itself."""
         if self.first_nonfinite is None:

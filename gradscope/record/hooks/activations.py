@@ -21,7 +21,7 @@ from torch.nn.modules import module as torch_module
 from gradscope.record.guard import Guard
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.accumulation import Accumulation
-from gradscope.record.hooks.batch_size import count_examples
+from gradscope.record.hooks.batch_size import count_compiled, count_examples
 from gradscope.record.hooks.compile_taps import Taps, is_being_compiled, never_a_frame
 from gradscope.record.hooks.passes import (
     Pass,
@@ -212,8 +212,8 @@ class Activations:
         current = self.passes.latest if self._is_in_root or is_root else self.passes.current
         if current is None:  # somebody calls parts of the model, never the whole
             current = self._start_pass()
-        if not current.n_examples and (is_root or not self._is_in_root):
-            current.n_examples = count_examples(module, args, kwargs, output)
+        if not current.examples.n and (is_root or not self._is_in_root):
+            current.examples = count_examples(module, args, kwargs, output)
         if is_root and tensor.grad_fn is not None:
             tensor.register_hook(functools.partial(self._see_root_grad, current))
         if is_layer:
@@ -256,7 +256,7 @@ class Activations:
     def begin_compiled(self, n_examples: int) -> None:
         """Begin the pass of a compiled root."""
         if not self._is_in_root and not is_in_backward():
-            self._start_pass().n_examples = n_examples
+            self._start_pass().examples = count_compiled(n_examples)
 
     def see_compiled(self, module: nn.Module, output: Tensor) -> int:
         """Measure a layer's output; return the number of its pass."""

@@ -1,18 +1,38 @@
-"""The number of examples in a forward pass, where it can be known."""
+"""The number of examples in a forward pass where it can be known, and how it is known."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gradscope.record.model.modules import first_tensor
 
+LOGGED = "logged by the user"
+FIRST_AXIS = "first axis of the model's inputs"
+NO_PASS = "not known without a forward pass"
+OTHER_KINDS = "not known from inputs that are not all tensors"
+DIFFERENT = "not known from inputs and outputs whose first axes differ"
+TIME_FIRST = "not known from inputs that put time first"
+IN_A_GRAPH = "not known from the inputs of a compiled model"
 
-def count_examples(module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Any) -> int:
-    """Return the examples of a call of a module; 0 where they cannot be known.
+
+class Examples(NamedTuple):
+    """Number of examples of a pass, 0 where it is missing, and how it is known or why it is not."""
+
+    n: int
+    source: str
+
+
+UNSEEN = Examples(0, NO_PASS)
+
+
+def count_examples(
+    module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Any
+) -> Examples:
+    """Count the examples of a call of a module, where they can be known.
 
     The first axis counts examples if all tensors that go in agree on its length and those that come
     out do too. Lists, graphs and objects of other kinds say nothing; neither do modules that put
@@ -24,11 +44,18 @@ def count_examples(module: nn.Module, args: tuple, kwargs: Mapping[str, Any], ou
             if isinstance(item, Tensor) and item.ndim:
                 lengths.add(_length(item))
             elif not _says_nothing(item):
-                return 0
+                return Examples(0, OTHER_KINDS)
     outputs = {_length(t) for t in _tensors(output) if t.ndim}
-    if len(lengths) != 1 or not outputs or not lengths >= outputs or puts_time_first(module):
-        return 0
-    return lengths.pop()
+    if len(lengths) != 1 or not outputs or not lengths >= outputs or lengths == {0}:
+        return Examples(0, DIFFERENT)
+    if puts_time_first(module):
+        return Examples(0, TIME_FIRST)
+    return Examples(lengths.pop(), FIRST_AXIS)
+
+
+def count_compiled(n_examples: int) -> Examples:
+    """Return the examples of a compiled model's pass; 0 says that its inputs do not tell."""
+    return Examples(n_examples, FIRST_AXIS if n_examples else IN_A_GRAPH)
 
 
 def _length(tensor: Tensor) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gradscope.record.guard import Guard
 from gradscope.record.hooks.accumulation import Accumulation, at_end_of_backward
+from gradscope.record.hooks.batch_size import NO_PASS, UNSEEN
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 
 MAX_RECENT = 16
@@ -30,7 +31,7 @@ class Pass:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.n_examples = 0
+        self.examples = UNSEEN
         self.is_measured = False
         self.seen: set[nn.Module] = set()
         self.grad_call: dict[nn.Module, Call] = {}
@@ -63,11 +64,12 @@ class PassCounts:
     """What the passes of a step say about it; 0 where something is not known.
 
     ``noise_parts`` is the number of micro-batches where they were equally large and each backward
-    call had a pass of its own.
+    call had a pass of its own. ``sources`` say how the batch size is known, or why it is not.
     """
 
     n_microbatches: int = 0
     batch_size: int = 0
+    sources: tuple[str, ...] = ()
     noise_parts: int = 0
 
 
@@ -193,10 +195,16 @@ class Passes:
         self._accumulation.forget()
         first_of = [call.passes[0] for call in calls if call.passes]
         own = list(dict.fromkeys(first_of))
-        sizes = [source.n_examples for source in own]
+        sizes = [source.examples.n for source in own]
         is_known = all(sizes)
         is_noise = is_known and len(own) == len(calls) and len(set(sizes)) == 1
-        return PassCounts(len(calls), sum(sizes) if is_known else 0, len(calls) if is_noise else 0)
+        said = {s.examples.source for s in own if bool(s.examples.n) == is_known} or {NO_PASS}
+        return PassCounts(
+            n_microbatches=len(calls),
+            batch_size=sum(sizes) if is_known else 0,
+            sources=tuple(sorted(said)),
+            noise_parts=len(calls) if is_noise else 0,
+        )
 
 
 def rearranged(rows: Tensor, places: list[int]) -> Tensor:

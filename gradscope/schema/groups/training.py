@@ -37,6 +37,7 @@ TRAINING = Group(
             name="batch_size",
             long_name="examples in the step",
             reduction="sum over micro-batches",
+            source_attribute="batch_size_source",
             dtype="int32",
             bounds=NOT_NEGATIVE,
         ),

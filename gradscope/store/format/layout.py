@@ -197,6 +197,7 @@ def create_variable(
     options = {"fillvalue": missing(dtype), **_options(shape, dtype)} if is_packed else {}
     dataset = group.create_dataset(variable.name, shape, dtype, data=data, **options)
     write_attributes(dataset, variable.attrs)
+    write_attributes(dataset, {"source": group.file.attrs.get(variable.source_attribute)})
     if variable.dtype == "bool":  # not dtype="bool": xarray would read missing as true
         flags = {"flag_values": np.array([0, 1], "int8"), "flag_meanings": "false true"}
         write_attributes(dataset, flags)
