@@ -78,7 +78,8 @@ def _p_beyond(values: NDArray[np.float64], margin: float, prediction: str) -> ND
     if prediction in ("either", "equal"):
         sides = np.concatenate([values - margin, -values - margin], axis=1)
         result = max_t(sides, alternative="greater")
-        return result.p_value.reshape(2, -1).min(axis=0)
+        both: NDArray[np.float64] = result.p_value.reshape(2, -1).min(axis=0)
+        return both
     result = max_t(values, margin)
     return np.where(result.t > 0, result.p_value, 1.0)
 

@@ -71,7 +71,8 @@ def simulate_study(
 
 def heavy(rng: np.random.Generator, size: tuple[int, ...], spread: float) -> NDArray[np.float64]:
     """Student's t noise with 3 degrees of freedom and the standard deviation asked."""
-    return spread * rng.standard_t(3, size) / np.sqrt(3.0)
+    noise: NDArray[np.float64] = spread * rng.standard_t(3, size) / np.sqrt(3.0)
+    return noise
 
 
 def _slopes(
@@ -118,7 +119,8 @@ def _after_tuning(peaks: NDArray[np.float64], rng: np.random.Generator) -> NDArr
     offsets = rng.uniform(-0.5, 0.5, peaks.size)[:, None]
     surface = peaks[:, None] - 0.004 * np.square(octaves - offsets)
     chosen = np.argmax(surface + heavy(rng, surface.shape, 0.0015), axis=1)
-    return surface[np.arange(peaks.size), chosen]
+    luckiest: NDArray[np.float64] = surface[np.arange(peaks.size), chosen]
+    return luckiest
 
 
 def _best_alphas(

@@ -90,7 +90,9 @@ def _age(
 ) -> np.ndarray:
     """Age of the youngest weight at each recorded step."""
     rate = decay_rate(tree, columns, options_at(tree, steps), is_decoupled=is_decoupled)
-    return np.cumsum(rate * np.diff(steps, prepend=0)[:, None], axis=0).min(axis=1)
+    age: np.ndarray = np.cumsum(rate * np.diff(steps, prepend=0)[:, None], axis=0)
+    youngest: np.ndarray = age.min(axis=1)
+    return youngest
 
 
 def _share(values: xr.DataArray, is_early: np.ndarray) -> float:

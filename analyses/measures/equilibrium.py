@@ -204,4 +204,5 @@ def decay_rate(
 
 
 def _root_mean_square(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.sqrt(np.square(values).mean(axis=0))
+    mean_square: NDArray[np.float64] = np.square(values).mean(axis=0)
+    return np.sqrt(mean_square)

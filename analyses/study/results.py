@@ -110,7 +110,8 @@ def read_about(folder: Path) -> dict[str, Any]:
     path = folder / "answer.json"
     if not path.exists():
         raise UsageError(f"{folder} holds no results; run the study first")
-    return json.loads(path.read_text(encoding="utf-8"))
+    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return about
 
 
 def _write_tables(tables: Tables, folder: Path) -> None:

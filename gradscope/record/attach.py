@@ -73,14 +73,15 @@ class Attachment:
     def _step_hook(self, function: Callable[..., None]) -> Callable[..., None]:
         """Note while a hook runs; inside a compiled step it runs as it is."""
 
-        def hook(optimizer: Any, args: tuple, kwargs: dict) -> None:
+        def hook(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._n_running += 1
             try:
                 function(optimizer, args, kwargs)
             finally:
                 self._n_running -= 1
 
-        return torch.compiler.disable(hook)
+        eager: Callable[..., None] = torch.compiler.disable(hook)
+        return eager
 
     def close(self) -> None:
         """Remove them all; calling it again does nothing.

@@ -162,7 +162,7 @@ class StepEvents:
             self._scalars.set("is_skipped", True)
             self._end_step(optimizer, began)
 
-    def before_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
+    def before_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Measure gradients before a step; with a closure they do not exist yet."""
         if self.clock.is_paused or torch.compiler.is_compiling():
             return
@@ -177,7 +177,7 @@ class StepEvents:
             self._prepare(optimizer).stepper.before_step(optimizer)
         self.rows.spend(working_seconds() - began)
 
-    def after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
+    def after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Measure what a step did, and end it."""
         if self.clock.is_paused or self._attempt is None or torch.compiler.is_compiling():
             return
@@ -291,6 +291,6 @@ class StepEvents:
         self.ranks.close()
 
 
-def _has_closure(args: tuple, kwargs: dict) -> bool:
+def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether ``optimizer.step(closure)`` was called; ``args`` begin with the optimizer itself."""
     return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None

@@ -126,7 +126,7 @@ def slope(data: xr.DataArray, coordinate: str) -> xr.DataArray:
     if places.ndim != 1:
         raise ValueError(f"`coordinate` must have one dimension; {coordinate} has {places.dims}")
     dim = str(places.dims[0])
-    fitted = xr.apply_ufunc(
+    fitted: xr.DataArray = xr.apply_ufunc(
         ols_slopes,
         data,
         places.astype(np.float64),

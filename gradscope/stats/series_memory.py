@@ -70,7 +70,8 @@ def autocorrelation(x: ArrayLike, max_lag: int | None = None) -> NDArray[np.floa
     power = np.square(np.abs(fft.rfft(centred, length)))
     covariance = fft.irfft(power, length)[: series.size]
     last = series.size - 1 if max_lag is None else max_lag
-    return (covariance / covariance[0])[: last + 1]
+    correlation: NDArray[np.float64] = covariance / covariance[0]
+    return correlation[: last + 1]
 
 
 def autocorrelation_time(x: ArrayLike, window_factor: float = 5.0) -> AutocorrelationResult:

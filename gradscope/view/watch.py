@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ class Watcher:
         finally:
             self._waiting.discard(event)
 
-    async def stream(self) -> AsyncIterator[str]:
+    async def stream(self) -> AsyncGenerator[str, None]:
         """Yield server-sent events: the revision, whenever it has grown."""
         told = -1
         with self._listening() as event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gradscope
 
-lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
+lightning: Any = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 

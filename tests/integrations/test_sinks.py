@@ -39,7 +39,12 @@ def test_wandb_offline_has_a_step_axis_of_its_own(tmp_path, monkeypatch):
     seen = []
     with wandb.init(mode="offline", dir=tmp_path, project="test") as run:
         log = run.log
-        monkeypatch.setattr(run, "log", lambda row, **kw: (seen.append(row), log(row, **kw)))
+
+        def note(row, **options):
+            seen.append(row)
+            log(row, **options)
+
+        monkeypatch.setattr(run, "log", note)
         tree = synthetic_recording(3)
         sink = WandbSink(run, ["lr", "update_ratio"], include=r"classifier\.weight")
         assert sink.send(tree) == 3 * 2

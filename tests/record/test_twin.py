@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -75,7 +77,7 @@ def twin():
         loss = nn.functional.cross_entropy(outputs[-1], y)
         params = list(model.parameters())
         grads = torch.autograd.grad(loss, params + outputs[1:])
-        row = {"loss": loss.item(), "theta": {}, "g": {}, "m": {}, "v": {}, "u": {}}
+        row: dict[str, Any] = {"loss": loss.item(), "theta": {}, "g": {}, "m": {}, "v": {}, "u": {}}
         row["y"] = [o.detach() for o in outputs[1:]]
         row["delta"] = grads[len(params) :]
         for name, p, g in zip(names, params, grads, strict=False):

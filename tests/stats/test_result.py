@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ def test_results_are_json_without_special_numbers():
 
 
 def test_results_are_frozen():
+    result: Any = sign_flip([1, 2, 3])
     with pytest.raises(dataclasses.FrozenInstanceError):
-        sign_flip([1, 2, 3]).n = 4
+        result.n = 4
 
 
 def test_table_names_effect_interval_p_n_and_extras():

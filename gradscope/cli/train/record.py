@@ -182,7 +182,8 @@ def _read_recorded(path: Path) -> dict[str, Any]:
     text = open_recording(path).attrs.get("config_json", "")
     if not text:
         raise UsageError(f"{path} holds no configuration; the built-in experiment did not make it")
-    return json.loads(text)
+    config: dict[str, Any] = json.loads(text)
+    return config
 
 
 def default_path(config: Config) -> Path:

@@ -75,9 +75,11 @@ def _refuse_experiment(arguments: argparse.Namespace, word: str) -> None:
 
 def _every(text: str) -> str | int:
     every = read(text, "cadence")
-    if every != "auto" and (not isinstance(every, int) or every < 1):
-        raise UsageError(f"`every` must be a whole number of at least 1, or auto; got {text!r}")
-    return every
+    if isinstance(every, int) and every >= 1:
+        return every
+    if every == "auto":
+        return "auto"
+    raise UsageError(f"`every` must be a whole number of at least 1, or auto; got {text!r}")
 
 
 def tell(outcome: ScriptOutcome, *, is_quiet: bool) -> None:

@@ -74,4 +74,5 @@ def mix(signal: np.ndarray, texture: np.ndarray, noise: np.ndarray, *, snr: floa
     the prototype over that of everything else, of which texture and noise are a half each.
     """
     rest = (texture + noise) / np.sqrt(2)
-    return (np.sqrt(snr) * signal + rest) / np.sqrt(1 + snr)
+    mixed: np.ndarray = (np.sqrt(snr) * signal + rest) / np.sqrt(1 + snr)
+    return mixed

@@ -104,7 +104,8 @@ def transitions(n: int, exponent: float, generator: np.random.Generator) -> np.n
         Rows sum to 1.
     """
     weights = np.arange(1, n + 1) ** -exponent * np.exp(generator.standard_normal((n, n)))
-    return weights / weights.sum(axis=1, keepdims=True)
+    rows: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return rows
 
 
 def walk(transition: np.ndarray, length: int, generator: np.random.Generator) -> np.ndarray:

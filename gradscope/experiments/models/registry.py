@@ -46,5 +46,6 @@ def build_model(config: Config, *, sample_shape: tuple[int, ...], n_outputs: int
         return zoo.build(config, sample_shape=sample_shape, n_outputs=n_outputs)
     for family in FAMILIES:
         if config.model in family.NAMES:
-            return family.build(config, sample_shape=sample_shape, n_outputs=n_outputs)
+            model: nn.Module = family.build(config, sample_shape=sample_shape, n_outputs=n_outputs)
+            return model
     raise UsageError(unknown("model", config.model, (*model_names(), f"{zoo.PREFIX}NAME")))

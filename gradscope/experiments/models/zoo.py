@@ -38,7 +38,8 @@ def build(config: Config, *, sample_shape: tuple[int, ...], n_outputs: int) -> n
     if "vit" in name:
         options["image_size"] = height
     try:
-        return models.get_model(name, **options)
+        model: nn.Module = models.get_model(name, **options)
+        return model
     except (ValueError, RuntimeError, AssertionError) as error:
         raise DataError(
             f"{config.model} cannot take images of {height} x {height}: {error}"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -113,7 +113,7 @@ def run_as_told(
     from distributed import as_completed
 
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-    futures: dict[Future, Run] = {}
+    futures: dict[Future[Any], Run] = {}
     ended = as_completed()
 
     def fill() -> None:

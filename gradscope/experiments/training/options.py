@@ -50,7 +50,8 @@ def option(default: Any, kind: str, help: str, **limits: Any) -> Any:
 
 def option_of(config_field: Field[Any]) -> Option:
     """Return the `Option` that a field of a configuration was declared with."""
-    return config_field.metadata["option"]
+    declared: Option = config_field.metadata["option"]
+    return declared
 
 
 def read(text: str, kind: str) -> Any:

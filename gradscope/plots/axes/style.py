@@ -95,7 +95,7 @@ class InlineFigure(Figure):
         return buffer.getvalue()
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> InlineFigure:
     """Make an empty figure of a size in mm; it belongs to no window and needs no closing."""
     return InlineFigure(figsize=(width / 25.4, height / 25.4), layout="constrained")
 

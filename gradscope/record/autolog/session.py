@@ -136,7 +136,7 @@ class Session:
 
     def _consider(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Attach a recorder if this first call from outside is of something that is trained."""
-        if torch.jit.is_tracing():
+        if torch.jit._trace.is_tracing():
             return
         if not owns_any(module, trained_parameters(self._fresh())):
             self._strangers.add(module)

@@ -90,9 +90,12 @@ class Ranks:
         try:
             store = dist.distributed_c10d._get_default_store()
             number = store.add(f"gradscope/{self.rank}", 1)
-            self._store = dist.PrefixStore(f"gradscope/{number}", store)
+            self._store = dist.distributed_c10d.PrefixStore(f"gradscope/{number}", store)
             self._group = dist.ProcessGroupGloo(
-                dist.PrefixStore("gloo", self._store), self.rank, self.size, timeout
+                dist.distributed_c10d.PrefixStore("gloo", self._store),
+                self.rank,
+                self.size,
+                timeout,
             )
         except (RuntimeError, AttributeError, ValueError) as error:
             self.leave(f"the ranks did not come together ({_first_line(error)})")
@@ -139,7 +142,8 @@ class Ranks:
                 self._store.set(key, text)
                 return text
             self._store.wait([key], datetime.timedelta(seconds=TIMEOUT_SECONDS))
-            return self._store.get(key).decode()
+            heard: bytes = self._store.get(key)
+            return heard.decode()
         except RuntimeError as error:
             self.leave(f"rank 0 could not be heard ({_first_line(error)})")
             return make() if self.is_writer else None

@@ -223,7 +223,8 @@ def finish_noise(
 
 def _signed_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return numerator / denominator
+        ratio: np.ndarray = numerator / denominator
+    return ratio
 
 
 def total_grad_norm(raw: np.ndarray, numel: np.ndarray, clip_factor: np.ndarray) -> np.ndarray:

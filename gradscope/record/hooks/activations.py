@@ -40,7 +40,7 @@ from gradscope.record.measure.reference.sums import (
     output_sums,
 )
 from gradscope.record.model.layers import LayerTable
-from gradscope.record.model.modules import first_tensor, has_children
+from gradscope.record.model.modules import Args, Kwargs, first_tensor, has_children
 
 
 class Activations:
@@ -157,7 +157,7 @@ class Activations:
 
     # -- forward
 
-    def _before_forward(self, module: nn.Module, args: tuple) -> None:
+    def _before_forward(self, module: nn.Module, args: Args) -> None:
         if not torch.is_grad_enabled():
             return
         if torch.compiler.is_compiling():
@@ -168,7 +168,7 @@ class Activations:
         else:
             self._see_before(module, args)
 
-    def _after_forward(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+    def _after_forward(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> Any:
         if not torch.is_grad_enabled():
             return None
         if torch.compiler.is_compiling():
@@ -179,7 +179,7 @@ class Activations:
             self._see_after(module, args, kwargs, output)
         return None
 
-    def _see_before(self, module: nn.Module, args: tuple) -> None:
+    def _see_before(self, module: nn.Module, args: Args) -> None:
         is_root = module in self._roots
         table = self._table
         is_parent = table.is_learning and module in table.layers and has_children(module)
@@ -201,7 +201,7 @@ class Activations:
             started.measure(len(self.index), self._device)
         return started
 
-    def _see_after(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+    def _see_after(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> None:
         is_root, is_layer = module in self._roots, module in self._table.layers
         if not (is_root or is_layer) or is_transformed():
             return
@@ -219,7 +219,7 @@ class Activations:
         if is_layer:
             self._see_layer(module, args, tensor, current)
 
-    def _see_layer(self, module: nn.Module, args: tuple, tensor: Tensor, current: Pass) -> None:
+    def _see_layer(self, module: nn.Module, args: Args, tensor: Tensor, current: Pass) -> None:
         if self._table.is_learning:
             self._table.observe_output(module, args, tensor)
         if not self._measure(module, tensor, current):

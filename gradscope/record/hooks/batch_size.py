@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gradscope.record.model.modules import first_tensor
+from gradscope.record.model.modules import Args, first_tensor
 
 LOGGED = "logged by the user"
 FIRST_AXIS = "first axis of the model's inputs"
@@ -30,7 +30,7 @@ UNSEEN = Examples(0, NO_PASS)
 
 
 def count_examples(
-    module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Any
+    module: nn.Module, args: Args, kwargs: Mapping[str, Any], output: Any
 ) -> Examples:
     """Count the examples of a call of a module, where they can be known.
 

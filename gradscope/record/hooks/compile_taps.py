@@ -103,7 +103,7 @@ class Taps:
             stacklevel=4,
         )
 
-    def trace_before(self, module: nn.Module, args: tuple) -> None:
+    def trace_before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Put the beginning of a pass into the graph that is being traced."""
         if module in self._roots:
             n = _first_axis(args) if self._roots[module] else 0
@@ -121,7 +121,7 @@ class Taps:
         return None
 
 
-def _first_axis(args: tuple) -> int:
+def _first_axis(args: tuple[Any, ...]) -> int:
     """Length of the first axis of all tensors that go in; 0 where they do not agree on it."""
     n = 0
     for value in args:
@@ -170,7 +170,7 @@ def _(grad: Tensor, seen: Tensor, key: int, number: int) -> Tensor:
     return torch.empty_like(grad)
 
 
-def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     _, ctx.key, ctx.number = inputs
     ctx.save_for_backward(output[1])
 

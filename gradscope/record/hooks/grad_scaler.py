@@ -43,7 +43,7 @@ class ScalerWatch:
         """Present scale of the loss, () on the device; None without scaler or when disabled."""
         if self._scaler is None or not self._scaler.is_enabled():
             return None
-        scale = getattr(self._scaler, "_scale", None)
+        scale: Tensor | None = getattr(self._scaler, "_scale", None)
         return self._scaler.get_scale() if scale is None else scale
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import torch
 
 def is_transformed() -> bool:
     """Whether the module runs inside vmap, grad, jvp or the like, or is being traced."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch.jit.is_tracing()
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.jit._trace.is_tracing()
 
 
 def is_exporting() -> bool:

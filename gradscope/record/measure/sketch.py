@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradscope import schema
-from gradscope.record.model.params import Param
+from gradscope.record.model.layers import Param
 
 
 class Sketcher:

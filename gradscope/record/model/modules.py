@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 _WEIGHT_LAYERS = (
     nn.modules.conv._ConvNd,

@@ -38,7 +38,8 @@ class BlockBootstrapResult(Result):
 
 
 def _mean(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return x.mean(axis=-1)
+    mean: NDArray[np.float64] = x.mean(axis=-1)
+    return mean
 
 
 def block_bootstrap(
@@ -137,7 +138,7 @@ def optimal_block_length(x: ArrayLike) -> int:
     bend = 2.0 * float(np.sum(window * lags * rho[1 : width + 1]))
     if spectrum == 0.0:
         return 1
-    best = (2 * bend**2 / (4 / 3 * spectrum**2)) ** (1 / 3) * n ** (1 / 3)
+    best: float = (2 * bend**2 / (4 / 3 * spectrum**2)) ** (1 / 3) * n ** (1 / 3)
     return math.ceil(min(max(best, 1.0), 3 * math.sqrt(n), n / 3))
 
 

@@ -28,11 +28,13 @@ AlongLast = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def _mean(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return x.mean(axis=-1)
+    mean: NDArray[np.float64] = x.mean(axis=-1)
+    return mean
 
 
 def _error_of_mean(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return x.std(axis=-1, ddof=1) / np.sqrt(x.shape[-1])
+    error: NDArray[np.float64] = x.std(axis=-1, ddof=1) / np.sqrt(x.shape[-1])
+    return error
 
 
 def studentised_bootstrap(

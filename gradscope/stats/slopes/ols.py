@@ -140,4 +140,7 @@ def ols_slopes(y: ArrayLike, x: ArrayLike, *, axis: int = -1) -> NDArray[np.floa
     # Rounding leaves a single position with a spread of about eps², which does not define a line.
     scale = np.square(np.where(known, places, 0.0)).sum(axis=-1)
     is_line = spread > 1e-20 * scale
-    return np.divide(joint, spread, out=np.full(joint.shape, np.nan), where=is_line)
+    slope: NDArray[np.float64] = np.divide(
+        joint, spread, out=np.full(joint.shape, np.nan), where=is_line
+    )
+    return slope

@@ -172,7 +172,8 @@ def _flipped_t(flips: NDArray[np.float64], cells: NDArray[np.float64]) -> NDArra
     # The lower limit bounds t near 1e8 where a pattern leaves no variance.
     variance = np.maximum(squares - n * np.square(mean), 1e-16 * squares) / (n - 1)
     error = np.sqrt(variance / n)
-    return np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
+    t: NDArray[np.float64] = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
+    return t
 
 
 def _side(t: NDArray[np.float64], alternative: str) -> NDArray[np.float64]:

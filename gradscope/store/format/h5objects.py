@@ -90,7 +90,8 @@ def _attribute(attribute: h5py.h5a.AttrID) -> Any:
 def _text(attribute: h5py.h5a.AttrID, stored: h5py.h5t.TypeStringID) -> str:
     text = np.zeros((), f"S{stored.get_size()}")
     attribute.read(text, mtype=stored)
-    return text.item().decode("utf-8", "replace")
+    stored_bytes: bytes = text.item()
+    return stored_bytes.decode("utf-8", "replace")
 
 
 def write_attribute(target: h5py.Group | h5py.Dataset, name: str, value: np.ndarray) -> None:

@@ -28,7 +28,7 @@ CHUNK_COLUMNS = 16
 LONG_AXIS = 1024
 """Rows from which an index is compressed."""
 
-TEXT = h5py.string_dtype("utf-8")
+TEXT: np.dtype = h5py.string_dtype("utf-8")
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,4 +123,5 @@ def depth_places(axis: Axis, grid: np.ndarray) -> np.ndarray:
     if not len(candidates):
         raise UsageError(f"no weight layer among the {axis.dim}s")
     relative = axis.columns["relative_depth"][candidates].astype(float)
-    return candidates[np.abs(grid[:, None] - relative[None, :]).argmin(axis=1)]
+    nearest: np.ndarray = candidates[np.abs(grid[:, None] - relative[None, :]).argmin(axis=1)]
+    return nearest

@@ -41,7 +41,7 @@ class Source:
     ) -> None:
         self.path = finished_path(path)
         self._groups, self._has_attrs = groups, has_attrs
-        self._managers: dict[Path, CachingFileManager] = {}
+        self._managers: dict[Path, CachingFileManager[h5py.File]] = {}
         self.plan = self._make_plan()
 
     def _make_plan(self) -> Plan:

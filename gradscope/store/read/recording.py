@@ -92,10 +92,12 @@ def _dataset(source: Source, name: str) -> xr.Dataset:
     return xr.Dataset(variables, coords=xr.Coordinates(coordinates_of(group)))
 
 
-def arrays_of(source: Source, name: str) -> dict[str, tuple[schema.Variable, RecordedArray, dict]]:
+def arrays_of(
+    source: Source, name: str
+) -> dict[str, tuple[schema.Variable, RecordedArray, dict[str, Any]]]:
     """Return declaration, array and attributes of every stored and derived variable of a group."""
     group = source.plan.groups[name]
-    found: dict[str, tuple[schema.Variable, RecordedArray, dict]] = {}
+    found: dict[str, tuple[schema.Variable, RecordedArray, dict[str, Any]]] = {}
     custom = _custom_attrs(source) if name.split("/")[-1] == "custom" else {}
     for key, declaration in group.variables.items():
         attrs = {**(group.attrs.get(key) or declaration.attrs), **custom.get(key, {})}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ def recording(n_steps=100, decay=0.05):
         update_param_cosine=parts * 0 + 0.6,
     )
     gradients = tree["gradients"].to_dataset()
-    slope = np.exp(-0.3 * gradients["depth"]) + gradients["grad_norm"] * 0
+    slope: Any = np.exp(-0.3 * gradients["depth"]) + gradients["grad_norm"] * 0
     tree["gradients"] = gradients.assign(grad_rms=slope.transpose("step", "param"))
     training = tree["training"].to_dataset()
     tree["training"] = training.assign(weight_decay=training["lr"] * 0 + decay)

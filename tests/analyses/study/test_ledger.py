@@ -31,7 +31,8 @@ def test_known_runs_are_not_planned_again(tmp_path):
         ["tiny"], "smoke", tmp_path / "runs", folder=write_specs(tmp_path / "specs")
     )
     first, *others = Queue(sweeps).todo()
-    queue = Queue(sweeps, {name_of(first.path): Finished("finished", {}), "other/run": None})
+    ended = Finished("finished", {})
+    queue = Queue(sweeps, {name_of(first.path): ended, "other/run": ended})
     assert [run.path for run in queue.todo()] == [run.path for run in others]
     assert queue.n_ended == 1
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analyses import all as study
 from analyses.claims.claim import Evidence
+from analyses.study.command import guarded
 from analyses.study.question import Answer, Explored, Question
 from gradscope.stats.tests.sign_flip import sign_flip
 
@@ -96,7 +97,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
 def main(folder: Path, *more: str) -> int:
     specs = write_specs(folder / "specs")
     options = study.parse(arguments(folder, *more))
-    return study.guarded("tiny", lambda: study.run(options, [QUESTION], specs=specs))
+    return guarded("tiny", lambda: study.run(options, [QUESTION], specs=specs))
 
 
 def as_numbers(path: Path) -> np.ndarray:

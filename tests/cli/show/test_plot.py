@@ -1,7 +1,7 @@
 import pytest
 
 from gradscope.cli.main import main
-from gradscope.cli.show.plot import read_steps
+from gradscope.cli.values import read_steps
 from gradscope.errors import UsageError
 from gradscope.plots.figure import KINDS
 from tests.helpers import write_recording

@@ -27,7 +27,7 @@ def record(tmp_path, monkeypatch, capfd):
 
     def run(*arguments):
         try:
-            code = cli.main(["record", *arguments])
+            code: object = cli.main(["record", *arguments])
         except SystemExit as stop:
             code = stop.code
         return code, *capfd.readouterr()

@@ -4,7 +4,7 @@ from PIL import Image
 
 from gradscope.errors import DataError, UsageError
 from gradscope.experiments.config import Config
-from gradscope.experiments.datasets.folder import read_image
+from gradscope.experiments.datasets.image import read_image
 from gradscope.experiments.datasets.registry import load_dataset
 
 SUFFIXES = ("png", "webp", "jpg", "bmp")

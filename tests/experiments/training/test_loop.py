@@ -45,7 +45,7 @@ def independent_moments(config, n_steps):
     for step in range(1, n_steps + 1):
         images, labels = next(experiment.stream)
         loss = -network(images).log_softmax(1)[range(len(labels)), labels].mean()
-        grads = dict(zip(params, torch.autograd.grad(loss, params.values()), strict=True))
+        grads = dict(zip(params, torch.autograd.grad(loss, list(params.values())), strict=True))
         before = {name: p.detach().clone() for name, p in params.items()}
         for name, p in params.items():
             g = grads[name] + config.weight_decay * before[name]
@@ -53,7 +53,7 @@ def independent_moments(config, n_steps):
             v[name] = 0.999 * v[name] + 0.001 * g * g
             m_hat, v_hat = m[name] / (1 - 0.9**step), v[name] / (1 - 0.999**step)
             with torch.no_grad():
-                p -= config.lr * m_hat / (v_hat**config.alpha + config.eps)
+                p.sub_(config.lr * m_hat / (v_hat**config.alpha + config.eps))
         rows.append(
             {
                 name: (grads[name].norm(), v[name].mean(), (p.detach() - before[name]).norm())
@@ -107,6 +107,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_its_origin(tmp_path):
     assert "test_loss" not in outcome.metrics
     attrs = open_recording(tmp_path / "run.h5").attrs
     assert attrs["status"] == "diverged"
+    assert outcome.first_nonfinite is not None
     step, layer = outcome.first_nonfinite
     assert 1 <= step <= outcome.step
     assert layer.startswith(("features.", "head"))

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from gradscope.optim.shadow import ShadowMoments
@@ -80,5 +80,5 @@ def work(rank, folder):
 
 
 if __name__ == "__main__":
-    mp.spawn(work, args=(sys.argv[1],), nprocs=2)
+    spawn(work, args=(sys.argv[1],), nprocs=2)
     print("equal")

@@ -68,7 +68,7 @@ def assert_step(group, lists):
     """The compiled step equals the formula; relative to the size of the step and parameter."""
     before = [p.clone() for p in lists[0]]
     exact = expected(group, *lists)
-    update_compiled(group, *lists, None)
+    update_compiled(group, *(*lists, None))
     params, _, ms, vs, steps = lists
     for p, m, v, old, e in zip(params, ms, vs, before, exact, strict=True):
         torch.testing.assert_close(m.double(), e.exp_avg, rtol=1e-6, atol=1e-40)
@@ -119,7 +119,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
         for n in (1, 2, 3):
             torch.set_num_threads(n)
             lists = state([(300_007,), (5,)])
-            update_compiled(group_of(-0.3), *lists, None)
+            update_compiled(group_of(-0.3), *(*lists, None))
             found.append(lists[0])
     finally:
         torch.set_num_threads(before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -95,8 +97,9 @@ def test_nan_only_where_the_formula_has_it(alpha, options):
 
 def test_the_fastest_path_is_the_default():
     params = [torch.ones(3)]
-    group = {"foreach": None, "fused": None, "capturable": False, "bias_correction": True}
-    group |= {"eps": 1e-8, "weight_decay": 0.0, "decoupled_weight_decay": False}
+    group: dict[str, Any] = {"foreach": None, "fused": None, "capturable": False}
+    group |= {"bias_correction": True, "decoupled_weight_decay": False}
+    group |= {"eps": 1e-8, "weight_decay": 0.0}
     assert choose_path({**group, "alpha": 0.5}, params) == "adam"
     assert choose_path({**group, "alpha": 0.1}, params) == "compiled"
     assert choose_path({**group, "alpha": 1.1}, params) == "foreach"

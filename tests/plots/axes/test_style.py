@@ -34,11 +34,15 @@ def test_widths_are_millimetres():
             width_mm(wrong)
 
 
-def test_a_failed_write_leaves_the_old_picture(tmp_path):
+def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
     path = tmp_path / "figure.png"
     path.write_bytes(b"good")
     figure = new_figure(50, 50)
-    figure.savefig = lambda *_, **__: (_ for _ in ()).throw(OSError("disk full"))
+
+    def savefig(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(figure, "savefig", savefig)
     with pytest.raises(OSError, match="disk full"):
         save_figure(figure, path)
     assert path.read_bytes() == b"good" and list(tmp_path.iterdir()) == [path]

@@ -1,5 +1,7 @@
 """Layouts of one recording beyond map, profile and trajectories."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -16,7 +18,7 @@ def tree():
     source = tree["gradients"].to_dataset()
     steps = np.arange(10, 61, 10)
     rng = np.random.default_rng(0)
-    variables = {}
+    variables: dict[str, Any] = {}
     for name, dim, n_bins in (("grad", "grad_bin", 96), ("exp_avg_sq", "moment_bin", 181)):
         octaves = np.arange(n_bins)
         shape = np.exp(-0.5 * ((octaves - n_bins * 0.6) / 4) ** 2)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -11,6 +13,7 @@ def curve(values):
 
 def test_a_short_series_is_drawn_point_by_point():
     ax = Figure().add_subplot()
+    line: Any
     (line,) = draw_curve(curve([3.0, np.nan, 1.0]), ax=ax, label="loss")
     assert ax.get_ylabel() == "loss"
     np.testing.assert_equal(line.get_ydata(), [3.0, np.nan, 1.0])
@@ -19,6 +22,8 @@ def test_a_short_series_is_drawn_point_by_point():
 def test_a_spike_of_one_step_in_a_long_series_stays_visible():
     values = np.ones(50_000)
     values[31_415] = 40.0
+    band: Any
+    line: Any
     band, line = draw_curve(curve(values), ax=Figure().add_subplot())
     assert len(line.get_xdata()) < 1000
     assert band.get_paths()[0].get_extents().y1 == 40.0

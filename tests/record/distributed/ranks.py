@@ -182,7 +182,11 @@ def die(folder, size):
 
 
 def stall(folder, size):
-    outlive(folder / "stall", size, lambda recorder: time.sleep(5) or recorder)
+    def late(recorder):
+        time.sleep(5)
+        return recorder
+
+    outlive(folder / "stall", size, late)
 
 
 def leave_early(folder, size):

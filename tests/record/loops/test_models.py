@@ -96,6 +96,8 @@ def test_examples_are_counted_in_keyword_arguments_too(tmp_path):
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpointing_counts_each_layer_once(tmp_path, use_reentrant):
     class Net(nn.Module):
+        is_checkpointed = False
+
         def __init__(self):
             super().__init__()
             self.first, self.block, self.last = nn.Linear(6, 8), mlp_block(), nn.Linear(8, 4)

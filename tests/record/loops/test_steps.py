@@ -127,10 +127,10 @@ def test_closures(tmp_path):
     model = mlp()
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3)
     x, y = data()
-    last, start = {}, {}
+    last, moved = {}, {}
 
     def step(k, recorder):
-        start[k] = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+        start = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
 
         def closure():
             optimizer.zero_grad()
@@ -140,15 +140,15 @@ def test_closures(tmp_path):
 
         recorder.log(loss=optimizer.step(closure))
         last[k] = norms(model)
-        moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - start[k]
-        start[k] = float(moved.double().norm())
+        way = torch.cat([p.detach().flatten() for p in model.parameters()]) - start
+        moved[k] = float(way.double().norm())
 
     tree = run(model, optimizer, tmp_path, step)
     assert tree["training"].sizes["step"] == 3
     for k in last:
         assert_norms(tree, last[k], k)
         total = float((tree["updates/update_norm"].sel(step=k) ** 2).sum() ** 0.5)
-        assert total == pytest.approx(start[k], rel=1e-5)
+        assert total == pytest.approx(moved[k], rel=1e-5)
 
 
 def test_several_optimizers_and_models(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +84,7 @@ def sgd(model):
     return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
 
 
-WRAPPERS = {
+WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
     "bare": lambda m: Bare(sgd(m)),
     "lookahead": lambda m: Lookahead(sgd(m)),
     "schedule-free": lambda m: ScheduleFree(sgd(m)),

@@ -1,6 +1,7 @@
 """The disk fails: training goes on, one warning says what happened, what was written stays."""
 
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from gradscope.store.format import contents
 from gradscope.store.read.recording import open_recording
-from gradscope.store.write import lock, thread
+from gradscope.store.write import thread
 from gradscope.store.write.writer import RecordingWriter
 
 ROOT = Path(__file__).parents[3]
@@ -154,7 +155,7 @@ def test_a_file_system_that_refuses_locks(tmp_path, monkeypatch):
         return h5py.File(path, mode, locking=False)
 
     unlockable = SimpleNamespace(File=opened, Group=h5py.Group, Dataset=h5py.Dataset)
-    monkeypatch.setattr(lock.fcntl, "lockf", refused)
+    monkeypatch.setattr(fcntl, "lockf", refused)
     monkeypatch.setattr(contents, "h5py", unlockable)
     writer = RecordingWriter(tmp_path / "run.h5")
     for k in range(9):

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_where_locks_are_refused_the_age_of_the_file_decides(tmp_path, monkeypat
     def refused(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(lock.fcntl, "lockf", refused)
+    monkeypatch.setattr(fcntl, "lockf", refused)
     path = tmp_path / "lock"
     first = WriterLock(path)
     assert is_held(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,7 @@ def test_a_third_level_is_refused():
 @pytest.mark.parametrize("scale", [None, "smoke", "cpu", "short"])
 def test_the_spec_is_such_a_half_at_every_scale(scale):
     cells = read_sweep(SPECS / f"{SPEC}.toml", scale=scale).cells
-    factors = (
+    factors: tuple[list[Any], ...] = (
         [len(cell.keep_classes) == 0 and cell.n_classes for cell in cells],
         [cell.samples_per_class for cell in cells],
         [cell.label_noise for cell in cells],
