@@ -15,6 +15,8 @@ from .derived.compare.maps import compare_runs as compare_runs
 from .derived.health.check import check_health as check_health
 from .derived.select import select as select
 from .optim.smes import SMES as SMES
+from .record.finalize.memory import RecordingMemory as RecordingMemory
+from .record.finalize.memory import estimate_memory as estimate_memory
 from .record.recorder import Recorder as Recorder
 from .store.read.recording import latest as latest
 from .store.read.recording import open_recording as open_recording
