@@ -30,7 +30,7 @@ def check_out(out: str, suffixes: Sequence[str]) -> Path:
     return path
 
 
-def beside(recordings: Sequence[str], ending: str) -> Path:
+def beside(recordings: Sequence[str | Path], ending: str) -> Path:
     """Name a file beside the first recording, after it."""
     first = Path(recordings[0])
     name = first.name.removesuffix(".part").removesuffix(".h5").replace("*", "all")

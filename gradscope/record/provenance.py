@@ -1,12 +1,18 @@
-"""Where a recording comes from: versions, device, commit, command; no host, user or full path."""
+"""Where a recording comes from: versions, device, commit, command; what its user says of it.
+
+No host, user or full path.
+"""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import datetime
+import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +21,7 @@ import torch
 from torch import nn
 
 from gradscope import __version__, schema
+from gradscope.errors import unknown
 from gradscope.record.model.modules import device_of
 from gradscope.record.model.wrappers import class_name
 from gradscope.record.rows.cadence import Cadence
@@ -51,6 +58,74 @@ def describe_run(
         "optimizer_name": " ".join(type(o).__name__ for o in optimizers.values()),
         "optimizer_names": " ".join(optimizers).strip(),
     }
+
+
+def describe_story(
+    config: Any, name: str, tags: str | Collection[str], notes: str
+) -> dict[str, Any]:
+    """Return the root attributes that a user's own words become; nothing for what is not given.
+
+    Parameters
+    ----------
+    config : mapping, dataclass, `argparse.Namespace` or None
+        Settings of the training. Values that JSON does not know are written as text.
+    name, notes : str
+    tags : str or collection of str
+
+    Raises
+    ------
+    TypeError
+        If one is of another kind.
+    ValueError
+        If a tag is empty or has a comma.
+    """
+    tags = [tags] if isinstance(tags, str) and tags else list(tags)
+    for kind, words in (("name", [name]), ("notes", [notes]), ("tags", tags)):
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError(f"`{kind}` must be text; got {words[0]!r}")
+    for tag in tags:
+        if not tag.strip() or "," in tag:
+            raise ValueError(f"a tag must be text without commas; got {tag!r}")
+    story = {"run_name": name, "tags": ", ".join(dict.fromkeys(tags)), "notes": notes}
+    if config is not None:
+        plain = _as_json(config)
+        if not isinstance(plain, dict):
+            raise TypeError(f"`config` must be a dict of settings; got {type(config).__name__}")
+        story["config_json"] = json.dumps(plain, ensure_ascii=False)
+    return {key: _storable(text) for key, text in story.items() if text}
+
+
+def check_attributes(names: Collection[str]) -> None:
+    """Check names of root attributes.
+
+    Raises
+    ------
+    ValueError
+        If the schema declares no such attribute.
+    """
+    for name in names:
+        if name not in schema.ROOT_ATTRIBUTES:
+            raise ValueError(unknown("attribute", name, schema.ROOT_ATTRIBUTES))
+
+
+def _as_json(value: Any) -> Any:
+    """Turn settings into what JSON knows; anything else becomes its text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, argparse.Namespace):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(own) for own in value]
+    if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1):
+        value = value.item()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _storable(text: str) -> str:
+    """Leave out what HDF5 cannot store in a text: null characters and halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _device_name(device: torch.device) -> str:

@@ -18,6 +18,7 @@ from gradscope.record.distributed.writer import open_writer
 from gradscope.record.ending import RecordingCost, abandon, finish
 from gradscope.record.events import StepEvents
 from gradscope.record.guard import Guard
+from gradscope.record.health.watch import HealthWatch, OnHealth
 from gradscope.record.live import LiveRecording, detach_others, forget, register
 from gradscope.record.measure.choose import choose_backend
 from gradscope.record.measure.custom import Measure
@@ -25,7 +26,7 @@ from gradscope.record.model.modules import as_models, device_of
 from gradscope.record.model.optimizers.unwrap import as_optimizers, warn_of_strangers
 from gradscope.record.model.params import Selector
 from gradscope.record.pipeline import Stages
-from gradscope.record.provenance import describe_run
+from gradscope.record.provenance import check_attributes, describe_run, describe_story
 from gradscope.record.rows.cadence import Cadence
 from gradscope.record.rows.logged import part
 from gradscope.record.rows.scalars import ScalarRows
@@ -53,27 +54,30 @@ class Recorder(LiveRecording):
         Which steps get statistics; ``/training`` has a row for every step. "auto" takes each step
         up to 1,000, then about 1,000 log-spaced ones per factor of ten.
     record : {"light", "standard", "full"} or collection of group names
-        "light" is training and gradients; "standard" adds second moments, updates, activations and
+        "light" is training and gradients; "standard" adds second moments, updates, activations,
         histograms; "full" adds sketches, the noise scale and the flight recorder.
     include, exclude : regular expression or callable name -> bool, optional
-        Which parameters; a pattern may match anywhere in the name. A layer stays if one of its
-        parameters does.
+        Which parameters, by a match anywhere in the name. A layer stays if one of its own does.
     second_moment : {"optimizer", "own"}
         "own" keeps an average of squared gradients (beta2 0.999) where the optimizer has none.
     histogram_every : int, optional
         Every how many recorded rows histograms are taken: 10, with "full" 1.
     flight_recorder : int, optional
-        Steps before and after a loss spike or a non-finite value that are kept at full rate, in
-        ``/spikes``: 0, with "full" 50. Every step is then measured.
+        Steps kept at full rate around a loss spike or a non-finite value, in ``/spikes``: 0, with
+        "full" 50. Every step is then measured.
     custom : mapping of str to callable, optional
-        Measures of your own, by name: ``fn(param, grad, state)`` returns one number, as a tensor
-        without axes so that nothing waits for the device. It is called for every parameter right
-        before a measured step (with a closure, right after), with the gradient that the optimizer
-        consumes and the optimizer's state of the parameter; recorded in ``/custom``.
+        Measures of your own, by name: ``fn(param, grad, state)`` returns one number, best a tensor
+        without axes, of a parameter, the gradient that the optimizer consumes and its state, right
+        before a measured step (with a closure, right after); recorded in ``/custom``.
     if_exists : {"error", "overwrite", "resume"}
-        What to do about a recording that stands at ``path``. "resume" goes on writing it; give
-        `load_state_dict` what `state_dict` gave at the checkpoint, and rows beyond are dropped;
-        without, steps go on behind the last one, with a warning.
+        What to do about a recording at ``path``. "resume" goes on writing it; `load_state_dict`
+        drops the rows beyond the checkpoint; without, steps go on behind the last, with a warning.
+    config : mapping, dataclass or Namespace, optional
+        Settings of the training, which tools show, compare and group by.
+    name, tags, notes : str; tags also a collection of them
+        What you call the run, words to find and group runs by, and what you want to remember.
+    on_health : callable of `gradscope.derived.health.rule.Finding`, optional
+        Called once for each finding, on a thread of its own; an exception becomes one warning.
 
     Raises
     ------
@@ -90,11 +94,9 @@ class Recorder(LiveRecording):
     >>> path = getfixture("tmp_path") / "run.h5"
     >>> with gradscope.Recorder(model, optimizer, path) as recorder:
     ...     for _ in range(3):
-    ...         loss = model(torch.ones(5, 4)).square().mean()
-    ...         loss.backward()
-    ...         optimizer.step()
     ...         optimizer.zero_grad()
-    ...         recorder.log(loss=loss)
+    ...         model(torch.ones(5, 4)).square().mean().backward()
+    ...         optimizer.step()
     >>> gradscope.open_recording(path)["gradients/grad_norm"].sizes["step"]
     3
     """
@@ -115,6 +117,11 @@ class Recorder(LiveRecording):
         flight_recorder: int | None = None,
         custom: Mapping[str, Measure] | None = None,
         if_exists: str = "error",
+        config: Any = None,
+        name: str = "",
+        tags: str | Collection[str] = (),
+        notes: str = "",
+        on_health: OnHealth | None = None,
     ) -> None:
         models, optimizers = as_models(model), as_optimizers(optimizer)
         settings = make_settings(
@@ -128,7 +135,8 @@ class Recorder(LiveRecording):
             custom=custom,
         )
         warn_of_strangers(models, optimizers, stacklevel=3)
-        attrs = describe_run(models, optimizers, settings, every)
+        story = describe_story(config, name, tags, notes)
+        attrs = describe_run(models, optimizers, settings, every) | story
         detach_others(optimizers.values())
         self._ranks = Ranks()
         if callable(every):
@@ -147,6 +155,7 @@ class Recorder(LiveRecording):
         self._events.begin(self._writer)
         self._events.rows.last_step = self._ranks.agree_on_number(self._writer.last_step)
         self.path = self._writer.path
+        self._watch = HealthWatch(self.path, None if self._ranks.rank else on_health)
         register(self, optimizers.values())
 
     @property
@@ -168,16 +177,14 @@ class Recorder(LiveRecording):
         return self._events.tables.first_nonfinite
 
     def describe(self, **attributes: Any) -> None:
-        """Set root attributes: seed, dataset_name, model_name, config_json, sample_dims, command.
+        """Set root attributes: seed, dataset_name, model_name, sample_dims, command and so on.
 
         Raises
         ------
         ValueError
             If the schema declares no such attribute.
         """
-        for name in attributes:
-            if name not in schema.ROOT_ATTRIBUTES:
-                raise ValueError(unknown("attribute", name, schema.ROOT_ATTRIBUTES))
+        check_attributes(attributes)
         self._guard.run(lambda: self._writer.set_attrs(**attributes))
 
     def log(self, **values: Any) -> None:
@@ -198,8 +205,7 @@ class Recorder(LiveRecording):
         """
         if self._is_closed and self._guard.reason is None:
             raise UsageError("this recorder is closed; `log` came after the end of the recording")
-        evaluation, training = part(values)
-        self._guard.run(self._log, evaluation, training)
+        self._guard.run(self._log, *part(values))
 
     def _log(self, evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         self._events.rows.go_on()
@@ -220,10 +226,9 @@ class Recorder(LiveRecording):
     def advance(self) -> None:
         """Count one replay of a CUDA graph as a step: call it after each ``graph.replay()``.
 
-        The graph must hold a whole step, forward to ``optimizer.step()``, and be captured while
-        the recorder is attached, after some eager warm-up steps (which are recorded as usual).
-        What is logged as a tensor belongs after this call; a ``GradScaler`` inside the graph is
-        not seen.
+        The graph must hold a whole step, forward to ``optimizer.step()``, captured while the
+        recorder is attached, after some eager warm-up steps (recorded as usual). Log tensors after
+        this call; a ``GradScaler`` inside the graph is not seen.
 
         Raises
         ------
@@ -237,12 +242,7 @@ class Recorder(LiveRecording):
         return self._guard.run(self._events.tables.state_dict) or self._events.clock.state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint: steps count from there, later rows of the recording are dropped.
-
-        Parameters
-        ----------
-        state : mapping
-            What `state_dict` returned.
+        """Go on from what `state_dict` returned: later rows of the recording are dropped.
 
         Raises
         ------
@@ -250,10 +250,8 @@ class Recorder(LiveRecording):
             If steps were recorded since this recorder was attached.
         """
         if self.step:
-            raise UsageError(
-                "load_state_dict must come before the first step that this recorder sees; got it "
-                f"after step {self.step}"
-            )
+            words = "load_state_dict must come before the first step that this recorder sees"
+            raise UsageError(f"{words}; got it after step {self.step}")
         self._guard.run(self._load, state)
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -289,6 +287,7 @@ class Recorder(LiveRecording):
     def _finish(self, status: str | None) -> None:
         self._leave()
         finish(self._events, self._writer, status)
+        self._watch.close()
 
     def _stop(self, reason: str) -> None:
         """End the recording because of an error of our own: rows stay, the training goes on."""
@@ -297,4 +296,5 @@ class Recorder(LiveRecording):
 
     def _leave(self) -> None:
         self._is_closed = True
+        self._watch.stop()
         forget(self)

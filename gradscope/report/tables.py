@@ -17,7 +17,11 @@ from gradscope.derived.summary import summarise
 from gradscope.store.read.run_attributes import describe_runs
 
 _FACTS = (
+    "run_name",
+    "tags",
+    "notes",
     "status",
+    "stop_reason",
     "model_name",
     "dataset_name",
     "optimizer_name",
@@ -59,7 +63,9 @@ def describe_run(tree: xr.DataTree, name: str) -> dict[str, Any]:
 
 def run_title(attributes: dict[str, Any]) -> str:
     """Say in a few words what was trained."""
-    words = [attributes.get(key) for key in ("model_name", "dataset_name", "optimizer_name")]
+    words = [
+        attributes.get(key) for key in ("run_name", "model_name", "dataset_name", "optimizer_name")
+    ]
     return " · ".join(str(word) for word in words if word)
 
 

@@ -17,6 +17,10 @@ ROOT_ATTRIBUTES: dict[str, str] = {
     "failure": "why recording stopped early, when an error of gradscope closed it",
     "changed_outside_step": "first step before which parameters were changed outside the "
     "optimizer's step; updates are the optimizer's own",
+    "stop_reason": "finding of a health rule that ended the training, as asked for",
+    "run_name": "name that the user gave the run",
+    "tags": "words that the user put the run under, between commas",
+    "notes": "what the user wrote about the run",
     "created_at": "start of the recording, UTC, ISO 8601",
     "creation_library": "gradscope",
     "creation_library_version": "version of gradscope",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gradscope.derived.compare.conditions import ACCIDENTS, ENVIRONMENT
+from gradscope.derived.compare.conditions import ACCIDENTS, ENVIRONMENT, STORY
 from gradscope.derived.health.check import check_health
 from gradscope.derived.health.rule import SEVERITIES
 from gradscope.store.read.recording import open_recording
@@ -71,7 +71,8 @@ def status_of(attrs: Mapping[str, Any], found: Found) -> str:
 
 def settings(found: Found, attrs: dict[str, Any]) -> dict[str, Any]:
     """Return configuration and hyper-parameters, without what says nothing about the training."""
-    known = describe_settings(found.path, attrs)
+    known = {name: attrs[name] for name in STORY if name in attrs}
+    known |= describe_settings(found.path, attrs)
     left_out = {*ACCIDENTS, *ENVIRONMENT, "sample_dims"}
     return {
         _clip(name): _plain(value)

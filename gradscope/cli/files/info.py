@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gradscope.cli.recordings import one_recording
+
 SUMMARY = "say what a recording holds"
 
 _HEAD = (
+    "run_name",
+    "tags",
+    "notes",
     "status",
+    "stop_reason",
     "model_name",
     "dataset_name",
     "optimizer_name",
@@ -27,13 +33,18 @@ _HEAD = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("recording", metavar="RECORDING", help="a .h5 file, finished or running")
+    parser.add_argument(
+        "recording",
+        metavar="RECORDING",
+        nargs="?",
+        help="a .h5 file, finished or running (default: the newest in runs/)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read and print."""
-    summary = read_summary(Path(arguments.recording))
+    summary = read_summary(one_recording(arguments.recording, "info"))
     print(json.dumps(summary, indent=2) if arguments.json else as_text(summary))
     return 0
 
@@ -83,7 +94,9 @@ def as_text(summary: dict[str, Any]) -> str:
 def _head(summary: dict[str, Any]) -> list[tuple[Any, ...]]:
     known = summary["attributes"]
     rows = [
-        (key.replace("_", " "), known[key]) for key in _HEAD if known.get(key, -1) not in (-1, "")
+        (key.replace("_", " "), " ".join(str(known[key]).split()))
+        for key in _HEAD
+        if known.get(key, -1) not in (-1, "")
     ]
     size = f"{summary['n_bytes'] / 1e6:.2f} MB"
     if summary["is_open"]:

@@ -57,7 +57,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    settings = differing(rows)[:6]
+    settings = [name for name in differing(rows) if name != "notes"][:6]
     has_health = any("health" in row for row in rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     heads = ("run", "status", "step", "loss", "accuracy", "duration", *["health"] * has_health)

@@ -6,12 +6,13 @@ The image is written beside the recording unless --out is given, and its path is
 from __future__ import annotations
 
 import argparse
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.cli.output import PICTURES, as_words, beside, check_out
+from gradscope.cli.recordings import find_recordings
 from gradscope.cli.values import read_numbers, read_steps
-from gradscope.errors import UsageError
 
 if TYPE_CHECKING:
     import xarray
@@ -25,7 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "recordings",
         metavar="RECORDING",
         nargs="*",
-        help="a .h5 file, finished or running; several are compared",
+        help="a .h5 file, finished or running, a folder or a quoted pattern; several are compared "
+        "(default: the newest in runs/)",
     )
     parser.add_argument(
         "--quantity",
@@ -92,10 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw, write, and print the path."""
     if arguments.kind == "list":
         return list_kinds()
-    if not arguments.recordings:
-        raise UsageError("name a recording to draw")
+    recordings = find_recordings(arguments.recordings, "plot")
     steps, alphas = read_steps(arguments.steps), read_numbers(arguments.alphas)
-    path = output_path(arguments)
+    path = output_path(arguments, recordings)
 
     from gradscope.plots.figure import View, draw_to_file
 
@@ -112,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         style=arguments.style,
     )
     data_path = path.with_suffix(".csv") if arguments.data else None
-    tree = open_all(arguments.recordings)
+    tree = open_all(recordings)
     try:
         draw_to_file(tree, view, path, data_path=data_path)
     finally:
@@ -134,17 +135,17 @@ def list_kinds() -> int:
     return 0
 
 
-def open_all(recordings: list[str]) -> xarray.DataTree:
+def open_all(recordings: list[Path]) -> xarray.DataTree:
     """Open one recording, or many as one tree at the steps that all of them have."""
     from gradscope.store.read.recording import open_recording
     from gradscope.store.read.runs import open_runs
 
-    if len(recordings) == 1 and not set("*?[") & set(recordings[0]):
+    if len(recordings) == 1:
         return open_recording(recordings[0])
-    return open_runs(recordings, steps="common")
+    return open_runs(map(glob.escape, map(str, recordings)), steps="common")
 
 
-def output_path(arguments: argparse.Namespace) -> Path:
+def output_path(arguments: argparse.Namespace, recordings: list[Path]) -> Path:
     """Say where the picture goes.
 
     Raises
@@ -159,4 +160,4 @@ def output_path(arguments: argparse.Namespace) -> Path:
     kind = "" if arguments.kind == "heatmap" else f"-{arguments.kind}"
     known = KINDS.get(arguments.kind)
     words = arguments.kind if known and not known.of_quantity else f"{arguments.quantity}{kind}"
-    return beside(arguments.recordings, f"{as_words(words)}.png")
+    return beside(recordings, f"{as_words(words)}.png")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
-from gradscope.errors import UsageError
+from gradscope.errors import UsageError, unknown
 from gradscope.experiments.config import Config, read_toml
 from gradscope.experiments.training.options import option_of, read
 
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", metavar="PATH", help="go on with a run from its checkpoint")
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
     parser.add_argument("--record", metavar="HOW", help="of a SCRIPT: light, standard or full")
+    _add_story(parser)
     parser._negative_number_matcher = NEGATIVE_NUMBERS
     experiment = parser.add_argument_group("experiment")
     for config_field in dataclasses.fields(Config):
@@ -60,6 +61,49 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_story(parser: argparse.ArgumentParser) -> None:
+    story = parser.add_argument_group("what you say of the run, and when it should end")
+    story.add_argument("--name", default="", metavar="NAME", help="what you call it")
+    story.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        dest="tags",
+        metavar="WORD",
+        help="word to find and group runs by; may be repeated",
+    )
+    story.add_argument("--notes", default="", metavar="TEXT", help="what you want to remember")
+    story.add_argument(
+        "--stop-on",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="end with exit code 3 once this health rule warns, or any rule of this severity "
+        "(error, warning); may be repeated; `--stop-on list` names the rules",
+    )
+
+
+def read_rules(texts: list[str]) -> tuple[str, ...]:
+    """Read the health rules of ``--stop-on``.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown.
+    """
+    if not texts:
+        return ()
+    from gradscope.derived.health.check import RULES
+
+    known = {name.lower(): name for name in ("error", "warning", *(rule.name for rule in RULES))}
+    words = [text.strip().lower().replace("_", " ") for text in texts]
+    by_dash = {name.replace("-", " "): own for name, own in known.items()}
+    for word in words:
+        if word.replace("-", " ") not in by_dash:
+            raise UsageError(unknown("rule of --stop-on", word, known.values()))
+    return tuple(by_dash[word.replace("-", " ")] for word in words)
+
+
 def _add_flag(group: argparse._ArgumentGroup, config_field: dataclasses.Field[Any]) -> None:
     declared = option_of(config_field)
     flag = "--" + config_field.name.replace("_", "-")
@@ -77,6 +121,8 @@ def _add_flag(group: argparse._ArgumentGroup, config_field: dataclasses.Field[An
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, record, and say what came of it."""
+    if arguments.stop_on == ["list"]:
+        return list_rules()
     script = arguments.script[arguments.script[:1] == ["--"] :]
     if script or arguments.module:
         from gradscope.cli.train.record_script import run_script
@@ -86,9 +132,10 @@ def run(arguments: argparse.Namespace) -> int:
                 "--resume and --checkpoint-every are for the built-in experiment; a script keeps "
                 "its own checkpoints, with `Recorder.state_dict()` in them"
             )
-        return run_script(arguments, script)
+        return run_script(arguments, script, stop_on=read_rules(arguments.stop_on))
     if arguments.record is not None:
         raise UsageError("--record applies to a SCRIPT; the built-in experiment records all of it")
+    rules = read_rules(arguments.stop_on)
     checkpoint = None if arguments.resume is None else read_checkpoint(arguments)
     config = read_config(arguments, checkpoint.config if checkpoint else None)
     path = _choose_path(arguments, config)
@@ -97,22 +144,43 @@ def run(arguments: argparse.Namespace) -> int:
 
     from gradscope.cli.train.progress import Display, one_interrupt
     from gradscope.experiments.training.loop import Observers, train
+    from gradscope.record.health.watch import StopOn, Stopped
 
+    alarm = StopOn(rules)
+    story = {"name": arguments.name, "tags": arguments.tags, "notes": arguments.notes}
     is_quiet = arguments.quiet or not is_first_rank()
     with one_interrupt() as should_stop, Display(is_quiet=is_quiet) as display:
         outcome = train(
             config,
             path,
             if_exists="overwrite" if arguments.overwrite else "error",
-            observers=Observers(display.start, display.show, should_stop),
+            observers=Observers(
+                display.start,
+                display.show,
+                lambda: should_stop() or bool(alarm.reason),
+                lambda: alarm.reason,
+            ),
             checkpoint_every=_checkpoint_every(arguments),
             resume=checkpoint,
+            story=story | {"on_health": alarm if rules else None},
         )
     if not is_quiet:
         print(summarise(outcome, path))
     if outcome.status == "diverged" and is_first_rank():
         print(f"gradscope record: warning: {explain_divergence(outcome)}", file=sys.stderr)
+    if outcome.status == "interrupted" and alarm.reason:
+        print(f"gradscope record: stopped, as --stop-on asks: {alarm.reason}", file=sys.stderr)
+        return Stopped.CODE
     return EXIT_CODES[outcome.status]
+
+
+def list_rules() -> int:
+    """Print every health rule with what it looks at."""
+    from gradscope.derived.health.check import RULES
+
+    for rule in RULES:
+        print(f"{rule.name}: {' '.join(rule.formula.split())}")
+    return 0
 
 
 def read_checkpoint(arguments: argparse.Namespace) -> Checkpoint:

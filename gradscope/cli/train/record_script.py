@@ -21,7 +21,9 @@ OURS = {"every"}
 """Options of the built-in experiment that mean the same for a script."""
 
 
-def run_script(arguments: argparse.Namespace, script: list[str]) -> int:
+def run_script(
+    arguments: argparse.Namespace, script: list[str], *, stop_on: tuple[str, ...] = ()
+) -> int:
     """Run and record ``python SCRIPT ARGS`` or ``python -m MODULE ARGS``; its exit code.
 
     Raises
@@ -45,6 +47,10 @@ def run_script(arguments: argparse.Namespace, script: list[str]) -> int:
         every=_every(getattr(arguments, "key_every", "auto")),
         record=preset,
         if_exists="overwrite" if arguments.overwrite else "error",
+        name=arguments.name,
+        tags=tuple(arguments.tags),
+        notes=arguments.notes,
+        stop_on=stop_on,
     )
     outcome = record_script(words, options, is_module=bool(arguments.module))
     if is_first_rank():
@@ -88,6 +94,9 @@ def tell(outcome: ScriptOutcome, *, is_quiet: bool) -> None:
         print(f"gradscope record: warning: {problem}", file=sys.stderr)
     if outcome.why_nothing and not outcome.problems:
         print(f"gradscope record: nothing was recorded: {outcome.why_nothing}", file=sys.stderr)
+    if outcome.why_stopped:
+        words = f"stopped, as --stop-on asks: {outcome.why_stopped}"
+        print(f"gradscope record: {words}", file=sys.stderr)
     if is_quiet:
         return
     for item in outcome.recorded:

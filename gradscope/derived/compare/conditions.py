@@ -22,6 +22,9 @@ ENVIRONMENT = (
 )
 """Attributes of the environment. Differences are shown but do not define a condition."""
 
+STORY = ("run_name", "tags", "notes")
+"""What users say of a run. Differences are shown but do not define a condition."""
+
 ACCIDENTS = {
     "run",
     "created_at",
@@ -38,6 +41,7 @@ ACCIDENTS = {
     "every",
     "recorded_groups",
     "optimizer_names",
+    "stop_reason",
     "first_nonfinite_step",
     "first_nonfinite_layer",
 }
@@ -65,12 +69,12 @@ def along_run(tree: xr.DataTree) -> dict[str, np.ndarray]:
 
 
 def differences(tree: xr.DataTree) -> dict[str, np.ndarray]:
-    """Return the settings that differ between the runs, except seeds and the environment."""
+    """Return the settings that differ, except seeds, the environment and the users' words."""
     found = along_run(tree)
     return {
         name: values
         for name, values in found.items()
-        if not is_seed(name) and name not in ENVIRONMENT
+        if not is_seed(name) and name not in (*ENVIRONMENT, *STORY)
     }
 
 

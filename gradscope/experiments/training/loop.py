@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,6 +86,8 @@ class Observers:
     on_start: Callable[[Experiment], None] = lambda experiment: None
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
+    why_stopped: Callable[[], str] = lambda: ""
+    """What the recording says of a stop; empty for a user's own."""
 
 
 def train(
@@ -95,6 +98,7 @@ def train(
     observers: Observers | None = None,
     checkpoint_every: int | None = None,
     resume: Checkpoint | None = None,
+    story: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Train as the configuration says and record it.
 
@@ -114,6 +118,8 @@ def train(
         too, one that finished or diverged none.
     resume : Checkpoint, optional
         Go on from there, bit for bit, and with the recording at ``path``.
+    story : mapping, optional
+        ``name``, ``tags``, ``notes`` and ``on_health`` of the `gradscope.Recorder`.
 
     Raises
     ------
@@ -132,10 +138,14 @@ def train(
         if processes.rank:  # the weights are the same everywhere, dropout is not
             torch.manual_seed(config.seed + processes.rank)
         run = _Run(experiment, observers or Observers(), checkpoint_every)
-        return run.train(None) if path is None else _record(run, path, if_exists, resume)
+        if path is None:
+            return run.train(None)
+        return _record(run, path, if_exists, resume, story or {})
 
 
-def _record(run: _Run, path: Path, if_exists: str, resume: Checkpoint | None) -> Outcome:
+def _record(
+    run: _Run, path: Path, if_exists: str, resume: Checkpoint | None, story: Mapping[str, Any]
+) -> Outcome:
     """Train with a recorder, from the start or from a checkpoint."""
     experiment = run.experiment
     with Recorder(
@@ -145,6 +155,7 @@ def _record(run: _Run, path: Path, if_exists: str, resume: Checkpoint | None) ->
         grad_scaler=experiment.scaler if experiment.scaler.is_enabled() else None,
         every=experiment.config.every,
         if_exists=if_exists,
+        **story,
     ) as recorder:
         if resume is None:
             _describe(recorder, experiment.config)
@@ -152,6 +163,8 @@ def _record(run: _Run, path: Path, if_exists: str, resume: Checkpoint | None) ->
             resume.restore(experiment, recorder)
             run.step, run.metrics = resume.step, resume.metrics
         outcome = run.train(recorder)
+        if outcome.status == "interrupted" and (why := run.observers.why_stopped()):
+            recorder.describe(stop_reason=why)
         recorder.close(outcome.status)
     if outcome.status != "interrupted" and experiment.processes.rank == 0:
         checkpoint_path(path).unlink(missing_ok=True)

@@ -92,7 +92,7 @@ def run_title(tree: xr.DataTree) -> str:
     """Say in one line which run this is; alpha belongs to SMES alone."""
     words = [
         str(tree.attrs[key])
-        for key in ("model_name", "dataset_name", "optimizer_name")
+        for key in ("run_name", "model_name", "dataset_name", "optimizer_name")
         if tree.attrs.get(key)
     ]
     training = tree.children.get("training")

@@ -14,6 +14,11 @@ class ScriptOptions:
     every: str | int = "auto"
     record: str = "standard"
     if_exists: str = "error"
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    stop_on: tuple[str, ...] = ()
+    """Health rules, or severities, that end the script."""
 
     def path_of(self, number: int) -> Path:
         """Return where the ``number``-th training goes: ``run.h5``, ``run-2.h5`` and so on."""

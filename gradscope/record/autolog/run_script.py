@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import UsageError
 from gradscope.record.autolog.options import Recorded, ScriptOptions
+from gradscope.record.health.watch import Stopped
 
 if TYPE_CHECKING:
     from gradscope.record.autolog.session import Session
@@ -31,12 +32,16 @@ PACKAGE = str(Path(__file__).parents[2])
 
 @dataclass(frozen=True)
 class ScriptOutcome:
-    """How a script ended and what was recorded of it; ``why_nothing`` is empty if something was."""
+    """How a script ended and what was recorded of it.
+
+    ``why_nothing`` is empty if something was, ``why_stopped`` unless a health rule ended it.
+    """
 
     exit_code: int
     recorded: tuple[Recorded, ...]
     why_nothing: str
     problems: tuple[str, ...]
+    why_stopped: str = ""
 
 
 def record_script(
@@ -80,7 +85,9 @@ def record_script(
         return ScriptOutcome(exit_code, (), "the script did not import torch", ())
     session = sessions[0]
     why = "" if session.recorded else session.why_nothing()
-    return ScriptOutcome(exit_code, tuple(session.recorded), why, tuple(session.problems))
+    stopped = session.why_stopped if exit_code == Stopped.CODE else ""
+    recorded, problems = tuple(session.recorded), tuple(session.problems)
+    return ScriptOutcome(exit_code, recorded, why, problems, stopped)
 
 
 def _module_runner(name: str) -> Callable[[], object]:
@@ -174,6 +181,8 @@ def _run(execute: Callable[[], object]) -> tuple[int, str | None]:
     """Run to the end, however it comes: exit code, and status of the recording (None: it knows)."""
     try:
         execute()
+    except Stopped as end:
+        return end.CODE, "interrupted"
     except SystemExit as end:
         code = _exit_code(end)
         return code, "failed" if code else None

@@ -33,6 +33,7 @@ from gradscope.record.autolog.discover import (
     variable_names,
 )
 from gradscope.record.autolog.options import Recorded, ScriptOptions
+from gradscope.record.health.watch import StopOn, Stopped
 from gradscope.record.live import is_attached
 from gradscope.record.model.optimizers.unwrap import unwrap_optimizer
 from gradscope.record.model.wrappers import unwrap_module
@@ -57,6 +58,7 @@ class Session:
         self.problems: list[str] = []
         self.recorded: list[Recorded] = []
         self._options = options
+        self._alarm = StopOn(options.stop_on) if options.stop_on else None
         self._n_optimizers = self._n_attached = 0
         self._records_itself = False
         self._waiting: list[weakref.ref[Optimizer]] = []
@@ -172,6 +174,8 @@ class Session:
             self._idle[recorder] = 0 if recorder is active else self._idle[recorder] + 1
             if self._idle[recorder] >= IDLE_STEPS:
                 self._close(recorder)
+        if self.why_stopped:
+            raise Stopped
 
     # -- attaching ----------------------------------------------------------------------------
 
@@ -226,6 +230,10 @@ class Session:
             every=self._options.every,
             record=self._options.record,
             if_exists=self._options.if_exists,
+            name=self._options.name,
+            tags=self._options.tags,
+            notes=self._options.notes,
+            on_health=self._alarm,
         )
         names = (
             " and ".join(type(unwrap_module(m)).__name__ for m in models) or "tensors",
@@ -254,6 +262,8 @@ class Session:
         self._losses.forget(recorder)
         del self._idle[recorder]
         n_steps, names = recorder.step, self._names.pop(recorder)
+        if self.why_stopped:
+            recorder.describe(stop_reason=self.why_stopped)
         try:
             recorder.close(status)
         except Exception as error:  # the script has its own end
@@ -262,6 +272,11 @@ class Session:
             self.recorded.append(Recorded(recorder.path, n_steps, *names))
         else:
             recorder.path.unlink(missing_ok=True)
+
+    @property
+    def why_stopped(self) -> str:
+        """The finding of a health rule that ends the script; empty without."""
+        return self._alarm.reason if self._alarm is not None else ""
 
     def why_nothing(self) -> str:
         """Say why there is no recording."""

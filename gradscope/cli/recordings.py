@@ -1,0 +1,95 @@
+"""The recordings that the arguments of a command mean."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gradscope.errors import UsageError
+
+RUNS = "runs"
+"""Folder that recordings go to by default."""
+
+
+def find_recordings(arguments: Sequence[str], command: str) -> list[Path]:
+    """Return the recordings that arguments name; without any, the newest below ``runs/``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a pattern matches nothing, or there is no newest recording.
+    UsageError
+        If an argument is empty, or a folder without recordings.
+    """
+    if not arguments:
+        return [newest_recording(command)]
+    found = dict.fromkeys(path for argument in arguments for path in expand(argument))
+    return list(found)
+
+
+def newest_recording(command: str) -> Path:
+    """Return the newest recording below ``runs/``, and say on standard error which it is."""
+    from gradscope.store.read.recording import latest
+
+    if not Path(RUNS).is_dir():
+        raise UsageError(f"name a recording; there is no folder {RUNS}/ to take the newest from")
+    path = latest(RUNS)
+    print(f"gradscope {command}: {path}, the newest recording in {RUNS}/", file=sys.stderr)
+    return path
+
+
+def expand(argument: str) -> list[Path]:
+    """Return the recordings that one argument means: a file, those in a folder, or of a pattern.
+
+    What exists under the name is meant, even where the name looks like a pattern.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a pattern matches nothing.
+    UsageError
+        If it is empty, or a folder without recordings.
+    """
+    from gradscope.store.format.segments import PART_SUFFIX, finished_path, part_folder
+
+    path = as_path(argument)
+    if path.is_dir() and not path.name.endswith(PART_SUFFIX):
+        files = {finished_path(p) for e in ("", PART_SUFFIX) for p in path.glob(f"*.h5{e}")}
+        if not files:
+            raise UsageError(f"there is no recording (*.h5) in {argument}")
+        return sorted(files)
+    if path.exists() or (path.name and part_folder(path).exists()) or not glob.has_magic(argument):
+        return [path]
+    matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
+    if not matches:
+        raise FileNotFoundError(f"no recording matches {argument}")
+    return list(dict.fromkeys(finished_path(match) for match in matches))
+
+
+def one_recording(argument: str | None, command: str) -> Path:
+    """Return the one recording that an argument names, as for a command that reads just one.
+
+    Raises
+    ------
+    UsageError
+        If it is empty, or a folder with none or several.
+    """
+    found = find_recordings([argument] if argument is not None else [], command)
+    if len(found) > 1:
+        raise UsageError(f"{argument} holds {len(found)} recordings; name one, such as {found[0]}")
+    return found[0]
+
+
+def as_path(text: str) -> Path:
+    """Return a path.
+
+    Raises
+    ------
+    UsageError
+        If the text is empty or no path.
+    """
+    if not text.strip() or "\0" in text:
+        raise UsageError(f"{text!r} is no path; name a recording, such as {RUNS}/run.h5")
+    return Path(text)
