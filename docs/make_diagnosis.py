@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gradscope.derived.health.check import RULES
+from gradscope.derived import RULES
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = Path("data/diagnosis")

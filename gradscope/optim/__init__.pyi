@@ -7,4 +7,6 @@ from .schedules import linear as linear
 from .shadow import ShadowMoments as ShadowMoments
 from .shadow import ShadowTable as ShadowTable
 from .smes import SMES as SMES
+from .step_sums import STEP_SUMS as STEP_SUMS
+from .step_sums import StepSums as StepSums
 from .update import smes_update as smes_update
