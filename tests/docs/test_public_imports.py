@@ -39,12 +39,12 @@ def names_in(text):
 
 def is_public(name):
     """Whether each step from gradscope to the name is exported by the room it starts from."""
-    value = importlib.import_module("gradscope")
+    value: object = importlib.import_module("gradscope")
     for part in name.split(".")[1:]:
         exported = getattr(value, "__all__", None)
         if part.startswith("__"):
             return hasattr(value, part)
-        if hasattr(value, "__path__") and part not in exported:
+        if hasattr(value, "__path__") and part not in (exported or ()):
             return False
         value = getattr(value, part, None)
         if value is None:
