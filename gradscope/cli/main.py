@@ -31,6 +31,9 @@ COMMANDS = {
 }
 """Each subcommand and the package of its module."""
 
+READERS = {"plot", "compare", "report", "view", "ls", "info", "tail"}
+"""Subcommands that open recordings, which are lazy without dask."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of every subcommand; imports nothing heavy."""
@@ -57,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 success, 2 usage error, 130 Ctrl-C."""
     arguments = build_parser().parse_args(argv)
+    if argv is None and arguments.command in READERS:
+        # Otherwise xarray's first variable loads dask.array, and with it half of SciPy: a second.
+        sys.modules.setdefault("dask", None)  # type: ignore[arg-type]
     try:
         code: int = arguments.run(arguments)
         return code

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from gradscope import schema
+from gradscope import schema, stats
 from gradscope.derived.compare.conditions import ENVIRONMENT, Condition, along_run, pair_runs, short
-from gradscope.stats.intervals.student_t import student_t_mean
 
 METRICS = ("test_accuracy", "val_accuracy", "train_accuracy", "test_loss", "val_loss", "train_loss")
 TRAINING_LOSS = "loss"
@@ -121,7 +120,7 @@ def _final_metric(
     known = values[np.isfinite(values)]
     low = high = math.nan
     if known.size > 1:
-        interval = student_t_mean(known, confidence=confidence)
+        interval = stats.student_t_mean(known, confidence=confidence)
         low, high = interval.low, interval.high
         if is_share(metric):
             low, high = max(low, 0.0), min(high, 1.0)
@@ -147,7 +146,7 @@ def _against(
     known = differences[np.isfinite(differences)]
     if known.size < 2:
         return own
-    interval = student_t_mean(known, confidence=confidence)
+    interval = stats.student_t_mean(known, confidence=confidence)
     return replace(
         own,
         difference=interval.estimate,

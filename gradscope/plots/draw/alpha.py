@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 
@@ -24,6 +23,8 @@ def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
 
     Lines join means over seeds, bars are their 95 % intervals.
     """
+    import seaborn as sns  # loads most of SciPy, which other plots do not need
+
     hue = next(
         (name for name in ("arm", "lr") if name in table and table[name].nunique() > 1), None
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 
 from gradscope import schema
 from gradscope.plots.axes.scales import Scale, format_values
@@ -32,6 +31,8 @@ def draw_bands(
 
     On a logarithmic axis means are geometric.
     """
+    import seaborn as sns  # loads most of SciPy, which other plots do not need
+
     if scale is not None and scale.kind == "log":
         ax.set_yscale("log")
         table = table[table[y] > 0]
@@ -57,9 +58,12 @@ def draw_bands(
             legend.remove()
 
 
-def palette(n_colors: int) -> list[Any]:
+def palette(n_colors: int) -> list[tuple[float, ...]]:
     """Return the colour-blind safe cycle, or an even ramp where there are more conditions."""
-    return list(sns.color_palette(None if n_colors <= 7 else "viridis", n_colors))
+    if n_colors <= 7:
+        return [to_rgb(f"C{i}") for i in range(n_colors)]
+    ramp = mpl.colormaps["viridis"](np.linspace(0, 1, n_colors + 2)[1:-1])
+    return [to_rgb(color) for color in ramp]
 
 
 def draw_metric(table: pd.DataFrame, metric: str, *, ax: Axes, is_dashed: bool = False) -> None:
