@@ -38,6 +38,16 @@ def beside(recordings: Sequence[str | Path], ending: str) -> Path:
     return first.with_name(f"{name}-{ending}")
 
 
+def name_some(names: Sequence[str], n: int = 3) -> str:
+    """Name the first few of many.
+
+    >>> name_some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    rest = f" and {len(names) - n:,} more" if len(names) > n else ""
+    return ", ".join(names[:n]) + rest
+
+
 def as_words(text: str) -> str:
     """Reduce the name of a quantity to characters allowed in file names."""
     return "".join(c if c.isalnum() or c == "_" else "-" for c in text)

@@ -84,6 +84,35 @@ def _nonfinite_counts(
         return None
 
 
+def scalar_states(tree: xr.DataTree, series: xr.DataArray) -> np.ndarray:
+    """Return the state of each value of a scalar of ``/training`` or ``/evaluation``.
+
+    A missing loss or gradient norm at a step whose gradients are not all finite is not finite.
+
+    Parameters
+    ----------
+    tree : DataTree
+    series : DataArray, dims (step, …)
+    """
+    values = np.asarray(series.values, dtype=float)
+    is_missing = np.isnan(values) if series.dtype.kind == "f" else values < 0
+    states = np.where(is_missing, MISSING, NUMBER)
+    states[np.isinf(values)] = NONFINITE
+    if series.name in ("loss", "total_grad_norm"):
+        bad = np.isin(series["step"].values, _nonfinite_steps(tree))
+        states[is_missing & bad] = NONFINITE
+    return states
+
+
+def _nonfinite_steps(tree: xr.DataTree) -> np.ndarray:
+    """Return the steps with gradients that are not finite."""
+    if "gradients" not in tree.children or "grad_nonfinite" not in tree["gradients"].data_vars:
+        return np.zeros(0, dtype=np.int64)
+    counts = tree["gradients"].dataset["grad_nonfinite"]
+    rest = tuple(range(1, counts.ndim))
+    return np.asarray(counts["step"].values[(counts.values > 0).any(axis=rest)])
+
+
 def nonfinite_as_infinity(data: xr.DataArray) -> xr.DataArray:
     """Write cells that are not finite as infinity, and drop ``cell_state``."""
     values = np.where(states_of(data) == NONFINITE, np.inf, data.values)

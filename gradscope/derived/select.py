@@ -81,6 +81,24 @@ def quantities(tree: xr.DataTree) -> list[str]:
     )
 
 
+def not_shown(tree: xr.DataTree) -> dict[str, list[str]]:
+    """Name the parameters that pictures by weight leave out, by kind: biases, bare tensors."""
+    tables = (node.dataset for node in tree.children.values())
+    known = next((data for data in tables if {"param", "kind"} <= set(data.coords)), None)
+    if known is None:
+        return {}
+    names, kinds = known["param"].values.astype(str), known["kind"].values.astype(str)
+    try:
+        shown = set(_parameters(known["kind"], "weight")["param"].values.tolist())
+    except UsageError:
+        shown = set()
+    found: dict[str, list[str]] = {}
+    for name, kind in zip(names.tolist(), kinds.tolist(), strict=True):
+        if name not in shown:
+            found.setdefault(kind, []).append(name)
+    return found
+
+
 def _quantity(tree: xr.DataTree, quantity: str) -> xr.DataArray:
     known = quantities(tree)
     if not known:

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gradscope.derived.cells import MISSING, NONFINITE, scalar_states
+from gradscope.derived.select import not_shown
+
 _NO_SUMMARY = ("config_json", "custom_json")
 
 
@@ -24,9 +27,10 @@ def summarise(tree: xr.DataTree) -> dict[str, Any]:
     -------
     dict
         ``attributes``, ``configuration``, ``groups`` (rows, first and last step, variables),
-        ``layers`` in network order (name, type, depth, parameters), ``n_parameters`` and ``last``
-        (the newest value of each scalar with its step). All values can be written as JSON; NaN is
-        None.
+        ``layers`` in network order (name, type, depth, parameters), ``n_parameters``,
+        ``not_shown`` (names by kind of the parameters that pictures of weights leave out) and
+        ``last`` (the newest value of each scalar with its step, and ``is_nonfinite`` where it is
+        not finite). All values can be written as JSON; NaN is None.
     """
     layers = _layers(tree)
     return {
@@ -41,6 +45,7 @@ def summarise(tree: xr.DataTree) -> dict[str, Any]:
         },
         "layers": layers,
         "n_parameters": sum(layer["n_parameters"] for layer in layers),
+        "not_shown": not_shown(tree),
         "last": _last(tree),
     }
 
@@ -95,14 +100,13 @@ def _last(tree: xr.DataTree) -> dict[str, dict[str, Any]]:
             values, steps = np.asarray(variable.values), variable["step"].values
             if variable.dims[0] != "step" or values.size == 0 or values.dtype.kind not in "fiub":
                 continue
-            known = np.flatnonzero(~_missing(values).reshape(len(steps), -1).all(axis=1))
+            states = scalar_states(tree, variable).reshape(len(steps), -1)
+            known = np.flatnonzero((states != MISSING).any(axis=1))
             row = int(known[-1]) if known.size else len(steps) - 1
             last[str(name)] = {"step": int(steps[row]), "value": _plain(values[row])}
+            if (states[row] == NONFINITE).any():
+                last[str(name)]["is_nonfinite"] = True
     return last
-
-
-def _missing(values: np.ndarray) -> np.ndarray:
-    return np.isnan(values) if values.dtype.kind == "f" else values < 0
 
 
 def _plain(value: Any) -> Any:

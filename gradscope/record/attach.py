@@ -66,7 +66,7 @@ class Attachment:
     def _hook_optimizers(self, events: StepEvents, guard: Guard) -> None:
         before = self._step_hook(guard.wrap(events.before_step))
         after = self._step_hook(guard.wrap(events.after_step))
-        for optimizer in events.optimizers:
+        for optimizer in events.optimizers.values():
             self._handles.append(optimizer.register_step_pre_hook(before))
             self._handles.append(optimizer.register_step_post_hook(after))
 

@@ -70,6 +70,8 @@ class StepClock:
         self._last_row = dict.fromkeys(range(n_optimizers), 0)
         self._in_row: set[int] = set()
         self._is_sealed = True
+        self.idle = set(range(n_optimizers))
+        """Optimizers that have not stepped since the recorder was attached."""
 
     @property
     def round(self) -> int:
@@ -137,6 +139,7 @@ class StepClock:
         """Note that an optimizer has stepped, or that a scaler has skipped its step."""
         self.is_open = False
         self._in_row.add(optimizer)
+        self.idle.discard(optimizer)
         self._last_row[optimizer] = self.step
         self._round = replace(self._round, stepped=self._round.stepped | {optimizer})
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradscope.record.events import StepEvents
+from gradscope.record.guard import warn
+from gradscope.record.model.optimizers.unwrap import idle_message
 from gradscope.store.write.writer import RecordingWriter
 
 
@@ -30,6 +32,9 @@ def finish(events: StepEvents, writer: RecordingWriter, status: str | None) -> N
 
     Without a status, a last loss that is not finite makes it "diverged", else it is "finished".
     """
+    idle, n_steps = events.clock.idle, events.clock.n_finished
+    if n_steps and 0 < len(idle) < len(events.optimizers):
+        warn(idle_message(events.optimizers, idle, n_steps))
     events.close()
     if status is None:
         status = "finished" if math.isfinite(float(events.rows.last_loss)) else "diverged"

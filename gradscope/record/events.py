@@ -46,6 +46,8 @@ class StepEvents:
 
     Attributes
     ----------
+    optimizers : dict of str to Optimizer
+        The watched ones.
     rows : StepRows
         The row of the step in progress.
     tables : Tables
@@ -67,7 +69,7 @@ class StepEvents:
             histogram_every=settings.histogram_every,
             measures_all=settings.flight_recorder > 0,
         )
-        self._optimizers, self._stages = dict(optimizers), stages
+        self.optimizers, self._stages = dict(optimizers), stages
         self._index = {id(o): i for i, o in enumerate(optimizers.values())}
         self._scalars, self.ranks = stages.scalars, stages.ranks
         self._early: dict[int, Tensor] = {}
@@ -79,8 +81,8 @@ class StepEvents:
         layers = LayerTable(models)
         self._hooks = Attachment(self, layers, stages, grad_scaler=grad_scaler)
         activations = self._hooks.activations
-        self.tables = Tables(layers, self._optimizers, activations, self.clock)
-        self.rows = StepRows(self._optimizers, stages, self.tables, activations, self.clock)
+        self.tables = Tables(layers, self.optimizers, activations, self.clock)
+        self.rows = StepRows(self.optimizers, stages, self.tables, activations, self.clock)
 
     @property
     def n_discards(self) -> int:
@@ -92,14 +94,9 @@ class StepEvents:
         """Where the model is."""
         return self._stages.device
 
-    @property
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        """The watched optimizers."""
-        return list(self._optimizers.values())
-
     def trained(self) -> Iterator[Tensor]:
         """Iterate over the parameters of the watched optimizers."""
-        for optimizer in self._optimizers.values():
+        for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 yield from group["params"]
 
@@ -136,7 +133,7 @@ class StepEvents:
         if self._has_warned:
             return
         self._has_warned = True
-        names = ", ".join(type(o).__name__ for o in self._optimizers.values())
+        names = ", ".join(type(o).__name__ for o in self.optimizers.values())
         warn(
             f"gradscope sees backward passes but no step of the optimizer that it was given "
             f"({names}): nothing is recorded until its step() runs. Give Recorder the optimizer "

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gradscope.cli.output import name_some
 from gradscope.cli.recordings import one_recording
 
 SUMMARY = "say what a recording holds"
@@ -85,6 +86,7 @@ def as_text(summary: dict[str, Any]) -> str:
         ("configuration", [(key, json.dumps(value)) for key, value in settings]),
         ("recorded", [_group(*item) for item in summary["groups"].items() if item[1]["n_rows"]]),
         (total, [_layer(layer) for layer in summary["layers"]]),
+        ("not shown in pictures of weights (--by param)", _not_shown(summary["not_shown"])),
         ("last values", [_last(*item) for item in summary["last"].items()]),
         ("health", _health(summary["health"])),
     ]
@@ -117,8 +119,13 @@ def _layer(layer: dict[str, Any]) -> tuple[str, ...]:
     return layer["layer"], layer["type"] or "", depth, f"{layer['n_parameters']:,}"
 
 
+def _not_shown(names: dict[str, list[str]]) -> list[tuple[str, ...]]:
+    return [(kind, f"{len(some):,}", name_some(some)) for kind, some in names.items()]
+
+
 def _last(name: str, newest: dict[str, Any]) -> tuple[str, ...]:
-    return name, _number(newest["value"]), f"step {newest['step']:,}"
+    unknown = "not finite" if newest.get("is_nonfinite") else "missing"
+    return name, _number(newest["value"], unknown), f"step {newest['step']:,}"
 
 
 def _health(findings: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -142,13 +149,9 @@ def _table(rows: Sequence[Sequence[Any]]) -> list[str]:
     return ["  " + "  ".join(row).rstrip() for row in padded]
 
 
-def _number(value: Any) -> str:
+def _number(value: Any, unknown: str) -> str:
     if isinstance(value, list):
-        return ", ".join(_number(each) for each in value)
-    return (
-        "not finite"
-        if value is None
-        else f"{value:.6g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+        return ", ".join(_number(each, unknown) for each in value)
+    if value is None:
+        return unknown
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -82,6 +82,8 @@ def _last_step(tree: Any) -> str:
 
 
 def _scalar_rows(tree: Any) -> list[tuple[str, str, str]]:
+    from gradscope.derived.cells import scalar_states
+
     rows = []
     for group, names in (("training", _SCALARS), ("evaluation", None)):
         if group not in tree.children:
@@ -89,44 +91,67 @@ def _scalar_rows(tree: Any) -> list[tuple[str, str, str]]:
         dataset = tree[group].to_dataset().isel(step=slice(-_WIDTH, None))
         for name in names or sorted(map(str, dataset.data_vars)):
             if name in dataset:
-                values = dataset[name].values
-                rows.append(_row(name, values[:, 0] if values.ndim == 2 else values))
+                series = dataset[name]
+                series = series[:, 0] if series.ndim == 2 else series
+                rows.append(_row(name, series.values, scalar_states(tree, series)))
     return rows
 
 
 def _stage_rows(tree: Any) -> list[tuple[str, str, str]]:
     """Gradient norm of each stage, over the newest rows only."""
+    import numpy as np
     import xarray as xr
 
     from gradscope.derived.aggregate import aggregate
+    from gradscope.derived.cells import NONFINITE, states_of
 
     if "gradients" not in tree.children or "grad_norm" not in tree["gradients"].data_vars:
         return []
-    newest = tree["gradients"].to_dataset()[["grad_norm"]].isel(step=slice(-_WIDTH, None))
+    names = [n for n in ("grad_norm", "grad_nonfinite") if n in tree["gradients"].data_vars]
+    newest = tree["gradients"].to_dataset()[names].isel(step=slice(-_WIDTH, None))
     by = "stage" if "stage" in newest.coords else "all"
-    norms = aggregate(xr.DataTree.from_dict({"gradients": newest}), by)["gradients"].dataset[
-        "grad_norm"
-    ]
+    united = aggregate(xr.DataTree.from_dict({"gradients": newest}), by)["gradients"].dataset
+    norms = united["grad_norm"]
+    states = states_of(norms)
+    if "grad_nonfinite" in united:
+        states[np.isnan(norms.values) & (united["grad_nonfinite"].values > 0)] = NONFINITE
     names = ["grad_norm"] if by == "all" else [f"grad_norm, stage {s}" for s in norms[by].values]
-    return [_row(name, norms.values[:, i]) for i, name in enumerate(names)]
+    return [_row(name, norms.values[:, i], states[:, i]) for i, name in enumerate(names)]
 
 
-def _row(name: str, values: Any) -> tuple[str, str, str]:
-    return name, f"{values[-1]:.4g}" if len(values) else "", sparkline(values)
+def _row(name: str, values: Any, states: Any) -> tuple[str, str, str]:
+    from gradscope.derived.cells import MISSING, NONFINITE
+
+    words = {MISSING: "missing", NONFINITE: "not finite"}
+    last = words.get(int(states[-1]), f"{values[-1]:.4g}") if len(values) else ""
+    return name, last, sparkline(values, states)
 
 
-def sparkline(values: Any) -> str:
-    """Draw a series as one line of text; non-finite values are dots.
+def sparkline(values: Any, states: Any = None) -> str:
+    """Draw a series as one line of text: a dot where it is missing, a cross where not finite.
 
-    >>> sparkline([0, 1, 2, float("nan"), 7])
-    '▁▂▃·█'
+    Parameters
+    ----------
+    values : array, (n,)
+    states : array of int, (n,), optional
+        As of `gradscope.derived.cells`; by default, NaN is missing and infinity not finite.
+
+    Examples
+    --------
+    >>> sparkline([0, 1, 2, float("nan"), float("inf"), 7])
+    '▁▂▃·×█'
     """
     import numpy as np
 
+    from gradscope.derived.cells import NONFINITE, NUMBER
+
     values = np.asarray(values, dtype=float)
-    is_finite = np.isfinite(values)
-    if not is_finite.any():
-        return "·" * len(values)
-    low, high = values[is_finite].min(), values[is_finite].max()
-    scaled = (values - low) / ((high - low) or 1) * (len(_BARS) - 1)
-    return "".join(_BARS[int(s)] if ok else "·" for s, ok in zip(scaled, is_finite, strict=True))
+    if states is None:
+        states = np.where(np.isfinite(values), NUMBER, np.where(np.isinf(values), NONFINITE, 0))
+    known = values[states == NUMBER]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    share = (values - low) / ((high - low) or 1)
+    return "".join(
+        _BARS[int(s * (len(_BARS) - 1))] if state == NUMBER else "×" if state == NONFINITE else "·"
+        for s, state in zip(share, states, strict=True)
+    )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import glob
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.cli.output import PICTURES, as_words, beside, check_out
+from gradscope.cli.output import PICTURES, as_words, beside, check_out, name_some
 from gradscope.cli.recordings import find_recordings
 from gradscope.cli.values import read_numbers, read_steps
 
@@ -98,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     steps, alphas = read_steps(arguments.steps), read_numbers(arguments.alphas)
     path = output_path(arguments, recordings)
 
+    from gradscope.derived.select import not_shown
     from gradscope.plots.figure import View, draw_to_file
 
     view = View(
@@ -116,9 +118,13 @@ def run(arguments: argparse.Namespace) -> int:
     tree = open_all(recordings)
     try:
         draw_to_file(tree, view, path, data_path=data_path)
+        hidden = not_shown(tree).get("other", []) if view.by == "weight" else []
     finally:
         tree.close()
     print(path)
+    if hidden:
+        words = f"{len(hidden):,} parameter{'s' * (len(hidden) > 1)} of no weight layer"
+        print(f"not shown: {words} ({name_some(hidden)}); see --by param", file=sys.stderr)
     if data_path is not None:
         print(data_path)
     return 0

@@ -92,8 +92,8 @@ def finish_second_moments(
 def finish_updates(raw: np.ndarray, numel: np.ndarray) -> Variables:
     """Compute ``/updates`` from raw sums.
 
-    Sums run over finite entries. A sum of zero beside a gradient without finite entries says that
-    there were none: a parameter that is NaN, not one that is zero.
+    Sums run over finite entries; those over none are missing. On an accelerator a sum of zero
+    beside a gradient without finite entries says so too: a parameter that is NaN, not zero.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def finish_updates(raw: np.ndarray, numel: np.ndarray) -> Variables:
         (is_lost & (c["update_square_sum"] == 0)) | is_empty, np.nan, c["update_square_sum"]
     )
     param_square = np.where(is_lost & (c["param_square_sum"] == 0), np.nan, c["param_square_sum"])
-    measured = ~np.isnan(c["update_square_sum"])
+    measured = ~np.isnan(c["update_param_dot"])
     return {
         "update_norm": np.sqrt(square),
         "param_norm": np.where(measured, np.sqrt(param_square), np.nan),

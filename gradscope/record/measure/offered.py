@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradscope.record.measure.lost import PARAM_SQUARES, UPDATE_SQUARES, blank_lost
 from gradscope.record.measure.reference.backend import Backend, Picked
 from gradscope.record.measure.reference.sums import MOMENT, UPDATE
 
@@ -85,6 +86,7 @@ class OfferedSums:
         """See `Backend`."""
         some = self._left(rows)
         self._backend.gradients(out, some(rows), some(grads), some(params), some(copies))
+        blank_lost(out, some(rows), some(params), PARAM_SQUARES)
 
     def updates(
         self,
@@ -97,8 +99,13 @@ class OfferedSums:
         """See `Backend`; also take over what the optimizer has summed."""
         some = self._left(rows)
         self._backend.updates(out, some(rows), some(before), some(after), some(grads))
-        if self._request is None:
-            return
+        if self._request is not None:
+            self._take_over(out, rows, after, grads)
+        blank_lost(out, rows, after, UPDATE_SQUARES)
+
+    def _take_over(
+        self, out: Tensor, rows: Sequence[int], after: Sequence[Tensor], grads: Sequence[Tensor]
+    ) -> None:
         filled = list(self._request.filled)
         rows_filled = [self._rows[i] for i in filled]
         out[rows_filled, : MOMENT.stop] = self._out[filled]

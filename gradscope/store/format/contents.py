@@ -129,7 +129,9 @@ def check_version(attrs: dict[str, Any], path: Path) -> None:
 def _groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
     """Groups of the schema, and those in ``/spikes``."""
     for name, group in _known_groups(file):
-        yield name, group
+        # A segment may hold rows around an event that stands in an earlier one.
+        if name != "spikes" or layout.row_dim(name) in hard_links(group):
+            yield name, group
         if name == "spikes":
             below = _known_groups(group)
             yield from ((f"spikes/{child}", found) for child, found in below if child != "spikes")

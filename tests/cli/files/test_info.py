@@ -94,11 +94,56 @@ def test_numbers_that_are_not_finite_are_null(tmp_path, capsys):
     writer.append("training", {"step": np.arange(1, 4), "loss": loss, "mine": np.full(3, np.nan)})
     writer.close(status="diverged")
     found = read(tmp_path / "nan.h5", capsys)
-    assert found["last"]["loss"] == {"step": 3, "value": None}
+    assert found["last"]["loss"] == {"step": 3, "value": None, "is_nonfinite": True}
     assert found["last"]["mine"] == {"step": 3, "value": None}
     assert found["configuration"] == {} and found["layers"] == []
     assert main(["info", str(tmp_path / "nan.h5")]) == 0
-    assert "not finite" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "loss not finite step 3" in out and "mine missing step 3" in out
+
+
+def test_a_loss_that_is_missing_where_gradients_are_not_finite_is_not_finite(tmp_path, capsys):
+    path = diverged(tmp_path)
+    assert read(path, capsys)["last"]["loss"] == {"step": 4, "value": None, "is_nonfinite": True}
+    assert main(["tail", str(path), "--once"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {words[0]: words[-3:] for words in lines if words}
+    # step 2 was not logged, step 4 is NaN beside gradients that are; zero is the lowest bar
+    assert rows["loss"] == ["not", "finite", "▁·█×"]
+    assert rows["grad_norm,"] == ["not", "finite", "█▄▁×"]
+
+
+def diverged(folder):
+    """A recording whose fourth step has neither a finite loss nor a finite gradient."""
+    writer = RecordingWriter(folder / "diverged.h5")
+    steps = np.arange(1, 5)
+    writer.append("training", {"step": steps, "loss": np.array([0.0, np.nan, 2.0, np.nan])})
+    writer.set_axis("param", {"param": ["a"], "kind": ["weight"], "numel": [4], "stage": [-1]})
+    norm = np.array([[2.0], [1.0], [0.0], [np.nan]])
+    counts = np.array([[0], [0], [0], [4]])
+    writer.append("gradients", {"step": steps, "grad_norm": norm, "grad_nonfinite": counts})
+    writer.close(status="diverged")
+    return folder / "diverged.h5"
+
+
+def test_parameters_that_pictures_of_weights_leave_out_are_counted(tmp_path, capsys):
+    writer = RecordingWriter(tmp_path / "run.h5")
+    names = ["cls", "fc.weight", "fc.bias", "experts.w1", "experts.w2", "scale"]
+    kinds = ["other", "weight", "bias", "other", "other", "other"]
+    writer.set_axis("param", {"param": names, "kind": kinds, "numel": [4] * 6})
+    writer.append("gradients", {"step": [1], "grad_norm": np.ones((1, 6))})
+    writer.close()
+    found = read(tmp_path / "run.h5", capsys)["not_shown"]
+    assert found == {"other": ["cls", "experts.w1", "experts.w2", "scale"], "bias": ["fc.bias"]}
+    assert main(["info", str(tmp_path / "run.h5")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "(--by param) other 4 cls, experts.w1, experts.w2 and 1 more bias 1 fc.bias" in out
+    picture = str(tmp_path / "run.png")
+    assert main(["plot", str(tmp_path / "run.h5"), "--out", picture]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{picture}\n" and "not shown: 4 parameters of no weight layer" in said.err
+    assert main(["plot", str(tmp_path / "run.h5"), "--out", picture, "--by", "param"]) == 0
+    assert "not shown" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "text"])

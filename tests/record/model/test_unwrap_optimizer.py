@@ -156,6 +156,28 @@ def test_an_optimizer_of_other_parameters_is_said_aloud(tmp_path):
         gradscope.Recorder(model, sgd(copy), tmp_path / "run.h5").close()
 
 
+def test_an_optimizer_that_never_steps_is_said_aloud(tmp_path):
+    model = nn.ModuleDict({"body": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
+    optimizers = {name: sgd(part) for name, part in model.items()}
+
+    def train(path, stepping):
+        with gradscope.Recorder(model, optimizers, tmp_path / path):
+            for _ in range(3):
+                model["head"](model["body"](torch.randn(5, 3))).square().mean().backward()
+                for name in stepping:
+                    optimizers[name].step()
+
+    message = re.escape("the optimizer 'head' (SGD) never stepped in 3 recorded steps")
+    with pytest.warns(RuntimeWarning, match=message) as caught:
+        train("one.h5", ["body"])
+    assert len(caught) == 1
+    train("both.h5", ["body", "head"])  # a warning would be an error
+    tree = gradscope.open_recording(tmp_path / "one.h5").load()
+    is_head = tree["gradients"]["param"].str.startswith("head").values
+    assert np.isnan(tree["gradients/grad_norm"].values[:, is_head]).all()
+    assert np.isfinite(tree["gradients/grad_norm"].values[:, ~is_head]).all()
+
+
 def test_accelerate_and_fabric(tmp_path):
     accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
     fabric = pytest.importorskip("lightning.fabric", reason="lightning is not installed")

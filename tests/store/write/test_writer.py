@@ -224,3 +224,15 @@ def test_merging_takes_memory_for_the_labels_of_rows_and_a_few_blocks(tmp_path):
     tracemalloc.stop()
     assert writer.error is None
     assert peak < 24 * 2 * n + 10 * 2**20
+
+
+def test_rows_around_an_event_may_stand_in_a_later_segment(tmp_path):
+    writer = RecordingWriter(tmp_path / "run.h5")
+    writer.append("spikes", {"event": [2], "spike_reason": [0]})
+    writer.flush(wait=True)
+    writer.append("spikes/training", {"step": [1, 2, 3], "loss": [1.0, 9.0, 1.0]})
+    writer.flush(wait=True)
+    writer.close()
+    tree = open_recording(tmp_path / "run.h5")
+    assert tree["spikes"]["event"].values.tolist() == [2]
+    assert tree["spikes/training/loss"].values.tolist() == [1.0, 9.0, 1.0]

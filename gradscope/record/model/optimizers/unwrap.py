@@ -8,7 +8,7 @@ found by its type and by the parameters that it trains.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from torch import nn
@@ -95,6 +95,17 @@ def _values(attributes: Mapping[str, object]) -> Iterator[Optimizer]:
 def _trained(optimizer: Any) -> set[int]:
     groups = getattr(optimizer, "param_groups", None) or ()
     return {id(p) for group in groups for p in group["params"]}
+
+
+def idle_message(optimizers: Mapping[str, Optimizer], idle: Collection[int], n_steps: int) -> str:
+    """Say that some optimizers, by their number, never stepped while others did."""
+    items = [item for i, item in enumerate(optimizers.items()) if i in idle]
+    names = ", ".join(f"{name!r} ({type(optimizer).__name__})" for name, optimizer in items)
+    return (
+        f"{'optimizers' if len(items) > 1 else 'the optimizer'} {names} never stepped in "
+        f"{n_steps:,} recorded step{'s' * (n_steps > 1)} of the others: the parameters of "
+        f"{'these' if len(items) > 1 else 'this one'} are missing in the recording"
+    )
 
 
 def _check(item: Any, where: str) -> None:

@@ -1,0 +1,136 @@
+"""Clipping of every kind: the true norm before it, or a missing one; never a wrong one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
+)
+
+import gradscope
+
+MAX = 0.05
+
+
+def once(model, optimizer):
+    clip_grad_norm_(model.parameters(), MAX)
+
+
+def one_by_one(model, optimizer):
+    clip_grad_norm_(model.parameters(), MAX, foreach=False)
+
+
+def generous(model, optimizer):
+    clip_grad_norm_(model.parameters(), 1e6)
+
+
+def twice(model, optimizer):
+    clip_grad_norm_(model.parameters(), MAX)
+    clip_grad_norm_(list(model.parameters()), MAX / 2)
+
+
+def split(model, optimizer):
+    params = list(model.parameters())
+    clip_grads_with_norm_(params, MAX, get_total_norm([p.grad for p in params]))
+
+
+def maximum_norm(model, optimizer):
+    clip_grad_norm_(model.parameters(), MAX / 10, norm_type=math.inf)
+
+
+class Fabric:
+    """Shape of Lightning's Fabric: clips what the optimizer holds."""
+
+    def clip_gradients(self, optimizer):
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(params, max_norm=MAX, norm_type=2.0)
+
+
+def fabric(model, optimizer):
+    Fabric().clip_gradients(optimizer)
+
+
+def by_group(model, optimizer):
+    for group in optimizer.param_groups:
+        clip_grad_norm_(group["params"], MAX)
+
+
+def by_parameter(model, optimizer):
+    for p in model.parameters():
+        clip_grad_norm_(p, MAX)
+
+
+def a_part(model, optimizer):
+    clip_grad_norm_(model[0].parameters(), MAX)
+
+
+def by_value(model, optimizer):
+    clip_grad_value_(model.parameters(), 0.001)
+
+
+def nothing(model, optimizer):
+    pass
+
+
+ONE_FACTOR = (once, one_by_one, generous, twice, split, maximum_norm, fabric)
+SEVERAL = (by_group, by_parameter, a_part, by_value)
+
+
+def train(path, clip):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+    groups = [{"params": layer.parameters()} for layer in (model[0], model[2])]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    before, after = [], []
+    with gradscope.Recorder(model, optimizer, path):
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(6, 4)).square().mean().backward()
+            before.append(norms(model))
+            clip(model, optimizer)
+            after.append(norms(model))
+            optimizer.step()
+    return gradscope.open_recording(path).load(), np.array(before), np.array(after)
+
+
+def norms(model):
+    return [float(p.grad.double().norm()) for p in model.parameters()]
+
+
+@pytest.mark.parametrize("clip", [*ONE_FACTOR, *SEVERAL, nothing])
+def test_the_norm_before_clipping_is_true_or_missing(tmp_path, clip):
+    tree, before, after = train(tmp_path / "run.h5", clip)
+    np.testing.assert_allclose(tree["gradients/grad_norm"], after, rtol=1e-5)
+    total = np.sqrt((before**2).sum(axis=1))
+    found = tree["training/total_grad_norm"].values
+    coefficient = tree["training"].get("clip_coefficient")
+    if clip in SEVERAL:
+        assert np.isnan(found).all() and (coefficient is None or np.isnan(coefficient).all())
+        return
+    np.testing.assert_allclose(found, total, rtol=1e-4)
+    if clip is nothing:
+        assert coefficient is None or np.isnan(coefficient).all()
+    else:
+        factor = np.sqrt((after**2).sum(axis=1)) / total
+        np.testing.assert_allclose(coefficient, factor, rtol=1e-4)
+        assert (coefficient <= 1).all() and (clip is generous) == bool((coefficient == 1).all())
+
+
+def test_clipping_an_infinite_norm_is_no_zero(tmp_path):
+    model = nn.Linear(2, 2, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+        model.weight.grad = torch.tensor([[3.0, torch.inf], [4.0, 0.0]])
+        clip_grad_norm_(model.parameters(), 1.0)  # factor 0: (0, nan, 0, 0)
+        optimizer.step()
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    assert int(tree["gradients/grad_nonfinite"][0, 0]) == 1
+    assert not np.isfinite(tree["training/total_grad_norm"][0])
