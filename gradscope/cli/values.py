@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from gradscope.errors import UsageError
 
 
@@ -34,3 +36,26 @@ def read_numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--alphas takes numbers between commas; got {text!r}") from None
+
+
+def read_overhead(arguments: argparse.Namespace) -> float | None:
+    """Read ``--max-overhead``: 2% or 0.02; None where it is not given.
+
+    Raises
+    ------
+    UsageError
+        If it is no share above 0, or if ``--every`` is given too.
+    """
+    text = arguments.max_overhead
+    if text is None:
+        return None
+    if hasattr(arguments, "key_every"):
+        raise UsageError("--max-overhead chooses which steps are recorded; leave out --every")
+    number = text.removesuffix("%")
+    try:
+        share = float(number) / (100 if number != text else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"--max-overhead takes a share such as 2% or 0.02; got {text!r}")
+    return share

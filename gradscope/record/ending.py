@@ -57,7 +57,7 @@ def abandon(events: StepEvents, writer: RecordingWriter, reason: str) -> None:
 def last_attributes(events: StepEvents) -> dict[str, Any]:
     """Return the root attributes that are known only at the end."""
     attributes: dict[str, Any] = {
-        "record_seconds": events.rows.seconds,
+        **events.rows.attributes,
         **events.ranks.attributes,
     }
     nonfinite = events.tables.first_nonfinite

@@ -63,19 +63,18 @@ class Recorder(LiveRecording):
     histogram_every : int, optional
         Every how many recorded rows histograms are taken: 10, with "full" 1.
     flight_recorder : int, optional
-        Steps kept at full rate around a loss spike or a non-finite value, in ``/spikes``: 0, with
-        "full" 50. Every step is then measured.
+        Steps kept in ``/spikes`` around a loss spike or a non-finite value: 0, with "full" 50.
     custom : mapping of str to callable, optional
-        Measures of your own, by name: ``fn(param, grad, state)`` returns one number, best a tensor
-        without axes, of a parameter, the gradient that the optimizer consumes and its state, right
-        before a measured step (with a closure, right after); recorded in ``/custom``.
+        Measures of your own, for ``/custom``: ``fn(param, grad, state)`` returns a 0-d tensor.
+    max_overhead : float, optional
+        Largest cost, such as 0.02, in place of ``every``: after 50 steps, one in K is recorded.
     if_exists : {"error", "overwrite", "resume"}
         What to do about a recording at ``path``. "resume" goes on writing it; `load_state_dict`
         drops the rows beyond the checkpoint; without, steps go on behind the last, with a warning.
     config : mapping, dataclass or Namespace, optional
         Settings of the training, which tools show, compare and group by.
     name, tags, notes : str; tags also a collection of them
-        What you call the run, words to find and group runs by, and what you want to remember.
+        What you call the run, words to group runs by, and what you want to remember.
     on_health : callable of `gradscope.derived.health.rule.Finding`, optional
         Called once for each finding, on a thread of its own; an exception becomes one warning.
 
@@ -116,6 +115,7 @@ class Recorder(LiveRecording):
         histogram_every: int | None = None,
         flight_recorder: int | None = None,
         custom: Mapping[str, Measure] | None = None,
+        max_overhead: float | None = None,
         if_exists: str = "error",
         config: Any = None,
         name: str = "",
@@ -133,16 +133,16 @@ class Recorder(LiveRecording):
             histogram_every=histogram_every,
             flight_recorder=flight_recorder,
             custom=custom,
+            max_overhead=max_overhead,
         )
         warn_of_strangers(models, optimizers, stacklevel=3)
         story = describe_story(config, name, tags, notes)
         attrs = describe_run(models, optimizers, settings, every) | story
         detach_others(optimizers.values())
         self._ranks = Ranks()
-        if callable(every):
+        if callable(every) or settings.budget:
             settings = dataclasses.replace(settings, cadence=self._ranks.decide(settings.cadence))
-        self._is_closed = False
-        self._guard = Guard(self._stop)
+        self._is_closed, self._guard = False, Guard(self._stop)
         device = device_of(models)
         rows = ScalarRows(CAPACITY, device)
         stages = Stages(settings, choose_backend(device), rows, self._ranks, device, self._guard)
@@ -166,8 +166,8 @@ class Recorder(LiveRecording):
     @property
     def cost(self) -> RecordingCost:
         """Bytes, host seconds and memory that recording took so far."""
-        events = self._events
-        return RecordingCost(self._writer.bytes_written, events.rows.seconds, events.tables.nbytes)
+        rows, tables = self._events.rows, self._events.tables
+        return RecordingCost(self._writer.bytes_written, rows.seconds, tables.nbytes)
 
     @property
     def first_nonfinite(self) -> tuple[int, str] | None:

@@ -122,6 +122,7 @@ class StepRows:
         self._n_said = 0
         self.facts = OptimizerFacts(optimizers, stages.scalars, keeps_own=stages.settings.keeps_own)
         self._scalars, self._ranks = stages.scalars, stages.ranks
+        self._budget = stages.settings.budget
         self._has_layers = "activations" in stages.settings.groups
         self._tables, self._activations, self._clock = tables, activations, clock
 
@@ -183,6 +184,13 @@ class StepRows:
         for name, value in self.take_passes().items():
             self._scalars.set(name, value)
         self.spend(time.perf_counter() - began)
+        if self._budget:
+            self._budget.note(self._clock.round, self._scalars.get("record_time") or 0.0)
+
+    @property
+    def attributes(self) -> dict[str, float]:
+        """Root attributes that are known at the end."""
+        return {"record_seconds": self.seconds, **(self._budget.attributes if self._budget else {})}
 
     def spend(self, seconds: float) -> None:
         """Count host time that recording took, for the run and for the row."""

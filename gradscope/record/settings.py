@@ -9,6 +9,7 @@ from gradscope import schema
 from gradscope.errors import unknown
 from gradscope.record.measure.custom import Measure
 from gradscope.record.model.params import Selector, make_selector
+from gradscope.record.rows.budget import Budget, check_share
 from gradscope.record.rows.cadence import Cadence, make_cadence
 
 PRESETS = {
@@ -54,6 +55,8 @@ class Settings:
     flight_recorder: int
     keeps_own: bool
     custom: Mapping[str, Measure]
+    budget: Budget | None = None
+    """What thins the cadence, if the user has set a largest cost."""
 
 
 def make_settings(
@@ -66,6 +69,7 @@ def make_settings(
     histogram_every: int | None,
     flight_recorder: int | None,
     custom: Mapping[str, Measure] | None = None,
+    max_overhead: float | None = None,
 ) -> Settings:
     """Check the arguments of a `Recorder`.
 
@@ -79,15 +83,30 @@ def make_settings(
     preset = record if isinstance(record, str) else ""
     histograms = HISTOGRAM_EVERY.get(preset, 10)
     custom = check_custom(custom or {})
+    n_flight = _count("flight_recorder", flight_recorder, FLIGHT_STEPS.get(preset, 0), 0)
+    budget = None if max_overhead is None else _budget(max_overhead, every, n_flight)
     return Settings(
-        cadence=make_cadence(every),
+        cadence=budget or make_cadence(every),
         groups=frozenset({*choose_groups(record), *(("custom",) if custom else ())}),
         is_selected=make_selector(include, exclude),
         histogram_every=_count("histogram_every", histogram_every, histograms, 1),
-        flight_recorder=_count("flight_recorder", flight_recorder, FLIGHT_STEPS.get(preset, 0), 0),
+        flight_recorder=n_flight,
         keeps_own=second_moment == "own",
         custom=custom,
+        budget=budget,
     )
+
+
+def _budget(share: float, every: str | int | Cadence, n_flight: int) -> Budget:
+    share = check_share(share)
+    if every != "auto":
+        raise ValueError("`max_overhead` chooses which steps are recorded; leave out `every`")
+    if n_flight:
+        raise ValueError(
+            "the flight recorder measures every step, whatever it costs; with `max_overhead`, set "
+            "flight_recorder=0"
+        )
+    return Budget(share, make_cadence(every))
 
 
 def check_custom(functions: Mapping[str, Measure]) -> dict[str, Measure]:

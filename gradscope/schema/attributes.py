@@ -45,6 +45,8 @@ ROOT_ATTRIBUTES: dict[str, str] = {
     "first_nonfinite_layer": "layer nearest to the loss where it was not finite",
     "recorded_groups": "groups that were asked for",
     "cadence": "which steps were recorded",
+    "max_overhead": "largest cost of recording that was asked for, relative to the training",
+    "thinning": "one in so many steps of the cadence was recorded to keep below max_overhead",
     "batch_size_source": "how batch_size was known, or why it is missing; the attribute source of "
     "/training/batch_size says the same",
     "resume_step": "of a segment only: rows of earlier segments beyond it are void",

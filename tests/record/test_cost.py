@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -52,3 +54,32 @@ def test_the_time_of_the_steps_adds_up_to_that_of_the_run(tmp_path):
     tree = gradscope.open_recording(tmp_path / "run.h5").load()
     total = float(tree["training/record_time"].sum())
     assert total == pytest.approx(tree.attrs["record_seconds"], rel=1e-5)
+
+
+def test_a_budget_thins_the_recorded_steps_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradscope.record.rows.budget.Budget._fix", lambda self: fix(self, 4))
+    model = torch.nn.Linear(64, 64)
+    optimizer = torch.optim.Adam(model.parameters())
+    options = {"max_overhead": 0.02, "histogram_every": 1}
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5", **options) as recorder:
+        train(recorder, model, optimizer, 90)
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    assert (tree.attrs["max_overhead"], tree.attrs["thinning"]) == (0.02, 4)
+    steps = tree["gradients"]["step"].values.tolist()
+    trial = [10 + b + r for b in range(0, 40, 10) for r in range(1, 6)]
+    assert steps[:30] == [*range(1, 11), *trial]
+    assert {b - a for a, b in itertools.pairwise(steps[30:])} == {4}
+    assert tree["training"].sizes["step"] == 90
+
+
+def fix(budget, thinning):
+    budget.thinning = thinning
+
+
+@pytest.mark.parametrize("options", [{"every": 5}, {"record": "full"}, {"flight_recorder": 5}])
+def test_a_budget_goes_with_nothing_that_sets_the_cost(tmp_path, options):
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(ValueError, match="max_overhead"):
+        gradscope.Recorder(model, optimizer, tmp_path / "run.h5", max_overhead=0.02, **options)
+    assert not list(tmp_path.iterdir())

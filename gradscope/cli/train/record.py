@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
+from gradscope.cli.values import read_overhead
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.config import Config, read_toml
 from gradscope.experiments.training.options import option_of, read
@@ -40,6 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", metavar="PATH", help="go on with a run from its checkpoint")
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
     parser.add_argument("--record", metavar="HOW", help="of a SCRIPT: light, standard or full")
+    parser.add_argument(
+        "--max-overhead",
+        metavar="SHARE",
+        help="record so few steps that it costs no more than this, such as 2%%",
+    )
     _add_story(parser)
     parser._negative_number_matcher = NEGATIVE_NUMBERS
     experiment = parser.add_argument_group("experiment")
@@ -148,6 +154,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     alarm = StopOn(rules)
     story = {"name": arguments.name, "tags": arguments.tags, "notes": arguments.notes}
+    story["max_overhead"] = read_overhead(arguments)
     is_quiet = arguments.quiet or not is_first_rank()
     with one_interrupt() as should_stop, Display(is_quiet=is_quiet) as display:
         outcome = train(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
+from gradscope.cli.values import read_overhead
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.training.options import read
 
@@ -46,6 +47,7 @@ def run_script(
         path.absolute(),
         every=_every(getattr(arguments, "key_every", "auto")),
         record=preset,
+        max_overhead=read_overhead(arguments),
         if_exists="overwrite" if arguments.overwrite else "error",
         name=arguments.name,
         tags=tuple(arguments.tags),

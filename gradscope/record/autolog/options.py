@@ -13,6 +13,7 @@ class ScriptOptions:
     path: Path
     every: str | int = "auto"
     record: str = "standard"
+    max_overhead: float | None = None
     if_exists: str = "error"
     name: str = ""
     tags: tuple[str, ...] = ()

@@ -229,6 +229,7 @@ class Session:
             grad_scaler=scalers[-1] if scalers else None,
             every=self._options.every,
             record=self._options.record,
+            max_overhead=self._options.max_overhead,
             if_exists=self._options.if_exists,
             name=self._options.name,
             tags=self._options.tags,

@@ -66,6 +66,12 @@ def test_the_default_name_tells_what_ran(record):
     assert re.fullmatch(r"digits-vgg13-a0\.25-s7-\d{8}T\d{6}Z\.h5", path.name)
 
 
+@pytest.mark.parametrize("text", ["50%", "0.5"])
+def test_a_largest_cost_is_a_share_or_per_cent(record, text):
+    assert record(*TINY, "--quiet", "--max-overhead", text, "--out", "run.h5")[0] == 0
+    assert open_recording("run.h5").attrs["max_overhead"] == 0.5
+
+
 def test_flags_override_the_file(record):
     Path("run.toml").write_text("alpha = 0.5\nseed = 3\nepochs = 4\nbetas = [0.8, 0.99]\n")
     assert record("--config", "run.toml", *TINY, "--alpha", "-0.2", "--out", "run.h5")[0] == 0
@@ -170,6 +176,8 @@ def test_a_diverged_run_is_kept_with_a_warning(record):
         (["--alpha", "inf"], "`alpha` must be finite"),
         (["--betas", "0.9"], "`betas` must have 2 entries"),
         (["--batch-size", "0"], "`batch_size` must be"),
+        (["--max-overhead", "lots"], "takes a share such as 2% or 0.02; got 'lots'"),
+        (["--max-overhead", "2%", "--every", "5"], "leave out --every"),
         (["--every", "often"], "`every` must be a whole number or"),
         (["--epochs", "2", "--steps", "3"], "give `epochs` or `steps`, not both"),
         (["--limit-train", "5000"], "`limit_train` is 5000, but only"),
