@@ -80,7 +80,8 @@ def _places(tree: xr.DataTree, steps: np.ndarray, x: str) -> np.ndarray:
         known = _column(tree, "training", "wall_time")
         if known is None:
             raise UsageError("has no wall_time")
-        return np.asarray(np.interp(steps, known[0], known[1] - min(known[1][0], 0)))
+        seconds = np.maximum.accumulate(known[1])  # a resumed run may count from zero again
+        return np.asarray(np.interp(steps, known[0], seconds - min(seconds[0], 0)))
     logged = _column(tree, "evaluation", "epoch") or _column(tree, "training", "epoch")
     if logged is not None and len(logged[0]) > 1:
         return np.asarray(np.interp(steps, *logged))

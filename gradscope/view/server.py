@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from gradscope.errors import UsageError
 from gradscope.store.format.segments import finished_path, part_folder
 from gradscope.view.app import make_app
+from gradscope.view.patience import PatientProtocol
 from gradscope.view.trust import is_loopback
 
 DEFAULT_PORT = 6116
@@ -86,7 +87,8 @@ def make_server(app: Starlette) -> Server:
         access_log=False,
         server_header=False,
         ws="none",
-        limit_concurrency=256,
+        http=PatientProtocol,
+        limit_concurrency=512,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=1,
     )

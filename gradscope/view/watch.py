@@ -119,7 +119,9 @@ class Watcher:
             self._waiting.discard(event)
 
     async def stream(self) -> AsyncGenerator[str, None]:
-        """Yield server-sent events: the revision, whenever it has grown."""
+        """Yield server-sent events: the revision, when it has grown; nothing where it is full."""
+        if self.is_full:  # many that asked at the same time
+            return
         told = -1
         with self._listening() as event:
             while not self.is_closed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -140,6 +142,69 @@ def test_a_training_is_followed_as_it_grows(browser, tmp_path):
         if training is not None and training.is_alive():
             training.end("interrupted")
         page.close()
+
+
+def test_new_and_killed_runs_show_within_two_seconds(browser, tmp_path):
+    """Two seconds on a quiet machine; here three more, since tests share their cores."""
+    page = serve_in_background([tmp_path])
+    program = (
+        "import sys, time, pathlib\n"
+        "from tests.view.conftest import Training\n"
+        "training = Training(pathlib.Path(sys.argv[1]), last=100_000)\n"
+        "training.writer.flush(wait=True)\nprint(flush=True)\ntraining.run()\n"
+    )
+    try:
+        visit(browser, page.url, 0)
+        command = [sys.executable, "-c", program, str(tmp_path / "new.h5")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            until(browser, "[...rows.values()][0]?.status === 'live'", 2 + 3)
+            until(browser, "document.querySelector('td.status')?.textContent === 'live'", 1)
+            process.kill()
+            process.wait()
+        until(browser, "document.querySelector('td.status')?.textContent === 'killed'", 2 + 3)
+        assert complaints(browser) == []
+    finally:
+        page.close()
+
+
+def test_csv_png_and_keys(browser, served, tmp_path):
+    """Download by the buttons, and go through runs by the keyboard."""
+    downloads = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
+    visit(browser, served, 6)
+    body = browser.find_element(By.TAG_NAME, "body")
+    at = "rows.get(cursor).name"
+    body.send_keys("jj")
+    second = browser.execute_script(f"return {at}")
+    body.send_keys("k")
+    assert browser.execute_script(f"return {at}") != second
+    browser.execute_script("cursor = ''; view.search = 'sweep'; drawTable()")
+    body.send_keys("j" + Keys.ENTER)
+    until(browser, "document.querySelectorAll('#plot .heatmaplayer image').length === 1")
+    body.send_keys("l")
+    assert "axis=log" in browser.current_url
+    for button in ("csv", "png", "csv-runs"):
+        browser.find_element(By.ID, button).click()
+    for name in ("grad_norm.csv", "grad_norm.png", "runs.csv"):
+        WebDriverWait(browser, 20).until(lambda _, name=name: (tmp_path / name).exists())
+    lines = (tmp_path / "grad_norm.csv").read_text().splitlines()
+    assert lines[0].startswith("row,step 1,") and len(lines) == 1 + 5
+    assert (tmp_path / "grad_norm.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "runs.csv").read_text().splitlines()[1].startswith("sweep/run0,finished,60,")
+    body.send_keys(Keys.ESCAPE)
+    assert "runs=" not in browser.current_url
+    assert complaints(browser) == []
+
+
+def test_what_no_run_has_leaves_no_empty_axes(browser, served):
+    """A thing that is lacking is said once, not once a run."""
+    visit(browser, served, 6)
+    runs = keys_of(browser, *(f"sweep/run{i}" for i in range(4)))
+    visit(browser, f"{served}#runs={runs}&name=nothing", 6)
+    text = until(browser, "document.getElementById('lacking').textContent")
+    assert text.strip() == "Not drawn: 4 runs: each has no `nothing`."
+    assert browser.execute_script("return document.getElementById('curves').hidden")
 
 
 def test_two_hundred_runs_can_be_sorted_and_grouped(browser, tmp_path):

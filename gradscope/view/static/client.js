@@ -66,7 +66,13 @@ function isDark() {
   return (view.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 }
 
-function paint() { document.documentElement.dataset.theme = isDark() ? "dark" : "light"; }
+/** A line of "#0072b2" can hardly be seen on black. */
+const BRIGHTER = { "#000000": "#e6e6e6", "#0072b2": "#4aa3df" }, ON_WHITE = [...LINES];
+
+function paint() {
+  document.documentElement.dataset.theme = isDark() ? "dark" : "light";
+  ON_WHITE.forEach((colour, i) => { LINES[i] = isDark() ? BRIGHTER[colour] ?? colour : colour; });
+}
 
 /** The report's layout in the colours of the theme. */
 look = (made) => {
@@ -80,11 +86,7 @@ look = (made) => {
   return made;
 };
 
-/** A line of "#0072b2" can hardly be seen on black. */
-const lineColour = (i) => {
-  const colour = LINES[i % LINES.length];
-  return !isDark() ? colour : { "#000000": "#e6e6e6", "#0072b2": "#4aa3df" }[colour] ?? colour;
-};
+const lineColour = (i) => LINES[i % LINES.length];
 
 function save(name, text) {
   const link = make("a", { download: name, href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });

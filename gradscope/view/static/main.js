@@ -49,7 +49,8 @@ function listenToServer() {
   source.onerror = () => {
     at("link").textContent = "not connected, trying again…";
     at("link").className = "soft";
-    if (source.readyState === EventSource.CLOSED) setTimeout(listenToServer, 3000);
+    // Refused, as where too many listen: ask now and then instead.
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (!document.hidden) { listenToServer(); followTable(); } }, 3000);
   };
 }
 

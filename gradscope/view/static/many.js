@@ -63,7 +63,7 @@ function band(x, low, high, colour, axis = {}) {
 }
 
 async function drawCurves(answer) {
-  at("curves").hidden = false;
+  at("curves").hidden = !answer.series.length;
   drawnCurves = answer;
   at("layers").hidden = !answer.layers.length;
   if (answer.layers.length) refill(at("one-layer"), answer.layers.map((name) => [name, name]), view.one || answer.layers[0]);
@@ -83,14 +83,15 @@ async function drawCurves(answer) {
       hovertemplate: `<b>%{fullData.name}</b><br>${unit} %{x:,.6~g}<br>%{y:.4g}<extra></extra>` });
   });
   const title = plain(answer.label || answer.name) + (answer.layers.length ? `, <b>${plain(view.one || answer.layers[0])}</b>` : "");
-  await Plotly.react(at("curves"), lines, look({ height: 420, font: FONT, hovermode: "closest", paper_bgcolor: "#fff", plot_bgcolor: "#fff",
+  if (answer.series.length) await Plotly.react(at("curves"), lines, look({ height: 420, font: FONT, hovermode: "closest", paper_bgcolor: "#fff", plot_bgcolor: "#fff",
     margin: { l: 70, r: 20, t: isGrouped ? 54 : 34, b: 44 }, showlegend: isGrouped, legend: { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom" },
     hoverlabel: { bgcolor: "#fff", bordercolor: "#5a5a5a", align: "left", font: FONT, namelength: -1 },
     annotations: [{ text: title, showarrow: false, xref: "paper", yref: "paper", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { size: 12.5 } }],
     xaxis: { type: view.logx ? "log" : "linear", title: { text: unit }, showgrid: false, zeroline: false, ticks: "outside", uirevision: view.x + view.logx },
     yaxis: { type: view.logy ? "log" : "linear", gridcolor: "#ececec", zeroline: false, exponentformat: "power", nticks: 7,
       uirevision: answer.name + view.one + view.logy } }), CONFIG);
-  const lacking = Object.entries(answer.lacking).map(([key, why]) => `${nameOf(key)} ${why}`);
+  const reasons = Map.groupBy(Object.entries(answer.lacking), ([, why]) => why);
+  const lacking = [...reasons].map(([why, runs]) => `${runs.length > 3 ? `${runs.length} runs: each` : runs.map(([key]) => nameOf(key)).join(", ")} ${why}`);
   at("lacking").textContent = [isGrouped ? "Bands: one standard deviation over the runs of a group." : "",
     lacking.length ? `Not drawn: ${lacking.slice(0, 4).join("; ")}${lacking.length > 4 ? ` and ${lacking.length - 4} more` : ""}.` : ""].join(" ");
 }

@@ -41,6 +41,12 @@ async function drawRun(key, answer) {
   at("single").dataset.drawn = `${key} ${rows.get(key)?.revision ?? ""}`;
 }
 
+/** A constant stands in the middle between zero and twice itself. */
+function levelRange(curves) {
+  const values = curves.flatMap(({ value }) => value).filter((v) => v !== null);
+  return values.length && values[0] > 0 && values.every((v) => v === values[0]) ? { range: [0, 2 * values[0]] } : {};
+}
+
 /** Accuracy, total norm and learning rate, one below the other. */
 async function drawScalars(scalars) {
   const panels = [];
@@ -55,11 +61,11 @@ async function drawScalars(scalars) {
   const made = { height: inner + 76, font: FONT, hovermode: "closest", margin: { l: leftMargin(false), r: 76, t: 30, b: 44 },
     paper_bgcolor: "#fff", plot_bgcolor: "#fff", annotations: [], showlegend: false, hoverlabel: { font: FONT },
     xaxis: { type: state.axis, title: { text: "step" }, showgrid: false, zeroline: false, ticks: "outside", uirevision: opened + state.axis,
-      range: stepRange(), anchor: panels.length > 1 ? `y${panels.length}` : "y", ...(state.axis === "log" ? { dtick: 1 } : {}) } };
+      range: stepRange(), tickformat: ",~r", anchor: panels.length > 1 ? `y${panels.length}` : "y", ...(state.axis === "log" ? { dtick: 1 } : {}) } };
   const lines = panels.flatMap(({ curves, kind, title }, i) => {
     const axis = i ? `y${i + 1}` : "y", top = 1 - (i * (height + gap)) / inner;
     made[axis.replace("y", "yaxis")] = { domain: [Math.max(top - height / inner, 0), top], anchor: "x", gridcolor: "#ececec", zeroline: false,
-      nticks: 4, exponentformat: "power", type: kind !== "accuracy" && isWide(curves) ? "log" : "linear", uirevision: opened };
+      nticks: 4, exponentformat: "power", ...levelRange(curves), type: kind !== "accuracy" && isWide(curves) ? "log" : "linear", uirevision: opened };
     const names = curves.length < 2 ? "" : ": " + curves.map((curve, j) => `<span style="color:${lineColour(j)}">${plain(curve.name.replace("_accuracy", ""))}</span>`).join(", ");
     made.annotations.push({ text: plain(title) + names, showarrow: false, xref: "paper", yref: "paper", x: 0, y: top, xanchor: "left", yanchor: "bottom", font: { size: 12.5 } });
     return curves.map((curve, j) => ({ type: "scatter", x: curve.step, y: curve.value, yaxis: axis, name: plain(curve.name),
