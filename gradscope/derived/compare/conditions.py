@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from gradscope.derived.compare.schedules import lr_schedules
 from gradscope.errors import UsageError
 
 ENVIRONMENT = (
@@ -46,6 +47,8 @@ ACCIDENTS = {
     "first_nonfinite_layer",
 }
 """What differs between runs without being a setting of theirs."""
+MAX_NAMED = 6
+"""Settings in the name of a condition; more only where fewer cannot tell conditions apart."""
 _FIRST = ("alpha", "lr", "optimizer_name", "model_name", "dataset_name")
 
 
@@ -69,8 +72,16 @@ def along_run(tree: xr.DataTree) -> dict[str, np.ndarray]:
 
 
 def differences(tree: xr.DataTree) -> dict[str, np.ndarray]:
-    """Return the settings that differ, except seeds, the environment and the users' words."""
+    """Return the settings that differ, except seeds, the environment and the users' words.
+
+    A learning rate that changes is told by its schedule.
+    """
     found = along_run(tree)
+    schedules = lr_schedules(tree)
+    if schedules is not None:
+        found.pop("lr", None)
+        if len(set(schedules.tolist())) > 1:
+            found = {"lr": schedules, **found}
     return {
         name: values
         for name, values in found.items()
@@ -119,7 +130,7 @@ def conditions_by_setting(tree: xr.DataTree, over: Sequence[str] = ()) -> list[C
     """
     if "run" not in tree.dims or tree.sizes["run"] < 2:
         raise UsageError("a comparison needs two runs at least, opened with `open_runs`")
-    known = along_run(tree)
+    known = along_run(tree) | differences(tree)
     for name in over:
         if name not in known:
             raise UsageError(f"the runs do not differ in {name!r}; {_what_differs(known)}")
@@ -189,17 +200,34 @@ def _what_differs(known: dict[str, np.ndarray]) -> str:
 def _names(
     settings: dict[str, np.ndarray], keys: list[tuple[str, ...]]
 ) -> dict[tuple[str, ...], str]:
-    """Name each condition by the fewest settings that distinguish all conditions."""
+    """Name each condition by every setting that differs, at most `MAX_NAMED` of them.
+
+    A setting that only repeats another one is left out. Of many, those come first that distinguish
+    the conditions.
+    """
     ordered = sorted(settings, key=lambda name: _FIRST.index(name) if name in _FIRST else 99)
-    chosen: list[str] = []
+    needed: list[str] = []
+    others: list[str] = []
     told_apart = 1
+    partitions: set[tuple[int, ...]] = set()
     for name in ordered:
-        columns = [[str(value) for value in settings[n]] for n in (*chosen, name)]
+        values = [str(value) for value in settings[name]]
+        partition = tuple(values.index(value) for value in values)
+        if partition in partitions:
+            continue
+        partitions.add(partition)
+        columns = [[str(value) for value in settings[n]] for n in (*needed, name)]
         if (more := len(set(zip(*columns, strict=True)))) > told_apart:
-            chosen.append(name)
+            needed.append(name)
             told_apart = more
+        else:
+            others.append(name)
+    left_out = max(len(needed) + len(others) - max(MAX_NAMED, len(needed)), 0)
+    chosen = [*needed, *others[: len(others) - left_out]]
+    chosen.sort(key=ordered.index)
+    ending = f", {left_out} more differ" if left_out else ""
     return {
-        key: ", ".join(f"{name} = {short(settings[name][i])}" for name in chosen) or "all runs"
+        key: (", ".join(f"{n} = {short(settings[n][i])}" for n in chosen) or "all runs") + ending
         for i, key in enumerate(keys)
     }
 

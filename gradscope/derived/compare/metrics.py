@@ -10,7 +10,14 @@ import numpy as np
 import xarray as xr
 
 from gradscope import schema, stats
-from gradscope.derived.compare.conditions import ENVIRONMENT, Condition, along_run, pair_runs, short
+from gradscope.derived.compare.conditions import (
+    ENVIRONMENT,
+    Condition,
+    along_run,
+    differences,
+    pair_runs,
+    short,
+)
 
 METRICS = ("test_accuracy", "val_accuracy", "train_accuracy", "test_loss", "val_loss", "train_loss")
 TRAINING_LOSS = "loss"
@@ -182,7 +189,7 @@ def settings_by_condition(
     name, once as an attribute and once in the configuration) is not.
     """
     found: dict[str, tuple[str, ...]] = {}
-    known = along_run(tree)
+    known = along_run(tree) | differences(tree)
     last = [name for name in known if name in ENVIRONMENT]
     for name in [*(name for name in known if name not in ENVIRONMENT), *last]:
         values = tuple(_several(known[name][list(condition.runs)]) for condition in conditions)

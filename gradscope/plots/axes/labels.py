@@ -6,9 +6,11 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.transforms import ScaledTranslation
 
 from gradscope.derived.select import ALONG, row_dim
 from gradscope.plots.axes.style import NONFINITE_COLOUR
@@ -16,6 +18,8 @@ from gradscope.plots.axes.style import NONFINITE_COLOUR
 LINE_SPACING = 1.15
 MIN_FONT_PT = 5.0
 MAX_CHARACTERS = 26
+BRACKET = "bracket"
+"""Group id of the lines that bracket blocks of rows."""
 MAX_LABEL_SHARE = 0.22
 """Of the width of a figure, for the names of rows."""
 
@@ -141,7 +145,7 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
     """Name the rows ``0 … n - 1`` of a y axis as densely as can be read.
 
     Every row where there is room; else whole blocks of the network (a shared beginning of the
-    names) between ticks at their borders; else every k-th row.
+    names), each in a bracket; else every k-th row.
     """
     n_rows = len(names)
     height = _height_pt(ax)
@@ -153,9 +157,8 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
     gap = size * LINE_SPACING / height * n_rows
     blocks = _blocks(names, gap)
     if blocks:
-        borders = [start - 0.5 for start, _, _ in blocks] + [n_rows - 0.5]
         _ticks(ax, [], [], size=size)
-        ax.set_yticks(borders, [""] * len(borders))
+        _brackets(ax, blocks, n_rows)
         middles = [(start + stop - 1) / 2 for start, stop, _ in blocks]
         kept = _apart(middles, [stop - start for start, stop, _ in blocks], gap)
         titles = _fitting(ax, [blocks[i][2] for i in kept], size)
@@ -164,6 +167,30 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
         return
     rows = np.linspace(0, n_rows - 1, int((n_rows - 1) / gap) + 1).round().astype(int).tolist()
     _ticks(ax, rows, _fitting(ax, [names[row] for row in rows], size), size=size)
+
+
+def _brackets(ax: Axes, blocks: Sequence[tuple[int, int, str]], n_rows: int) -> None:
+    """Draw a bracket beside the rows of each block, with a gap to the next."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    gap = min(0.35, 0.004 * n_rows)
+    is_right = ax.yaxis.get_ticks_position() == "right"
+    ends = [(start - 0.5 + gap, stop - 0.5 - gap) for start, stop, _ in blocks]
+    ax.set_yticks([end for pair in ends for end in pair], [""] * 2 * len(ends))
+    length = float(ax.yaxis.get_tick_params().get("length", 3.0))
+    ax.tick_params(axis="y", which="major", direction="out", length=length)
+    beside = ScaledTranslation((length if is_right else -length) / 72, 0, figure.dpi_scale_trans)
+    for low, high in ends:
+        ax.plot(
+            [float(is_right)] * 2,
+            [low, high],
+            transform=ax.get_yaxis_transform() + beside,
+            color=mpl.rcParams["ytick.color"],
+            linewidth=mpl.rcParams["ytick.major.width"],
+            solid_capstyle="projecting",
+            clip_on=False,
+            gid=BRACKET,
+        )
 
 
 def _fitting(ax: Axes, names: Sequence[str], size: float) -> list[str]:

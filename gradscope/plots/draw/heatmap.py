@@ -107,6 +107,8 @@ def draw_heatmap(
     _stages(ax, data)
     _legend(ax, columns, scale, missing)
     bar = draw_key(mesh, data, scale, ax=ax, cax=cax) if has_key else None
+    if bar is not None and not np.isfinite(values).any():
+        bar.ax.yaxis.set_ticks([])  # colours that no cell has mean nothing
     settle(ax)
     fit_label(ax)
     label_rows(ax, row_labels(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
@@ -13,8 +14,15 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from gradscope.plots.axes.scales import power_of_ten
 from gradscope.plots.axes.step_axis import format_steps, is_log_spaced, step_columns
 from gradscope.plots.axes.style import MISSING_LOOK, NONFINITE_COLOUR
+from gradscope.plots.layouts.by_condition import members
 from gradscope.plots.layouts.kind import Kind
-from gradscope.plots.layouts.panels import align, map_panels, read_histogram
+from gradscope.plots.layouts.panels import (
+    align,
+    map_panels,
+    read_histogram,
+    share_axis,
+    side_by_side,
+)
 from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
 LEAST_SHARE = 1e-5
@@ -27,6 +35,7 @@ def draw_histogram(
     nonfinite: xr.DataArray | None = None,
     ax: Axes | None = None,
     cax: Axes | None = None,
+    has_key: bool = True,
 ) -> QuadMesh:
     """Draw the share of entries in each octave of magnitude, over steps.
 
@@ -40,6 +49,8 @@ def draw_histogram(
         Entries that are not finite; where there are any, a strip of their own above it.
     ax, cax : Axes, optional
         Where to draw the map and its colour bar.
+    has_key : bool
+        Whether to draw the colour bar, which is the same for every map.
 
     Returns
     -------
@@ -79,7 +90,9 @@ def draw_histogram(
     ax.set_ylabel(f"magnitude of {_entries(counts)}")
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.colorbar(mesh, cax=cax, ax=None if cax else ax, label=f"share of {_entries(counts)}")
+    if has_key:
+        label = f"share of {_entries(counts)}"
+        figure.colorbar(mesh, cax=cax, ax=None if cax else ax, label=label)
     return mesh
 
 
@@ -116,6 +129,36 @@ def _magnitudes(ax: Axes, low: int, high: int, *, has_beyond: bool) -> None:
     )
 
 
+def _of_what(names: np.ndarray) -> str:
+    """Say of which parameters the entries are.
+
+    >>> _of_what(np.array(["a.weight", "b.weight", "c.weight"]))
+    'entries of 3 parameters, a.weight to c.weight'
+    """
+    if len(names) == 1:
+        return f"entries of {names[0]}"
+    return f"entries of {len(names)} parameters, {names[0]} to {names[-1]}"
+
+
+def histograms(tree: xr.DataTree, view: View) -> Picture:
+    """Draw the distribution in a panel for each condition, of the entries of all its seeds."""
+    counts = read_histogram(tree, "grad_histogram", view)
+    zeros = read_histogram(tree, "grad_histogram_zero", view)
+    groups = members(tree)
+    titles = [name.replace(", mean of", ",") for name in groups]
+    which = _of_what(counts["param"].values.astype(str))
+    figure, axes, cax = side_by_side(view, titles, f"{run_title(tree)} · {which}")
+    tables = []
+    for number, (ax, (name, runs)) in enumerate(zip(axes, groups.items(), strict=True)):
+        own = counts.isel(run=runs).sum(("run", "param"), min_count=1)
+        none = zeros.isel(run=runs).sum(("run", "param"))
+        draw_histogram(own, zeros=none, ax=ax, cax=cax, has_key=not number)
+        tables.append(as_table(own).assign(**{"run is": name}))
+    share_axis(axes)
+    words = f"Histograms of gradient magnitudes over steps, {which}, of {len(groups)} conditions."
+    return Picture(figure, pd.concat(tables), words)
+
+
 def histogram(tree: xr.DataTree, view: View) -> Picture:
     """Share of gradient entries by magnitude and step, of the chosen parameters together."""
     counts = read_histogram(tree, "grad_histogram", view)
@@ -133,12 +176,15 @@ def histogram(tree: xr.DataTree, view: View) -> Picture:
         cax=cax,
     )
     align(top, ax)
-    which = names[0] if len(names) == 1 else f"{len(names)} parameters"
+    which = _of_what(names)
     top.set_title(view.titled(f"{run_title(tree)} · {which}"))
     table = as_table(counts.sum("param"))
-    return Picture(figure, table, f"Histogram of gradient magnitudes over steps, of {which}.")
+    return Picture(figure, table, f"Histogram of gradient magnitudes over steps, {which}.")
 
 
 KIND = Kind(
-    name="histogram", summary="distribution of gradient magnitudes over steps", of_one=histogram
+    name="histogram",
+    summary="distribution of gradient magnitudes over steps",
+    of_one=histogram,
+    of_many=histograms,
 )

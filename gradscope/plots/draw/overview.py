@@ -17,7 +17,7 @@ from gradscope.plots.draw.heatmap import draw_heatmap
 from gradscope.plots.draw.profile import draw_profile
 from gradscope.plots.layouts.bands import metric_label
 from gradscope.plots.layouts.kind import Kind
-from gradscope.plots.layouts.panels import draw_losses, losses_between
+from gradscope.plots.layouts.panels import draw_losses, has_loss, losses_between
 from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
 MAPS = ("grad_norm", "output_grad_rms", "update_ratio", "exp_avg_sq_mean")
@@ -75,7 +75,8 @@ def _outcome(tree: xr.DataTree, steps: np.ndarray, ax: Axes) -> None:
     losses = losses_between(tree, steps)
     draw_losses(losses, ax=ax)
     if not losses:
-        ax.text(0.5, 0.5, "no loss was logged", transform=ax.transAxes, ha="center", color="0.35")
+        words = "the loss is nowhere finite" if has_loss(tree) else "no loss was logged"
+        ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", color="0.35")
         ax.set_yticks([])
     ax.set_xlabel("step")
     node = tree.children.get("evaluation")

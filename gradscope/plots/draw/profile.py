@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -13,16 +15,26 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradscope.derived.cells import NONFINITE, NUMBER, states_of
-from gradscope.plots.axes.labels import fit_label, mark_nonfinite, note_undrawn, quantity_label
+from gradscope.derived.select import row_dim
+from gradscope.plots.axes.labels import (
+    fit_label,
+    mark_nonfinite,
+    note_undrawn,
+    quantity_label,
+    short_names,
+)
 from gradscope.plots.axes.scales import declared_kind, format_values, scale_of
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.layouts.bands import draw_bands
 from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.panels import one_legend
+from gradscope.plots.layouts.roles import read_roles, united
 from gradscope.plots.layouts.run_names import conditions_by_run
 from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
 
 N_STEPS = 5
+STYLE_NAMES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dash-dotted"}
+STYLES = tuple(STYLE_NAMES)
 
 
 def profile_steps(steps: np.ndarray) -> np.ndarray:
@@ -88,13 +100,57 @@ def _place(data: xr.DataArray) -> tuple[np.ndarray, str]:
 
 
 def profile(tree: xr.DataTree, view: View) -> Picture:
-    """Against depth, at a few steps."""
+    """Against depth, at a few steps; of a transformer, in a panel for each role."""
+    roles = read_roles(tree, view)
+    if roles:
+        return _profile_by_role(tree, view, roles)
     data = read_rows(tree, view)
     figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 90.0 * view.magnification))
     ax = figure.add_subplot()
     ax.set_title(view.titled(run_title(tree)))
     draw_profile(data, ax=ax)
     return Picture(figure, as_table(data), describe(data, "Profile", run_title(tree)))
+
+
+def _profile_by_role(tree: xr.DataTree, view: View, roles: dict[str, xr.DataArray]) -> Picture:
+    """Draw the rows of each role side by side, on one scale."""
+    figure = new_figure(view.page_mm, 0.36 * view.page_mm)
+    figure.suptitle(run_title(tree), x=0.01, ha="left", fontsize="medium")
+    axes = figure.subplots(1, len(roles), sharey=True, squeeze=False)[0]
+    label = _place(next(iter(roles.values())))[1]
+    for ax, (role, data) in zip(axes, roles.items(), strict=True):
+        _draw_role(role, data, ax)
+        ax.set_xlabel("")
+        if ax is not axes[0]:
+            ax.set_ylabel("")
+    figure.supxlabel(label, fontsize="medium")
+    one_legend(list(axes))
+    whole = united(roles)
+    format_values(axes[0].yaxis, scale_of(whole.values, declared_kind(whole)))
+    words = f"Profiles by role ({', '.join(roles)})"
+    return Picture(figure, as_table(whole), describe(whole, words, run_title(tree)))
+
+
+def _draw_role(role: str, data: xr.DataArray, ax: Axes) -> None:
+    """Draw a line for each kind of layer, in a style of its own that the title names."""
+    dim = row_dim(data)
+    names = data[dim].values.astype(str)
+    kinds = np.array([re.sub(r"\.\d+(?=\.)", "", name) for name in names])
+    several = [kind for kind in dict.fromkeys(kinds.tolist()) if (kinds == kind).sum() > 1]
+    styles = dict(zip(several, STYLES, strict=False))
+    for kind in dict.fromkeys(kinds.tolist()):
+        for line in draw_profile(data.isel({dim: kinds == kind}), ax=ax):
+            line.set_linestyle(styles.get(kind, "-"))
+            line.set_marker("" if kind in styles and len(names) > 12 else "o")
+    handles, labels = ax.get_legend_handles_labels()
+    first = dict(zip(reversed(labels), reversed(handles), strict=True))
+    steps = list(dict.fromkeys(labels))
+    ax.legend([first[label] for label in steps], steps, title="step", title_fontsize="small")
+    words = [
+        f"{STYLE_NAMES[style]} {name}"
+        for name, style in zip(short_names(list(styles)), styles.values(), strict=True)
+    ]
+    ax.set_title(textwrap.fill(f"{role}: {', '.join(words)}" if len(words) > 1 else role, 30))
 
 
 def profiles(tree: xr.DataTree, view: View) -> Picture:

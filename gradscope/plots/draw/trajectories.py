@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradscope.derived.cells import NONFINITE, NUMBER, states_of
+from gradscope.derived.select import row_dim
 from gradscope.plots.axes.labels import (
     fit_label,
     label_rows,
@@ -23,7 +25,10 @@ from gradscope.plots.axes.labels import (
 from gradscope.plots.axes.scales import declared_kind, format_values, scale_of
 from gradscope.plots.axes.step_axis import format_steps, is_log_spaced, step_columns
 from gradscope.plots.axes.style import new_figure
+from gradscope.plots.layouts.by_condition import mean_by_condition
 from gradscope.plots.layouts.kind import Kind
+from gradscope.plots.layouts.panels import share_axis, side_by_side
+from gradscope.plots.layouts.roles import PLACE, read_roles, united
 from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
 
 MAX_POINTS = 300
@@ -35,6 +40,7 @@ def draw_trajectories(
     ax: Axes | None = None,
     cax: Axes | None = None,
     step_scale: str = "auto",
+    places: np.ndarray | None = None,
 ) -> list[Line2D]:
     """Draw one line a layer, dark at the input and light at the output.
 
@@ -46,6 +52,9 @@ def draw_trajectories(
         Where to draw the lines and the key to their colours, which names the layers.
     step_scale : {"auto", "linear", "log"}
         As in `draw_heatmap`.
+    places : ndarray, shape (n_rows,), optional
+        Where each row stands in the network, from 0 to 1, which its colour shows; by default
+        evenly spaced.
 
     Returns
     -------
@@ -71,7 +80,8 @@ def draw_trajectories(
     if scale.kind == "log":
         rows = np.where(rows > 0, rows, np.nan)
         ax.set_yscale("log")
-    colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, len(rows)))
+    places = np.linspace(0, 1, len(rows)) if places is None else places
+    colors = mpl.colormaps["viridis"](0.95 * places)
     width = 0.9 if len(rows) <= 20 else 0.5
     lines = [
         ax.plot(middle, row, color=color, linewidth=width)[0]
@@ -111,10 +121,48 @@ def _key(cax: Axes, data: xr.DataArray, colors: np.ndarray) -> None:
 
 
 def trajectories(tree: xr.DataTree, view: View) -> Picture:
-    """Against steps, a line a layer."""
+    """Against steps, a line a layer; of a transformer, in a panel for each role."""
+    roles = read_roles(tree, view)
+    if roles:
+        return _by_role(tree, view, roles)
     data = read_rows(tree, view)
     figure, _ = line_panels(tree, data, view)
     return Picture(figure, as_table(data), describe(data, "Trajectories", run_title(tree)))
+
+
+def _by_role(tree: xr.DataTree, view: View, roles: dict[str, xr.DataArray]) -> Picture:
+    """Draw the rows of each role side by side, on one scale, coloured by their place."""
+    whole = united(roles)
+    figure, axes, cax = side_by_side(view, list(roles), run_title(tree))
+    for ax, data in zip(axes, roles.values(), strict=True):
+        draw_trajectories(data, ax=ax, step_scale=view.step_scale, places=data[PLACE].values)
+    share_axis(axes)
+    _key(cax, whole, mpl.colormaps["viridis"](0.95 * whole[PLACE].values))
+    words = f"Trajectories by role ({', '.join(roles)})"
+    return Picture(figure, as_table(whole), describe(whole, words, run_title(tree)))
+
+
+def many_trajectories(tree: xr.DataTree, view: View) -> Picture:
+    """Against steps, a line a layer: a panel for each condition, means over its seeds."""
+    return draw_conditions(tree, read_rows(tree, view), view)[0]
+
+
+def draw_conditions(
+    tree: xr.DataTree, data: xr.DataArray, view: View
+) -> tuple[Picture, list[Axes]]:
+    """Draw the trajectories of each condition side by side, on one scale; return the axes too."""
+    scale = scale_of(data.values, declared_kind(data))
+    parts = mean_by_condition(tree, data, is_log=scale.kind == "log")
+    figure, axes, cax = side_by_side(view, list(parts), run_title(tree))
+    for ax, own in zip(axes, parts.values(), strict=True):
+        draw_trajectories(own, ax=ax, step_scale=view.step_scale)
+    share_axis(axes)
+    n_rows = data.sizes[row_dim(data)]
+    first = next(iter(parts.values()))
+    _key(cax, first, mpl.colormaps["viridis"](np.linspace(0, 0.95, n_rows)))
+    table = pd.concat([as_table(own).assign(**{"run is": name}) for name, own in parts.items()])
+    words = describe(first, f"Trajectories of {len(parts)} conditions", run_title(tree))
+    return Picture(figure, table, words), axes
 
 
 def line_panels(tree: xr.DataTree, data: xr.DataArray, view: View) -> tuple[Figure, Axes]:
@@ -130,5 +178,6 @@ KIND = Kind(
     name="trajectories",
     summary="against steps, a line a layer",
     of_one=trajectories,
+    of_many=many_trajectories,
     of_quantity=True,
 )

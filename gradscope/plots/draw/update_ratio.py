@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import xarray as xr
+from matplotlib.axes import Axes
 
-from gradscope.plots.draw.trajectories import line_panels
+from gradscope.plots.draw.trajectories import draw_conditions, line_panels
 from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
 
@@ -13,24 +14,38 @@ def update_ratio(tree: xr.DataTree, view: View) -> Picture:
     """Relative updates with the line at 0.001, a common rule of thumb for a fair learning rate."""
     data = read_rows(tree, view, "update_ratio")
     figure, ax = line_panels(tree, data, view)
-    ax.axhline(1e-3, color="0.3", linestyle="--", linewidth=0.7, zorder=0)
-    ax.text(
+    _draw_rule([ax])
+    return Picture(figure, as_table(data), describe(data, "Trajectories", run_title(tree)))
+
+
+def update_ratios(tree: xr.DataTree, view: View) -> Picture:
+    """Relative updates in a panel for each condition, means over its seeds."""
+    picture, axes = draw_conditions(tree, read_rows(tree, view, "update_ratio"), view)
+    _draw_rule(axes)
+    return picture
+
+
+def _draw_rule(axes: list[Axes]) -> None:
+    """Draw the rule of thumb on every panel, and name it on the last."""
+    for ax in axes:
+        ax.axhline(1e-3, color="0.3", linestyle="--", linewidth=0.7, zorder=0)
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, 5e-4), max(high, 2e-3))
+    axes[-1].text(
         0.99,
         1e-3,
         "0.001: rule of thumb",
-        transform=ax.get_yaxis_transform(),
+        transform=axes[-1].get_yaxis_transform(),
         ha="right",
         va="bottom",
         fontsize="x-small",
         color="0.3",
     )
-    low, high = ax.get_ylim()
-    ax.set_ylim(min(low, 5e-4), max(high, 2e-3))
-    return Picture(figure, as_table(data), describe(data, "Trajectories", run_title(tree)))
 
 
 KIND = Kind(
     name="update-ratio",
     summary="size of each step relative to the parameter, a line a layer",
     of_one=update_ratio,
+    of_many=update_ratios,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -84,6 +86,14 @@ def losses_between(
     return {name: loss for name, loss in found.items() if not np.isnan(loss.values).all()}
 
 
+def has_loss(tree: xr.DataTree) -> bool:
+    """Tell whether a loss was logged, finite or not."""
+    training = tree.children.get("training")
+    return training is not None and bool(
+        (training.sizes.get("step", 0)) and "loss" in training.data_vars
+    )
+
+
 def draw_losses(losses: dict[str, xr.DataArray], *, ax: Axes) -> None:
     """Draw one curve an objective, with a legend where there are several."""
     for place, (name, loss) in enumerate(losses.items()):
@@ -110,6 +120,28 @@ def mark_first_nonfinite(tree: xr.DataTree, *axes: Axes) -> None:
             va="top",
             fontsize="small",
         )
+
+
+def side_by_side(view: View, titles: list[str], title: str) -> tuple[Figure, list[Axes], Axes]:
+    """Make panels with one y axis, a title each, and an axis for a key beside the last."""
+    height = min(0.5 * view.page_mm, 75.0 * view.magnification)
+    figure = new_figure(view.page_mm, height)
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    ratios = [1.0] * len(titles) + [0.012 * len(titles) + 0.01]
+    *axes, cax = figure.subplots(1, len(titles) + 1, width_ratios=ratios, squeeze=False)[0]
+    for ax, words in zip(axes, titles, strict=True):
+        ax.set_title(textwrap.fill(words, max(int(0.6 * view.page_mm / len(titles)), 12)))
+    return figure, axes, cax
+
+
+def share_axis(axes: list[Axes]) -> None:
+    """Give panels the y range that holds all of them, and only the first its label."""
+    limits = np.array([ax.get_ylim() for ax in axes])
+    for ax in axes:
+        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+        if ax is not axes[0]:
+            ax.set_ylabel("")
+            ax.tick_params(axis="y", which="both", labelleft=False)
 
 
 def one_legend(axes: list[Axes]) -> None:

@@ -9,6 +9,8 @@ from gradscope.derived.compare.conditions import (
     pair_runs,
 )
 from gradscope.errors import UsageError
+from gradscope.store.read.runs import open_runs
+from gradscope.store.write.writer import RecordingWriter
 from tests.planted import planted_runs
 
 
@@ -24,14 +26,14 @@ def test_runs_that_differ_in_their_seed_are_one_side():
     assert (second.name, second.runs) == ("alpha = 0.5", (3, 4, 5))
 
 
-def test_conditions_are_named_by_what_tells_them_apart():
+def test_conditions_are_named_by_every_setting_that_differs():
     tree = runs(lr=[0.1, 0.1, 0.01, 0.01], alpha=[0, 0.5, 0, 0.5], note=["a", "b", "c", "d"])
     names = [condition.name for condition in conditions_by_setting(tree)]
     assert names == [
-        "alpha = 0, lr = 0.1",
-        "alpha = 0.5, lr = 0.1",
-        "alpha = 0, lr = 0.01",
-        "alpha = 0.5, lr = 0.01",
+        "alpha = 0, lr = 0.1, note = a",
+        "alpha = 0.5, lr = 0.1, note = b",
+        "alpha = 0, lr = 0.01, note = c",
+        "alpha = 0.5, lr = 0.01, note = d",
     ]
 
 
@@ -70,3 +72,35 @@ def test_pairs_follow_seeds_else_their_order():
     others = Condition(name="C", runs=(4, 5, 6), seeds=("12", "3", "4"))
     pairs, words = pair_runs(first, others)
     assert pairs == [(0, 5), (1, 6)] and "other seeds; 1 without partner" in words
+
+
+def scheduled(tmp_path, **schedules):
+    """Write runs whose learning rates follow the given lists, with equal first values."""
+    paths = []
+    for name, lr in schedules.items():
+        steps = np.arange(1, len(lr) + 1)
+        with RecordingWriter(tmp_path / f"{name}.h5", attrs={"seed": len(paths)}) as writer:
+            rows = {"step": steps, "loss": np.ones(len(lr)), "lr": np.array(lr)[:, None]}
+            writer.append("training", rows)
+        paths.append(tmp_path / f"{name}.h5")
+    return open_runs(paths, steps="union")
+
+
+def test_a_learning_rate_is_told_by_its_schedule(tmp_path):
+    """First value, peak and last; a run that ended early does not differ from its replicates."""
+    tree = scheduled(
+        tmp_path, a=[0, 0.1, 0.05, 0.01], b=[0, 0.1, 0.05], c=[0, 0.2, 0.1, 0.02], d=[0.1] * 4
+    )
+    assert [(c.name, len(c.runs)) for c in conditions_by_setting(tree)] == [
+        ("lr = 0 → 0.1 → 0.05", 2),
+        ("lr = 0 → 0.2 → 0.1", 1),
+        ("lr = 0.1", 1),
+    ]
+
+
+def test_a_long_name_says_how_much_more_differs():
+    halves = ([0, 1, 1, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 0, 1])
+    settings = {f"s{i}": values for i, values in enumerate((*halves, [0, 1, 1, 0]))}
+    names = [c.name for c in conditions_by_setting(runs(**settings))]
+    assert len(set(names)) == 4
+    assert all(n.count(" = ") == 6 and n.endswith(", 1 more differ") for n in names)

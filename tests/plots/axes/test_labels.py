@@ -6,6 +6,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gradscope.plots.axes.labels import (
+    BRACKET,
     fit_label,
     label_rows,
     quantity_label,
@@ -105,6 +106,14 @@ def test_deep_networks_are_named_by_block():
     ]
     middle = next(t for t in ax.yaxis.get_minorticklocs() if abs(t - 3.5) < 0.01)
     assert middle == 3.5  # rows 1 to 6 are block 0
+    brackets = [line.get_ydata() for line in ax.lines if line.get_gid() == BRACKET]
+    assert len(brackets) == 12 + 2  # each block, the embedding and the head
+    assert all(
+        low - 0.5 < bottom < low < high < top < high + 0.5
+        for (bottom, top), low, high in zip(
+            brackets[1:13], range(1, 72, 6), range(6, 73, 6), strict=True
+        )
+    )
 
 
 def test_long_axis_labels_break_into_lines():

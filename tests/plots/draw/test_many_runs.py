@@ -126,3 +126,22 @@ def test_unknown_outcomes_are_explained(tree):
 def test_kinds_of_one_recording_are_refused(tree):
     with pytest.raises(UsageError, match="`overview` draws one recording; of several there are"):
         draw_picture(tree, View(kind="overview"))
+
+
+def test_trajectories_are_geometric_means_over_seeds_in_a_panel_a_condition(tree):
+    picture = draw_picture(tree, View(kind="trajectories"))
+    panels = [ax for ax in picture.figure.axes if ax.get_title(loc="left")]
+    assert len(panels) == 4 and len({ax.get_ylim() for ax in panels}) == 1
+    titles = {" ".join(ax.get_title(loc="left").split()) for ax in panels}
+    assert "α = −0.1, lr = 0.01, mean of 3 runs" in titles
+    data = tree["gradients"].dataset["grad_norm"]
+    weights = data.isel(param=(data["kind"] == "weight").values, run=slice(3)).values
+    expected = np.exp(np.log(weights).mean(axis=0))
+    np.testing.assert_allclose(panels[0].lines[1].get_ydata(), expected[:, 1], rtol=1e-5)
+
+
+def test_update_ratios_name_the_rule_once(tree):
+    figure = draw_picture(tree, View(kind="update-ratio")).figure
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert texts.count("0.001: rule of thumb") == 1
+    assert sum(ax.get_title(loc="left") != "" for ax in figure.axes) == 4
