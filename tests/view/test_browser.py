@@ -186,8 +186,8 @@ def test_csv_png_and_keys(browser, served, tmp_path):
     assert "axis=log" in browser.current_url
     for button in ("csv", "png", "csv-runs"):
         browser.find_element(By.ID, button).click()
-    for name in ("grad_norm.csv", "grad_norm.png", "runs.csv"):
-        WebDriverWait(browser, 20).until(lambda _, name=name: (tmp_path / name).exists())
+    names_ = {"grad_norm.csv", "grad_norm.png", "runs.csv"}
+    WebDriverWait(browser, 20).until(lambda _: names_ <= {p.name for p in tmp_path.iterdir()})
     lines = (tmp_path / "grad_norm.csv").read_text().splitlines()
     assert lines[0].startswith("row,step 1,") and len(lines) == 1 + 5
     assert (tmp_path / "grad_norm.png").read_bytes().startswith(b"\x89PNG")
