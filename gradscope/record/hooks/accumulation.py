@@ -7,7 +7,7 @@ attacks that use it do not count; what ``zero_grad`` discards before the step do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -42,10 +42,12 @@ class Accumulation:
     def reaches(self) -> bool:
         """Whether the backward call in progress accumulates into a parameter."""
         found: list[_Probe] = []
-        for p in self._params():
+        for p in _spread(list(self._params())):
             if is_sharded(p) or hasattr(p, "_is_flat_param"):  # accumulates outside the graph
                 self._next_probes = []
                 return True
+            if any(p is probe.tensor for probe in found):
+                continue
             if p.requires_grad and p.is_leaf and _will_accumulate(p):
                 found.append(_Probe(p))
                 if len(found) == N_PROBES:
@@ -55,7 +57,7 @@ class Accumulation:
 
     def begin_call(self) -> bool:
         """Begin a counted call; return whether gradients were discarded since the one before."""
-        is_discarded = any(map(_is_discarded, self._probes))
+        is_discarded = bool(self._probes) and all(map(_is_discarded, self._probes))
         self._probes = self._next_probes
         return is_discarded
 
@@ -68,6 +70,12 @@ class Accumulation:
     def forget(self) -> None:
         """Begin afresh: the gradients have been consumed."""
         self._probes = []
+
+
+def _spread(params: list[Tensor]) -> Iterator[Tensor]:
+    """Iterate over all, first over some that lie apart: a user may zero a layer's gradients."""
+    yield from params[:: max(len(params) // 2, 1)]
+    yield from params
 
 
 def _will_accumulate(param: Tensor) -> bool:
