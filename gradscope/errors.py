@@ -8,8 +8,10 @@ any ``OSError``, as one line with exit code 2.
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class GradscopeError(Exception):
@@ -54,6 +56,18 @@ def imports_of_extra(extra: str) -> Iterator[None]:
         raise MissingPackageError(
             f"{package} is not installed; run: pip install 'gradscope[{extra}]'", name=package
         ) from error
+
+
+def warn(message: str, *, stacklevel: int = 3) -> None:
+    """Warn of something in a training that must go on.
+
+    A program that turns warnings into errors gets a line on stderr instead, and goes on too.
+    """
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
+    except RuntimeWarning:
+        with suppress(Exception):  # a program may have closed its streams
+            print(message, file=sys.stderr)
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:

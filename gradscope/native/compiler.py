@@ -16,13 +16,13 @@ import functools
 import hashlib
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from numba import cfunc, njit, types
 
+from gradscope.errors import warn
 from gradscope.native import compile_time
 
 P = ParamSpec("P")
@@ -137,9 +137,8 @@ def _warn_of_cache(reason: str) -> None:
     """Warn once in a process that nothing is kept for the next one."""
     if not _warned:
         _warned.append(reason)
-        warnings.warn(
+        warn(
             "compiled CPU kernels cannot be cached on disk, so every process compiles them anew "
             f"(some seconds). Set NUMBA_CACHE_DIR to a writable folder. The reason: {reason}",
-            RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

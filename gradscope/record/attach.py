@@ -12,6 +12,7 @@ from gradscope.record.guard import Guard
 from gradscope.record.hooks.activations import Activations
 from gradscope.record.hooks.grad_clip import ClipWatch
 from gradscope.record.hooks.grad_scaler import ScalerWatch
+from gradscope.record.hooks.step_calls import StepCalls
 from gradscope.record.model.layers import LayerTable
 from gradscope.record.pipeline import Stages
 
@@ -64,8 +65,9 @@ class Attachment:
             raise
 
     def _hook_optimizers(self, events: StepEvents, guard: Guard) -> None:
-        before = self._step_hook(guard.wrap(events.before_step))
-        after = self._step_hook(guard.wrap(events.after_step))
+        calls = StepCalls(events.before_step, events.after_step)
+        before = self._step_hook(guard.wrap(calls.before))
+        after = self._step_hook(guard.wrap(calls.after))
         for optimizer in events.optimizers.values():
             self._handles.append(optimizer.register_step_pre_hook(before))
             self._handles.append(optimizer.register_step_post_hook(after))

@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from gradscope.errors import warn
 from gradscope.record.events import StepEvents
-from gradscope.record.guard import warn
 from gradscope.record.model.optimizers.unwrap import idle_message
 from gradscope.store.write.writer import RecordingWriter
 

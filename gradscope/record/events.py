@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradscope.errors import UsageError
+from gradscope.errors import UsageError, warn
 from gradscope.native.compile_time import working_seconds
 from gradscope.record.attach import Attachment
 from gradscope.record.clock import StepClock
 from gradscope.record.finalize.flight_recorder import FlightRecorder
-from gradscope.record.guard import warn
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.passes import is_in_backward
+from gradscope.record.hooks.step_calls import has_closure
 from gradscope.record.measure.step import early_copies
 from gradscope.record.model.layers import LayerTable
 from gradscope.record.pipeline import Pipeline, Stages
@@ -165,7 +165,7 @@ class StepEvents:
             return
         began = working_seconds()
         self._enter(optimizer)
-        if not _has_closure(args, kwargs):
+        if not has_closure(args, kwargs):
             scale = getattr(optimizer, "grad_scale", None)
             self._measure_gradients(optimizer, scale, will_step=True)
         elif self.clock.is_measured and self._pipeline is None:  # the closure runs the first pass
@@ -179,7 +179,7 @@ class StepEvents:
         if self.clock.is_paused or self._attempt is None or torch.compiler.is_compiling():
             return
         began = working_seconds()
-        if _has_closure(args, kwargs):
+        if has_closure(args, kwargs):
             self._measure_gradients(optimizer, None, is_after=True)
         found_inf = getattr(optimizer, "found_inf", None)
         self._scalars.set("is_skipped", 0.0 if found_inf is None else found_inf)
@@ -286,8 +286,3 @@ class StepEvents:
             self.clock.take_back()
         self.rows.send_all(is_last=not self.ranks.is_alone)
         self.ranks.close()
-
-
-def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether ``optimizer.step(closure)`` was called; ``args`` begin with the optimizer itself."""
-    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None

@@ -8,13 +8,11 @@ kept.
 from __future__ import annotations
 
 import functools
-import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gradscope.errors import UsageError
+from gradscope.errors import UsageError, warn
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
@@ -80,14 +78,6 @@ class Guard:
             "rows until here are kept; please report this"
         )
         warn(message, stacklevel=4)
-
-
-def warn(message: str, *, stacklevel: int = 3) -> None:
-    """Warn; a program that turns warnings into errors gets a line on stderr and goes on."""
-    try:
-        warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
-    except RuntimeWarning:
-        print(message, file=sys.stderr)
 
 
 def describe(error: BaseException) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import os
+import sys
 import types
 import weakref
 from abc import ABC, abstractmethod
@@ -10,6 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+
+from gradscope.errors import warn
+from gradscope.record.distributed.ranks import Ranks
+from gradscope.record.guard import Guard
 
 if TYPE_CHECKING:
     import xarray
@@ -20,7 +28,8 @@ _attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, LiveRecording] = (
 
 
 def register(recorder: LiveRecording, optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    """Remember which recorder watches some optimizers."""
+    """Remember which recorder watches some optimizers, to close it when the process ends."""
+    _close_at_exit(os.getpid())
     for optimizer in optimizers:
         _attached[optimizer] = recorder
 
@@ -36,6 +45,7 @@ def detach_others(optimizers: Iterable[torch.optim.Optimizer]) -> None:
         other = _attached.get(optimizer)
         if other is not None:
             other.close("interrupted")
+            other.end("another recorder was attached to its optimizer")
 
 
 def forget(recorder: LiveRecording) -> None:
@@ -44,10 +54,42 @@ def forget(recorder: LiveRecording) -> None:
         del _attached[optimizer]
 
 
+@functools.cache
+def _close_at_exit(process: int) -> None:
+    """Close what is open when a process ends, in that process alone."""
+
+    def close() -> None:
+        error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
+        for recorder in set(_attached.values()) if os.getpid() == process else ():
+            if recorder._ranks.is_alone:  # other ranks may have left already
+                recorder.close(status_after(error))
+
+    atexit.register(close)
+
+
+def status_after(error: BaseException | None) -> str | None:
+    """Return the status of a training that ends with an exception; None for a regular end.
+
+    ``sys.exit()`` and a consumer that leaves a generator early end it regularly.
+    """
+    if error is None or isinstance(error, GeneratorExit):
+        return None
+    if isinstance(error, SystemExit) and not error.code:
+        return None
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+
+
 class LiveRecording(ABC):
     """A recording that is being written, as a context manager that can be read and drawn."""
 
     path: Path
+    _guard: Guard
+    _ranks: Ranks
+
+    def end(self, reason: str) -> None:
+        """Ignore, with one warning, what the program still tells a recorder that was closed."""
+        self._guard.reason = reason
+        warn(f"the recording {self.path} ends here: {reason}", stacklevel=5)
 
     @abstractmethod
     def flush(self) -> None:
@@ -76,11 +118,8 @@ class LiveRecording(ABC):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        _error: BaseException | None,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
         _trace: types.TracebackType | None,
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+        self.close(status_after(error))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradscope.errors import warn
 from gradscope.record.clock import StepClock
-from gradscope.record.guard import warn
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.activations import Activations
 from gradscope.record.hooks.batch_size import LOGGED

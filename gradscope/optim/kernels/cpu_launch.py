@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradscope.errors import warn
 from gradscope.native.tensors import fit_together
 from gradscope.native.threads import Threads
 from gradscope.optim.kernels.foreach import update_foreach
@@ -46,11 +46,10 @@ def _compiles(kind: str, has_decay: bool, has_sums: bool) -> bool:
 
 @functools.cache
 def _warn_of_foreach(reason: str) -> None:
-    warnings.warn(
+    warn(
         "SMES has no compiled kernel on this machine and steps through PyTorch's foreach "
         f"operations, more slowly. The reason: {reason}",
-        RuntimeWarning,
-        stacklevel=2,
+        stacklevel=3,
     )
 
 

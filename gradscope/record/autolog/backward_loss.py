@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradscope.errors import UsageError
+from gradscope.record.hooks.step_calls import has_closure
 from gradscope.record.recorder import Recorder
 
 
@@ -75,8 +76,7 @@ class LossWatch:
     ) -> None:
         """Note a step; with a closure, only its first ``backward`` is at the parameters before."""
         self._current = recorder
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        self._n_in_closure = None if closure is None else 0
+        self._n_in_closure = 0 if has_closure(args, kwargs) else None
 
     def after_step(self) -> None:
         """Note the end of a step."""

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import datetime
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 
+from gradscope.errors import warn
 from gradscope.record.rows.cadence import Cadence
 
 TIMEOUT_SECONDS = 120.0
@@ -118,11 +118,10 @@ class Ranks:
         self.is_alone = True
         self.lost_step = max(self._end - self._length, 1) if step is None else step
         self._group = None
-        warnings.warn(
+        warn(
             f"gradscope on rank {self.rank} goes on alone: {reason}. Training is not touched; "
             "from here on the recording holds rank 0's own batches and shards",
-            RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def close(self) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from gradscope.errors import warn
 from gradscope.record.finalize.finalizer import Finalizer
 from gradscope.record.finalize.flight_recorder import FlightRecorder
 from gradscope.record.finalize.outside_changes import OutsideChanges
-from gradscope.record.guard import warn
 from gradscope.record.rows.batch import Batch
 from gradscope.record.rows.facts import StepFacts
 from gradscope.record.rows.kind import RawRows

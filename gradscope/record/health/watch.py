@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.record.guard import describe, warn
+from gradscope.errors import warn
+from gradscope.record.guard import describe
 
 if TYPE_CHECKING:
     from gradscope.derived.health.rule import Finding

@@ -196,10 +196,7 @@ class Activations:
         if self._is_fresh and cuda_graphs.is_capturing():
             self._sums.zero_()  # within the graph, so that replays do not add up
         self._is_fresh = False
-        started = self.passes.start()
-        if is_measured:
-            started.measure(len(self.index), self._device)
-        return started
+        return self.passes.start(len(self.index) if is_measured else None, self._device)
 
     def _see_after(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> None:
         is_root, is_layer = module in self._roots, module in self._table.layers

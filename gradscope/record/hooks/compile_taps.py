@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._dynamo import eval_frame as frames
 
-from gradscope.record.guard import warn
+from gradscope.errors import warn
 from gradscope.record.hooks.batch_size import puts_time_first
 
 
@@ -73,7 +73,7 @@ class Taps:
         inner = (getattr(root, "_orig_mod", root) for root in roots)
         self._roots = {root: not puts_time_first(root) for root in inner}
         self._has_warned = False
-        self._clock = torch.zeros((), dtype=torch.int64)
+        self._clock = torch.zeros((), dtype=torch.int64, device="cpu")
         _open[self.key] = self
         # torch says at each call that global hooks fire once more on its wrapper: they may
         message = r"Using `torch\.compile\(module\)` when there are global hooks"
@@ -144,7 +144,7 @@ def _begin(clock: Tensor, key: int, n_examples: int) -> None:
 def _tap(output: Tensor, key: int, number: int) -> tuple[Tensor, Tensor]:
     taps = _open.get(key)
     seen = None if taps is None else taps.listener.see_compiled(taps.modules[number], output)
-    return output.clone(), torch.tensor(-1 if seen is None else seen)
+    return output.clone(), torch.tensor(-1 if seen is None else seen, device="cpu")
 
 
 @torch.library.custom_op("gradscope::tap_grad", mutates_args=())
@@ -162,7 +162,7 @@ def _(clock: Tensor, key: int, n_examples: int) -> None:
 
 @_tap.register_fake
 def _(output: Tensor, key: int, number: int) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(output), torch.empty((), dtype=torch.int64)
+    return torch.empty_like(output), torch.empty((), dtype=torch.int64, device="cpu")
 
 
 @_tap_grad.register_fake

@@ -5,14 +5,17 @@ A step that a ``GradScaler`` skips calls no optimizer hook, so the scaler's ``st
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 
 class ScalerWatch:
     """Sees each ``scaler.step(optimizer)``, also where the scaler then skips the optimizer.
+
+    The class's ``step`` is watched, not the scaler's: a scaler can be pickled and copied meanwhile.
 
     Parameters
     ----------
@@ -21,22 +24,23 @@ class ScalerWatch:
         Called with the optimizer around ``scaler.step``.
     """
 
+    _watches: ClassVar[list[ScalerWatch]] = []
+
     def __init__(
         self, scaler: Any, before: Callable[[Any], None], after: Callable[[Any], None]
     ) -> None:
         self._scaler = scaler
+        self._before, self._after = before, after
         if scaler is None:
             return
-        original = scaler.step
+        if not self._siblings():
+            _watch(type(scaler))
+        ScalerWatch._watches.append(self)
 
-        def step(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-            before(optimizer)
-            try:
-                return original(optimizer, *args, **kwargs)
-            finally:
-                after(optimizer)
-
-        scaler.step = step
+    def _siblings(self) -> list[ScalerWatch]:
+        """Watches of scalers of the same class."""
+        own = type(self._scaler)
+        return [watch for watch in ScalerWatch._watches if type(watch._scaler) is own]
 
     @property
     def scale(self) -> Tensor | float | None:
@@ -47,6 +51,35 @@ class ScalerWatch:
         return self._scaler.get_scale() if scale is None else scale
 
     def close(self) -> None:
-        """Give the scaler its own ``step`` back."""
-        if self._scaler is not None:
-            self._scaler.__dict__.pop("step", None)
+        """Watch no more; the last one out gives the class its own ``step`` back."""
+        if self in ScalerWatch._watches:
+            ScalerWatch._watches.remove(self)
+            if not self._siblings():
+                _unwatch(type(self._scaler))
+
+
+def _watch(scalers: type[Any]) -> None:
+    original = scalers.step
+
+    @functools.wraps(original)
+    def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        watches = [watch for watch in ScalerWatch._watches if watch._scaler is scaler]
+        for watch in watches:
+            watch._before(optimizer)
+        try:
+            return original(scaler, optimizer, *args, **kwargs)
+        finally:
+            for watch in watches:
+                watch._after(optimizer)
+
+    step._replaced = vars(scalers).get("step")  # type: ignore[attr-defined]
+    scalers.step = step
+
+
+def _unwatch(scalers: type[Any]) -> None:
+    """Put back what stood in the class; where it inherited its ``step``, it does so again."""
+    replaced = scalers.step._replaced
+    if replaced is None:
+        del scalers.step
+    else:
+        scalers.step = replaced

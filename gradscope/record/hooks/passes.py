@@ -124,11 +124,14 @@ class Passes:
         """Passes that a counted backward call went through, in order."""
         return list(dict.fromkeys(p for call in self._calls for p in call.passes))
 
-    def start(self) -> Pass:
-        """Begin a pass."""
+    def start(self, n_layers: int | None, device: torch.device) -> Pass:
+        """Begin a pass, measured if a number of layers is given."""
         self._n_passes += 1
-        self._recent.append(Pass(self._n_passes))
-        return self._recent[-1]
+        started = Pass(self._n_passes)
+        if n_layers is not None:
+            started.measure(n_layers, device)
+        self._recent.append(started)  # only now: other threads may run passes of the same model
+        return started
 
     def find(self, number: int) -> Pass | None:
         """Return a recent pass by its number."""

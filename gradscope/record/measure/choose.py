@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import warnings
 
 import torch
 
+from gradscope.errors import warn
 from gradscope.record.measure.reference.backend import Backend, ReferenceBackend
 
 
@@ -44,9 +44,8 @@ def _cuda_backend(device: torch.device) -> Backend:
 
 @functools.cache
 def _warn_of_reference(kind: str, reason: str) -> None:
-    warnings.warn(
+    warn(
         f"no compiled measurement for {kind} tensors; recording works, more slowly, through "
         f"PyTorch's own operations. The reason: {reason}",
-        RuntimeWarning,
-        stacklevel=3,
+        stacklevel=4,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
+
+from gradscope.errors import warn
 
 Measure = Callable[[Tensor, Tensor, Mapping[str, Any]], Tensor | float]
 
@@ -36,9 +37,8 @@ class CustomMeasures:
                     target.fill_(float(value))
             except Exception as error:
                 del self._functions[name]
-                warnings.warn(
+                warn(
                     f"the custom measure {name!r} failed and is no longer recorded: "
                     f"{type(error).__name__}: {error}",
-                    RuntimeWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )

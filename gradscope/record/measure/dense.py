@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gradscope.record.guard import warn
+from gradscope.errors import warn
 
 _said: set[str] = set()
 

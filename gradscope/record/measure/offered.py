@@ -8,6 +8,7 @@ filled. The columns are the first 20 of `PARAM_SUMS`. All else is measured in se
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,14 +35,14 @@ class OfferedSums:
         self.log2_counts = backend.log2_counts
         self._optimizer: Any = None
         self._request: Any = None
-        self._out = torch.empty(0)
+        self._out = torch.empty(0, device="cpu")
         self._rows: Sequence[int] = ()
         self._served: set[int] = set()
         self._served_params: set[int] = set()
 
     def is_offered(self, optimizer: Any, params: Sequence[Tensor]) -> bool:
         """Whether it makes sense to ask: the optimizer may offer sums of tensors in main memory."""
-        return bool(params) and hasattr(optimizer, "sum_next_step") and params[0].is_cpu
+        return bool(params) and _sums_its_step(type(optimizer)) and params[0].is_cpu
 
     def is_served(self, param: Tensor) -> bool:
         """Whether the optimizer has accepted to sum the update of a parameter."""
@@ -70,7 +71,7 @@ class OfferedSums:
             See `EpsilonEdges.at`, for the count of the step to come.
         """
         self._rows, self._optimizer = rows, optimizer
-        self._out = torch.zeros((len(rows), MOMENT.stop), dtype=torch.float64)
+        self._out = torch.zeros((len(rows), MOMENT.stop), dtype=torch.float64, device="cpu")
         self._request = optimizer.sum_next_step(params, self._out, *edges)
         self._served = {rows[i] for i in self._request.accepted}
         self._served_params = {id(params[i]) for i in self._request.accepted}
@@ -152,3 +153,9 @@ class OfferedSums:
 
     def _left(self, rows: Sequence[int]) -> Picked:
         return Picked([i for i, row in enumerate(rows) if row not in self._served])
+
+
+def _sums_its_step(cls: type) -> bool:
+    """Whether a class offers sums of its own step; a subclass may do more than its parent's."""
+    owner = next((c for c in cls.__mro__ if "sum_next_step" in vars(c)), None)
+    return owner is not None and inspect.unwrap(cls.step) is inspect.unwrap(owner.step)  # type: ignore[attr-defined]

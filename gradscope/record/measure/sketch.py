@@ -41,7 +41,10 @@ class Sketcher:
     def _signs_of(self, param: Param, grad: Tensor) -> Tensor:
         signs = self._signs.get(param.name)
         if signs is None or signs.numel() != grad.numel() or signs.device != grad.device:
-            generator = torch.Generator().manual_seed(zlib.crc32(param.name.encode()) + self._seed)
-            bits = torch.randint(0, 2, (grad.numel(),), generator=generator, dtype=torch.int8)
+            generator = torch.Generator("cpu")
+            generator.manual_seed(zlib.crc32(param.name.encode()) + self._seed)
+            bits = torch.randint(
+                0, 2, (grad.numel(),), generator=generator, dtype=torch.int8, device="cpu"
+            )
             signs = self._signs[param.name] = (2 * bits - 1).to(grad.device)
         return signs

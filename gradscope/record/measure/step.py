@@ -13,7 +13,7 @@ from gradscope.record.measure.custom import CustomMeasures
 from gradscope.record.measure.dense import dense
 from gradscope.record.measure.kept_grads import KeptGrads
 from gradscope.record.measure.offered import OfferedSums
-from gradscope.record.measure.on_device import OnDevice
+from gradscope.record.measure.on_device import OnDevice, as_scalar
 from gradscope.record.measure.reference.backend import Backend
 from gradscope.record.measure.reference.sums import (
     GRAD_LOG2_COUNTS,
@@ -183,9 +183,10 @@ class Stepper:
         if not (wants_all and self._backend.is_offered(optimizer, params)):
             return
         found = list(self._found(optimizer))
-        steps = [float(moments.step or 0) for _, moments, _ in found]
+        steps = [1 + float(moments.step or 0) for _, moments, _ in found]
         edges = self._edges([known for *_, known in found], params[0].device)
-        self._backend.ask(optimizer, rows, params, edges.at(torch.tensor(steps).double() + 1))
+        step = torch.tensor(steps, dtype=torch.float64, device="cpu")
+        self._backend.ask(optimizer, rows, params, edges.at(step))
 
     def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
         """Return room for a copy of each; the parameter itself where the optimizer sums for us."""
@@ -240,7 +241,7 @@ class Stepper:
             if moments.exp_avg_sq is None or moments.exp_avg_sq.is_complex():
                 continue
             exp_avg = None if moments.exp_avg is None else _data(moments.exp_avg)
-            found.append((row, _data(moments.exp_avg_sq), exp_avg, _scalar(moments.step)))
+            found.append((row, _data(moments.exp_avg_sq), exp_avg, as_scalar(moments.step)))
             constants.append(known)
             if moments.step is None or any(map(isnan, known)):
                 unknown.append(row)
@@ -262,7 +263,7 @@ class Stepper:
     def _edges(self, constants: list[Constants], device: torch.device) -> EpsilonEdges:
         key = tuple(constants)
         if self._edges_of is None or self._edges_of[0] != key:
-            columns = torch.tensor(key, dtype=torch.float64).to(device).T
+            columns = torch.tensor(key, dtype=torch.float64, device=device).T
             self._edges_of = key, EpsilonEdges(*columns)
         return self._edges_of[1]
 
@@ -292,9 +293,3 @@ def _data(tensor: Tensor) -> Tensor:
     """What of a tensor lies here, dense and outside the graph; None where it cannot be read."""
     is_bare = type(tensor) is Tensor and not tensor.requires_grad
     return dense(tensor if is_bare else tensor.detach())  # type: ignore[return-value]
-
-
-def _scalar(step: float | Tensor | None) -> Tensor:
-    """Return the step of a state as a tensor without axes; NaN where there is none."""
-    tensor = torch.as_tensor(float("nan") if step is None else step)
-    return tensor.reshape(()) if tensor.ndim else tensor

@@ -94,7 +94,7 @@ def own_parameters(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Param
     for key, tensor in module._parameters.items():
         if tensor is not None:
             yield begin + key, tensor
-    inside = module._modules.get(_PARAMETRIZATIONS)
+    inside = dict(module._modules.items()).get(_PARAMETRIZATIONS)
     if inside is not None and parametrize.is_parametrized(module):
         yield from inside.named_parameters(prefix=f"{begin}{_PARAMETRIZATIONS}")
 

@@ -17,7 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from gradscope.record.guard import warn
+from gradscope.errors import warn
 from gradscope.record.rows.cadence import Cadence
 
 WARM_UP = 10

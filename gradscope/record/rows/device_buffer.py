@@ -74,7 +74,7 @@ class Pending:
         if rows.device.type != "cuda":
             return cls(steps, rows.detach().to("cpu", copy=True), None)
         source = rows.clone()  # the ring goes on; on the same stream, so ordered
-        host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+        host = torch.empty(rows.shape, dtype=rows.dtype, device="cpu", pin_memory=True)
         host.copy_(source, non_blocking=True)
         event = torch.cuda.Event()
         event.record()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import os
 import re
-import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradscope import __version__, schema
-from gradscope.errors import unknown
+from gradscope.errors import unknown, warn
 from gradscope.store.format import layout
 from gradscope.store.format.layout import Axis
 from gradscope.store.format.segments import finished_path, part_folder
@@ -78,9 +77,9 @@ class RecordingWriter:
                 "`flush_seconds` must be positive and `flush_rows` at least 1; "
                 f"got {flush_seconds} and {flush_rows}"
             )
-        self.path = finished_path(path)
+        self.path = finished_path(path).absolute()  # a program may change its folder
         given = _checked(attrs or {})
-        lock = claim(self.path, if_exists)
+        lock = claim(finished_path(path), if_exists)
         try:
             before = inherited(self.path)
             self.last_step = last_step(self.path)
@@ -254,11 +253,10 @@ class RecordingWriter:
     def _warn_once(self) -> None:
         if self.error is not None and not self._has_warned:
             self._has_warned = True
-            warnings.warn(
+            warn(
                 f"recording to {self.path} stopped ({self.error}); training goes on. What was "
                 f"written is in {part_folder(self.path)}; `gradscope repair` makes a file of it",
-                RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

@@ -83,7 +83,9 @@ class Tables:
         self._is_cuda = device.type == "cuda"
         # Pinned memory cannot be allocated during a capture, and a captured copy reads its source
         # at every replay: so this is made before, and what is taken is never given back.
-        self._reserve = torch.empty(RESERVE, dtype=torch.int64, pin_memory=self._is_cuda)
+        self._reserve = torch.empty(
+            RESERVE, dtype=torch.int64, device="cpu", pin_memory=self._is_cuda
+        )
         self._n_taken = 0
 
     def plan(self, kind: str, rows: Sequence[int], streams: Streams) -> Plan:

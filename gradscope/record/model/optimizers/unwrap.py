@@ -7,12 +7,13 @@ found by its type and by the parameters that it trains.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from torch import nn
 from torch.optim import Optimizer
+
+from gradscope.errors import warn
 
 
 def as_optimizers(optimizer: object) -> dict[str, Optimizer]:
@@ -127,10 +128,9 @@ def warn_of_strangers(
     for name, optimizer in optimizers.items():
         if owned and _trained(optimizer) and not _trained(optimizer) & owned:
             which = f"the optimizer {name!r}" if name else "the optimizer"
-            warnings.warn(
+            warn(
                 f"{which} ({type(optimizer).__name__}) trains none of the model's parameters: its "
                 "own are recorded as `param_groups.…`, and those of the model as if nobody trained "
                 "them. Make the optimizer from the parameters of the model that you record",
-                RuntimeWarning,
-                stacklevel=stacklevel,
+                stacklevel=stacklevel + 1,
             )

@@ -1,0 +1,66 @@
+"""Calls of an optimizer's ``step``, one for each step that is taken.
+
+torch hooks the ``step`` of every class that it has seen. A subclass whose ``step`` calls that of
+its parent runs the hooks twice; the outermost call is the step.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim import optimizer as torch_optimizer
+
+
+class StepCalls:
+    """Passes on the outermost of nested calls of ``step``.
+
+    Parameters
+    ----------
+    before, after : callable of (optimizer, args, kwargs)
+    """
+
+    def __init__(self, before: Callable[..., None], after: Callable[..., None]) -> None:
+        self._before, self._after = before, after
+        self._begun: set[int] = set()
+        self._nesting: set[int] = set()
+
+    def before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Begin a call; one that never ended, because it raised, does not count."""
+        key = id(optimizer)
+        if key in self._begun and is_nested(optimizer):
+            self._nesting.add(key)
+            return
+        self._nesting.discard(key)
+        self._begun.add(key)
+        self._before(optimizer, args, kwargs)
+
+    def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """End a call."""
+        key = id(optimizer)
+        if key in self._nesting and is_nested(optimizer):
+            return
+        self._begun.discard(key)
+        self._after(optimizer, args, kwargs)
+
+
+def is_nested(optimizer: Optimizer) -> bool:
+    """Whether the hook that runs now is that of a ``step`` within another of the optimizer."""
+    n_steps = 0
+    frame = sys._getframe(1)
+    while frame is not None and n_steps < 2:
+        code = frame.f_code
+        if code.co_name == "wrapper" and code.co_filename == torch_optimizer.__file__:
+            n_steps += frame.f_locals["args"][0] is optimizer
+        frame = frame.f_back  # type: ignore[assignment]
+    return n_steps > 1
+
+
+def has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether ``optimizer.step(closure)`` was called; ``args`` begin with the optimizer itself.
+
+    What some optimizers take in its place, a number or gradients, cannot be called.
+    """
+    return callable(args[1] if len(args) > 1 else kwargs.get("closure"))

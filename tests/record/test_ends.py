@@ -1,0 +1,134 @@
+"""How a program ends, or leaves its folder, while it records."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+import gradscope
+from tests.record.loops.training_loops import mlp
+
+BEGIN = """
+import os, sys, torch, gradscope
+torch.set_num_threads(1)
+model = torch.nn.Linear(6, 4)
+optimizer = torch.optim.Adam(model.parameters())
+
+def step():
+    optimizer.zero_grad()
+    model(torch.randn(5, 6)).square().mean().backward()
+    optimizer.step()
+
+recorder = gradscope.Recorder(model, optimizer, "run.h5")
+for _ in range(3):
+    step()
+"""
+
+
+def rows(path):
+    tree = gradscope.open_recording(path).load()
+    return tree["training"].sizes["step"], tree.attrs["status"]
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "code"),
+    [
+        ("", "finished", 0),
+        ("sys.exit(0)", "finished", 0),
+        ("1 / 0", "failed", 1),
+        ("os.mkdir('x'); os.chdir('x'); step()", "finished", 0),
+        ("if os.fork() == 0: step(); sys.exit(0)\nos.wait()", "finished", 0),
+    ],
+)
+def test_a_recorder_that_nobody_closes_keeps_all_rows(tmp_path, end, status, code):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BEGIN + end],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert rows(tmp_path / "run.h5") == (3 + end.count("step()") * ("chdir" in end), status)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "finished"),
+        (SystemExit, "finished"),
+        (SystemExit(3), "failed"),
+        (KeyboardInterrupt, "interrupted"),
+        (ZeroDivisionError, "failed"),
+    ],
+)
+def test_status_of_a_block(tmp_path, error, status):
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def train():
+        with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+            for _ in range(3):
+                model(torch.randn(5, 6)).sum().backward()
+                optimizer.step()
+                yield
+            if error is not None:
+                raise error
+
+    if error is None:  # a consumer that leaves early closes the generator
+        steps = train()
+        next(steps)
+        steps.close()
+    else:
+        with pytest.raises(error if isinstance(error, type) else type(error)):
+            list(train())
+    assert rows(tmp_path / "run.h5") == (1 if error is None else 3, status)
+
+
+def test_a_relative_path_is_where_the_program_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.Recorder(model, optimizer, "run.h5") as recorder:
+        monkeypatch.chdir("elsewhere")
+        model(torch.randn(5, 6)).sum().backward()
+        optimizer.step()
+        assert recorder.data["training"].sizes["step"] == 1
+    assert recorder.path == tmp_path / "run.h5" and rows(tmp_path / "run.h5") == (1, "finished")
+
+
+def test_a_second_recorder_ends_the_first_and_nothing_is_raised(tmp_path):
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    first = gradscope.Recorder(model, optimizer, tmp_path / "first.h5")
+    with pytest.warns(RuntimeWarning, match=r"first\.h5 ends here: another recorder"):
+        second = gradscope.Recorder(model, optimizer, tmp_path / "second.h5")
+    model(torch.randn(5, 6)).sum().backward()
+    optimizer.step()
+    for recorder in (first, second):
+        recorder.log(loss=1.0)
+        recorder.close()
+    assert rows(tmp_path / "second.h5") == (1, "finished")
+
+
+def test_no_warning_of_ours_stops_a_program_that_takes_warnings_for_errors(tmp_path, capsys):
+    model, other = mlp(), mlp()
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with gradscope.Recorder(
+            model, optimizer, tmp_path / "run.h5", custom={"bad": lambda p, g, s: 1 / 0}
+        ):
+            for _ in range(3):
+                other(torch.randn(5, 6)).sum().backward()
+                optimizer.step()
+                with torch.no_grad():
+                    other[0].weight.mul_(0.5)
+    assert rows(tmp_path / "run.h5") == (3, "finished")
+    said = capsys.readouterr().err
+    for words in ("trains none", "custom measure 'bad'", "parameters change between"):
+        assert said.count(words) == 1
