@@ -53,6 +53,7 @@ def run_script(
         tags=tuple(arguments.tags),
         notes=arguments.notes,
         stop_on=stop_on,
+        is_chosen=arguments.out is not None,
     )
     outcome = record_script(words, options, is_module=bool(arguments.module))
     if is_first_rank():

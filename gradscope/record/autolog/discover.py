@@ -9,10 +9,12 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
 
+_Thing = TypeVar("_Thing")
 _NO_NAMES = {"self", "module", "model", "optimizer", "thing", "called"}
 """Variables of torch and of ours that hold whatever comes by."""
 
@@ -80,6 +82,11 @@ def variable_names(things: Sequence[object]) -> dict[int, str]:
         held |= {key: found[key] for key in wanted & found.keys()}
         frame = frame.f_back
     return held
+
+
+def named(things: Sequence[_Thing], held: Mapping[int, str]) -> dict[str, _Thing]:
+    """Return name to thing; see `names_of`."""
+    return dict(zip(names_of(things, held), things, strict=True))
 
 
 def names_of(things: Sequence[object], held: Mapping[int, str]) -> list[str]:

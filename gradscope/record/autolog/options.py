@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class ScriptOptions:
-    """Options of `gradscope.Recorder` for every training in a script."""
+    """Options of `gradscope.Recorder` for every training in a script.
+
+    ``is_chosen`` tells whether the user chose the path. One of ours gives way to a recording that
+    another process has begun in the same second.
+    """
 
     path: Path
     every: str | int = "auto"
     record: str = "standard"
     max_overhead: float | None = None
     if_exists: str = "error"
+    is_chosen: bool = True
     name: str = ""
     tags: tuple[str, ...] = ()
     notes: str = ""
     stop_on: tuple[str, ...] = ()
     """Health rules, or severities, that end the script."""
+
+    @property
+    def of_recorder(self) -> dict[str, Any]:
+        """Arguments of every `gradscope.Recorder`."""
+        names = ("every", "record", "max_overhead", "if_exists", "name", "tags", "notes")
+        return {name: getattr(self, name) for name in names}
 
     def path_of(self, number: int) -> Path:
         """Return where the ``number``-th training goes: ``run.h5``, ``run-2.h5`` and so on."""

@@ -24,10 +24,11 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from gradscope.errors import RecordingExistsError
 from gradscope.record.autolog.backward_loss import LossWatch
 from gradscope.record.autolog.discover import (
     find_models,
-    names_of,
+    named,
     owns_any,
     trained_parameters,
     variable_names,
@@ -219,23 +220,8 @@ class Session:
         return recorder
 
     def _open(self, optimizers: Sequence[Optimizer], models: Sequence[nn.Module]) -> Recorder:
-        self._n_attached += 1
         held = variable_names([*optimizers, *models])
-        scalers = [s for ref in self._scalers if (s := ref()) is not None and s.is_enabled()]
-        recorder = Recorder(
-            dict(zip(names_of(models, held), models, strict=True)),
-            dict(zip(names_of(optimizers, held), optimizers, strict=True)),
-            self._options.path_of(self._n_attached),
-            grad_scaler=scalers[-1] if scalers else None,
-            every=self._options.every,
-            record=self._options.record,
-            max_overhead=self._options.max_overhead,
-            if_exists=self._options.if_exists,
-            name=self._options.name,
-            tags=self._options.tags,
-            notes=self._options.notes,
-            on_health=self._alarm,
-        )
+        recorder = self._recorder(named(models, held), named(optimizers, held))
         names = (
             " and ".join(type(unwrap_module(m)).__name__ for m in models) or "tensors",
             " and ".join(type(o).__name__ for o in optimizers),
@@ -249,6 +235,26 @@ class Session:
         self._roots |= dict.fromkeys(models, recorder)
         self._losses.turn_to(recorder)
         return recorder
+
+    def _recorder(
+        self, models: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+    ) -> Recorder:
+        """Attach a recorder under the next name that is free."""
+        scalers = [s for ref in self._scalers if (s := ref()) is not None and s.is_enabled()]
+        while True:
+            self._n_attached += 1
+            try:
+                return Recorder(
+                    models,
+                    optimizers,
+                    self._options.path_of(self._n_attached),
+                    grad_scaler=scalers[-1] if scalers else None,
+                    on_health=self._alarm,
+                    **self._options.of_recorder,
+                )
+            except RecordingExistsError:
+                if self._options.is_chosen:
+                    raise
 
     def _close_rivals(self, newest: Recorder) -> None:
         """End recordings of the same parameters: a new optimizer means a new training."""

@@ -1,0 +1,137 @@
+"""Memory stays flat in every kind of loop. ``GRADSCOPE_MEMORY_STEPS=100000`` for a long run."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tracemalloc
+
+import pytest
+import torch
+from torch import nn
+
+import gradscope
+
+N_STEPS = int(os.environ.get("GRADSCOPE_MEMORY_STEPS", "2000"))
+MAX_BYTES, MAX_OBJECTS = 100_000, 100
+"""Growth that is noise: an entry a step would be some hundred kB, and 1,000 objects."""
+
+
+def net():
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+
+
+X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+
+def plain():
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def step(recorder):
+        optimizer.zero_grad()
+        loss = model(X).square().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        recorder.log(loss=loss)
+
+    return model, optimizer, step
+
+
+def several():
+    model = net()
+    optimizers = {str(i): torch.optim.SGD(model[i].parameters(), lr=1e-3) for i in (0, 2)}
+
+    def step(recorder):
+        model(X).square().mean().backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return model, optimizers, step
+
+
+def accumulation():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def step(recorder):
+        for _ in range(3):
+            (model(X).square().mean() / 3).backward()
+        model(X)  # a pass that nobody uses
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return model, optimizer, step
+
+
+def closure():
+    model = net()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=1e-3, max_iter=2, history_size=2)
+
+    def evaluate():
+        optimizer.zero_grad()
+        loss = model(X).square().mean()
+        loss.backward()
+        return loss
+
+    return model, optimizer, lambda recorder: optimizer.step(evaluate)
+
+
+def gan():
+    g, d = nn.Linear(3, 3), net()
+    optimizers = {
+        name: torch.optim.Adam(m.parameters(), lr=1e-4) for name, m in (("g", g), ("d", d))
+    }
+
+    def step(recorder):
+        optimizers["d"].zero_grad()
+        (d(X).square().mean() + (1 - d(g(X).detach())).square().mean()).backward()
+        optimizers["d"].step()
+        optimizers["g"].zero_grad()
+        d(g(X)).square().mean().backward()
+        optimizers["g"].step()
+
+    return {"g": g, "d": d}, optimizers, step
+
+
+def attacks():
+    """Backward calls whose gradients are thrown away before each step."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def step(recorder):
+        x = X.clone().requires_grad_()
+        model(x).square().mean().backward()
+        optimizer.zero_grad()
+        model((x + x.grad.sign()).detach()).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return model, optimizer, step
+
+
+@pytest.mark.parametrize("make", [plain, several, accumulation, closure, gan, attacks])
+def test_memory_is_flat(tmp_path, make):
+    torch.manual_seed(0)
+    model, optimizers, step = make()
+    sizes = []
+
+    def measure(recorder):
+        recorder.flush()
+        gc.collect()
+        sizes.append((tracemalloc.get_traced_memory()[0], len(gc.get_objects())))
+
+    with gradscope.Recorder(model, optimizers, tmp_path / "run.h5") as recorder:
+        for k in range(N_STEPS):
+            if k == N_STEPS // 2:
+                tracemalloc.start()
+            if k == N_STEPS // 2 + 100:
+                measure(recorder)
+            step(recorder)
+        measure(recorder)
+        tracemalloc.stop()
+    (first_bytes, first_objects), (last_bytes, last_objects) = sizes
+    assert last_bytes - first_bytes < MAX_BYTES, f"{last_bytes - first_bytes:,} bytes more"
+    assert last_objects - first_objects < MAX_OBJECTS
