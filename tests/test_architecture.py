@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "experiments": {"optim", "record", "stats", "store.reader"},
     "report": {"store.reader", "derived", "stats", "plots"},
     "view": {"store.reader", "store.writer", "derived", "stats", "plots", "report"},
-    "integrations": {"record", "store.reader", "derived", "plots", "view"},
+    "integrations": {"record", "store.reader", "store.writer", "derived", "plots", "view"},
     "cli": {
         "record",
         "optim",
@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "report",
         "view",
         "experiments",
+        "integrations",
     },
 }
 # Rooms of the store that the training process loads; the others belong to reading.

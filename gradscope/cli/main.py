@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Entry point of the command line; reports user errors in one line.
 
 Each subcommand is a module beside this one with ``SUMMARY``, ``configure(parser)`` and
@@ -7,13 +8,15 @@ Each subcommand is a module beside this one with ``SUMMARY``, ``configure(parser
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from gradscope import __version__
-from gradscope.errors import GradscopeError
+from gradscope.errors import GradscopeError, unknown
 
 COMMANDS = {
     "record": "train",
@@ -28,6 +31,7 @@ COMMANDS = {
     "validate": "files",
     "repair": "files",
     "export": "files",
+    "import": "files",
 }
 """Each subcommand and the package of its module."""
 
@@ -54,24 +58,66 @@ def build_parser() -> argparse.ArgumentParser:
         )
         module.configure(subparser)
         subparser.set_defaults(run=module.run)
+    helper = subparsers.add_parser("help", help="explain a command", allow_abbrev=False)
+    helper.add_argument("topic", metavar="COMMAND", nargs="?", choices=[*COMMANDS])
+    helper.set_defaults(run=lambda arguments: print_help(parser, subparsers, arguments.topic))
     return parser
+
+
+def print_help(
+    parser: argparse.ArgumentParser,
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    topic: str | None,
+) -> int:
+    """Print the help of a command, or of all."""
+    (subparsers.choices[topic] if topic else parser).print_help()
+    return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; what is unknown is a line that names what was probably meant."""
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("argcomplete").autocomplete(parser)
+    if argv and not argv[0].startswith("-") and argv[0] not in (*COMMANDS, "help"):
+        parser.exit(2, f"gradscope: {unknown('command', argv[0], COMMANDS)}\n")
+    arguments, extra = parser.parse_known_args(argv)
+    if extra:
+        words = _explain(parser, arguments.command, extra[0])
+        parser.exit(2, f"gradscope {arguments.command}: {words}\n")
+    return arguments
+
+
+def _explain(parser: argparse.ArgumentParser, command: str, word: str) -> str:
+    if not word.startswith("-"):
+        return f"{word!r} is one argument too many; see gradscope help {command}"
+    choices = next(a.choices for a in parser._actions if isinstance(a.choices, dict))
+    flags = [flag for action in choices[command]._actions for flag in action.option_strings]
+    near = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; see gradscope help {command}"
+    return f"unknown option {word!r}{hint}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 success, 2 usage error, 130 Ctrl-C."""
-    arguments = build_parser().parse_args(argv)
-    if argv is None and arguments.command in READERS:
-        # Otherwise xarray's first variable loads dask.array, and with it half of SciPy: a second.
-        sys.modules.setdefault("dask", None)  # type: ignore[arg-type]
+    command = ""
     try:
-        code: int = arguments.run(arguments)
-        return code
+        for stream in (sys.stdout, sys.stderr):  # a file's name may be no text
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        command = f" {arguments.command}"
+        if argv is None and arguments.command in READERS:
+            # Otherwise xarray's first variable loads dask.array, and half of SciPy: a second.
+            sys.modules.setdefault("dask", None)  # type: ignore[arg-type]
+        return int(arguments.run(arguments))
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (GradscopeError, OSError) as error:
         message = " ".join(str(error).split())
-        print(f"gradscope {arguments.command}: {message}", file=sys.stderr)
+        print(f"gradscope{command}: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

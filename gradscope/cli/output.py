@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +20,41 @@ def check_out(out: str, suffixes: Sequence[str]) -> Path:
     Raises
     ------
     UsageError
-        If it ends in none of the suffixes, or its folder does not exist.
+        If it ends in none of the suffixes, or its folder cannot be made.
     """
     path = Path(out)
     if path.suffix.lower() not in suffixes:
         *most, last = suffixes
         words = f"{', '.join(most)} or {last}"
         raise UsageError(f"--out takes a name that ends in {words}; got {path}")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}: make it, or choose another --out")
+    make_folder(path)
     return path
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that a file goes to.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        words = error.strerror or error
+        raise UsageError(f"cannot make the folder {path.parent}: {words}") from error
+
+
+def add_out(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
+    """Add ``-o/--out`` and ``--overwrite``, which mean the same for every command."""
+    parser.add_argument("-o", "--out", metavar=metavar, help=f"{help}; folders are made")
+    parser.add_argument("--overwrite", action="store_true", help="replace what exists there")
+
+
+def print_json(value: object) -> None:
+    """Print what a command found, for machines."""
+    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
 
 def beside(recordings: Sequence[str | Path], ending: str) -> Path:
@@ -46,6 +73,14 @@ def name_some(names: Sequence[str], n: int = 3) -> str:
     """
     rest = f" and {len(names) - n:,} more" if len(names) > n else ""
     return ", ".join(names[:n]) + rest
+
+
+def named_after(arguments: Sequence[str], recordings: Sequence[Path], ending: str) -> Path:
+    """Name a file beside the recordings; one for a folder stands in it."""
+    first = Path(arguments[0]) if arguments else recordings[0]
+    if first.is_dir() and first.suffix != ".part":
+        return first / f"all-{ending}"
+    return beside(arguments or recordings, ending)
 
 
 def as_words(text: str) -> str:

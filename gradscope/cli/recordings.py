@@ -82,6 +82,20 @@ def one_recording(argument: str | None, command: str) -> Path:
     return found[0]
 
 
+def as_recording(text: str) -> Path:
+    """Return the path of one recording, which may not exist yet.
+
+    Raises
+    ------
+    UsageError
+        If it is empty or a folder.
+    """
+    path = as_path(text)
+    if not path.name or (path.is_dir() and not path.name.endswith(".part")):
+        raise UsageError(f"{text} is a folder; name a recording, such as {path / 'run.h5'}")
+    return path
+
+
 def as_path(text: str) -> Path:
     """Return a path.
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 import gradscope
 from gradscope.cli.main import COMMANDS, build_parser, main
+from tests.helpers import write_recording
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_help_lists_every_command():
@@ -52,3 +58,67 @@ def test_a_closed_pipe_is_no_error(tmp_path):
         check=False,
     )
     assert result.stdout == "x" * 10 and result.stderr == "" and result.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["record", "--alhpa", "0.5"], "gradscope record: unknown option '--alhpa'; did you mean"),
+        (["plot", "run.h5", "--quantitty=x"], "did you mean --quantity?"),
+        (["plot", "run.h5", "--nonsense"], "see gradscope help plot"),
+        (["info", "a.h5", "b.h5"], "'b.h5' is one argument too many; see gradscope help info"),
+        (["plto"], "gradscope: unknown command 'plto'; did you mean 'plot'?"),
+    ],
+)
+def test_what_is_unknown_names_what_was_meant(capsys, words, said):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1 and said in err
+
+
+def test_help_explains_a_command(capsys):
+    assert main(["help", "plot"]) == 0
+    assert "--quantity NAME" in capsys.readouterr().out
+    assert main(["help"]) == 0
+    assert all(name in capsys.readouterr().out for name in ("record",))
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("record", "sweep", "view")])
+@pytest.mark.parametrize("argument", ["", ".", "/", "no\udcffname.h5", "x" * 300, "[.h5"])
+def test_odd_names_are_one_line_and_no_traceback(tmp_path, monkeypatch, capsys, command, argument):
+    monkeypatch.chdir(tmp_path)
+    if command == "tail" and argument not in ("", ".", "/"):
+        return  # waits for a run of that name
+    options = {"export": ["--to", "csv"], "ls": ["--json"]}.get(command, [])
+    if (command, argument) in (("ls", "."), ("ls", "/"), ("import", "/")):
+        return  # folders are what they take
+    assert main([command, argument, *options]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"gradscope {command}: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_that_no_encoding_holds_are_printed_all_the_same(tmp_path, encoding):
+    write_recording(tmp_path / "ä→.h5", 5, 2)
+    result = subprocess.run(
+        [sys.executable, "-m", "gradscope.cli.main", "info", "ä→.h5"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
+    assert result.returncode == 0 and b"Traceback" not in result.stderr
+    assert b"parameters in" in result.stdout
+
+
+def test_completion_offers_commands_and_options():
+    pytest.importorskip("argcomplete")
+    words = "import sys; from gradscope.cli.main import main; main([])"
+    for line, expected in (("gradscope pl", "plot"), ("gradscope plot --quan", "--quantity")):
+        env = {**os.environ, "_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+        env |= {"_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": os.devnull}
+        program = f"import os; os.environ['_ARGCOMPLETE_STDOUT_FILENAME'] = sys.argv[1]; {words}"
+        with tempfile.NamedTemporaryFile() as out:
+            command = [sys.executable, "-c", f"import sys; {program}", out.name]
+            subprocess.run(command, env=env, cwd=ROOT, check=True)
+            assert expected in Path(out.name).read_text().split()

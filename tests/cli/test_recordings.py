@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ import pytest
 from gradscope.cli.main import main
 from gradscope.cli.recordings import expand, find_recordings, one_recording
 from gradscope.errors import UsageError
-from tests.helpers import write_recording
+from gradscope.store.write.writer import RecordingWriter
+from tests.helpers import synthetic_columns, write_recording
 
 
 @pytest.fixture
@@ -63,3 +67,54 @@ def test_what_is_no_recording_is_one_line(folder, argument):
     os.chdir(folder)
     with pytest.raises(UsageError, match=r"no path; name a recording|there is no recording"):
         expand(argument)
+
+
+def test_folders_are_taken_by_every_command_that_takes_many(folder, capsys):
+    assert main(["validate", "runs", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"runs/b1.h5", "runs/b[1].h5"}
+    assert main(["plot", "runs", "--width", "page"]) == 0
+    assert capsys.readouterr().out == "runs/all-grad_norm.png\n"
+    assert main(["report", "runs"]) == 0
+    assert capsys.readouterr().out.startswith("runs/all-report.html (")
+    assert main(["plot", "runs/b1.h5", "-o", "new/folder/x.png"]) == 0
+    assert Path("new/folder/x.png").exists()
+
+
+def test_overwrite_replaces_and_nothing_else_does(folder, capsys):
+    words = ["export", "runs/b1.h5", "--to", "csv", "-o", "x.csv.d"]
+    assert main(words) == 0
+    Path("x.csv.d/extra").touch()
+    assert main(words) == 2
+    assert main([*words, "--overwrite", "--json"]) == 0
+    assert not Path("x.csv.d/extra").exists()
+    Path("mine").mkdir()
+    assert main([*words[:-1], "mine", "--overwrite"]) == 2
+    assert "it is kept" in capsys.readouterr().err
+    repair = ["repair", "runs/b1.h5", "-o", "y.h5"]
+    assert [main(repair), main(repair), main([*repair, "--overwrite"])] == [0, 2, 0]
+
+
+def test_tail_waits_for_a_run_and_streams_lines(folder, capsys):
+    columns, params, _ = synthetic_columns(4, 3)
+
+    def train():
+        time.sleep(0.3)
+        with RecordingWriter("late.h5", attrs={}) as writer:
+            writer.set_axis("param", params)
+            writer.append("training", {k: v[:2] for k, v in columns["training"].items()})
+            writer.flush(wait=True)
+            time.sleep(1)
+            writer.append("training", {k: v[2:] for k, v in columns["training"].items()})
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    assert main(["tail", "late.h5", "--every", "0.05", "--json"]) == 0
+    thread.join()
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert "waiting for late.h5" in err
+    assert (lines[0]["step"], lines[0]["status"]) == (2, "running")
+    assert (lines[-1]["step"], lines[-1]["status"]) == (4, "finished")
+    assert lines[-1]["loss"] == pytest.approx(columns["training"]["loss"][-1], rel=1e-3)
+    assert main(["tail", "late.h5"]) == 0  # no terminal: one line
+    assert capsys.readouterr().out.startswith("step 4  status finished  loss ")

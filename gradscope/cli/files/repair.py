@@ -6,6 +6,11 @@ The files that were read stay as they are.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
+
+from gradscope.cli.output import add_out, make_folder, print_json
+from gradscope.cli.recordings import as_path, as_recording
 
 SUMMARY = "make the finished file of a killed run, or update an old one"
 
@@ -13,14 +18,28 @@ SUMMARY = "make the finished file of a killed run, or update an old one"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("recording", metavar="RUN", help="recording, run.h5 or run.h5.part")
-    parser.add_argument("-o", "--output", metavar="FILE", help="file to make (default: run.h5)")
+    add_out(parser, "FILE", "file to make (default: run.h5)")
+    parser.add_argument("--output", dest="out", help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Repair, and say what was kept and what was not."""
+    from gradscope.store.format.segments import finished_path
     from gradscope.store.maintain.repair import repair
 
-    done = repair(arguments.recording, arguments.output)
+    source = as_recording(arguments.recording)
+    target = finished_path(source) if arguments.out is None else as_path(arguments.out)
+    make_folder(target)
+    if arguments.overwrite and target.is_file():
+        new = target.with_name(f".{target.name}.{os.getpid()}")
+        done = dataclasses.replace(repair(source, new), target=target)
+        new.replace(target)
+    else:
+        done = repair(source, target)
+    if arguments.json:
+        print_json(dataclasses.asdict(done))
+        return 0
     rows = ", ".join(f"{n} rows of {name}" for name, n in done.n_rows.items())
     print(f"{done.target}: {rows or 'no rows'}")
     for reason in done.left_out:

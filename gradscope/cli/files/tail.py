@@ -1,10 +1,20 @@
-"""Follow a run that another process is writing: loss, gradient norms by stage, and health."""
+"""Follow a run that another process is writing: loss, gradient norms by stage, and health.
+
+Waits for a run that has not begun. Where the output is no terminal, a line is printed whenever the
+run has gone on.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gradscope.cli.recordings import as_recording, newest_recording
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,9 +31,15 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("recording", metavar="RECORDING", help="recording, run.h5")
+    parser.add_argument(
+        "recording",
+        metavar="RECORDING",
+        nargs="?",
+        help="recording, run.h5; it may begin later (default: the newest in runs/)",
+    )
     parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="(default: 1)")
     parser.add_argument("--once", action="store_true", help="print once and end")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON at a time")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,28 +51,94 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.every > 0:
         raise UsageError(f"--every must be above 0 seconds; got {arguments.every}")
-    picture, status = _look(arguments.recording)
+    named = arguments.recording
+    path = newest_recording("tail") if named is None else as_recording(named)
+    if not arguments.once:
+        wait_for(path, arguments.every)
+    is_line = arguments.json or not (arguments.once or sys.stdout.isatty())
+    if is_line:
+        return stream(path, arguments)
+    picture, status = _look(path)
     if arguments.once or status != "running":
         Console().print(picture)
         return 0
     with Live(picture, auto_refresh=False) as live:
         while status == "running":
             time.sleep(arguments.every)
-            picture, status = _look(arguments.recording)
+            picture, status = _look(path)
             live.update(picture, refresh=True)
     return 0
 
 
-def _look(path: str) -> tuple[RenderableType, str]:
+def wait_for(path: Path, seconds: float) -> None:
+    """Wait until a recording has begun, and say so."""
+    from gradscope.store.format.segments import finished_path, list_segments, part_folder
+
+    def has_begun() -> bool:
+        return finished_path(path).exists() or bool(list_segments(part_folder(path)))
+
+    if has_begun():
+        return
+    print(f"gradscope tail: waiting for {path} (Ctrl-C ends)", file=sys.stderr)
+    while not has_begun():
+        time.sleep(min(seconds, 0.5))
+
+
+def stream(path: Path, arguments: argparse.Namespace) -> int:
+    """Print a line whenever the run has gone on, until it ends."""
+    told: dict[str, Any] = {}
+    while True:
+        newest = newest_values(path)
+        if newest != told:
+            told = newest
+            print(json.dumps(newest) if arguments.json else _as_line(newest), flush=True)
+        if arguments.once or newest["status"] != "running":
+            return 0
+        time.sleep(arguments.every)
+
+
+def newest_values(path: Path) -> dict[str, Any]:
+    """Return step, status, and the last value of each scalar; None where not finite."""
+    from gradscope.store.read.recording import open_recording
+
+    with open_recording(path, groups=("training", "evaluation")) as tree:
+        found: dict[str, Any] = {
+            "step": int(_last_step(tree).replace(",", "")),
+            "status": status_of(tree, path),
+        }
+        for name, text, _ in _scalar_rows(tree):
+            value = float(text) if text else math.nan
+            found[name] = value if math.isfinite(value) else None
+    return found
+
+
+def _as_line(newest: dict[str, Any]) -> str:
+    words = (
+        f"{k} {'–' if v is None else f'{v:,}' if k == 'step' else v}" for k, v in newest.items()
+    )
+    return "  ".join(words)
+
+
+def status_of(tree: Any, path: Path) -> str:
+    """Return the status of a run; of one whose writer is gone, what to do."""
+    from gradscope.store.format.segments import LOCK_NAME, finished_path, part_folder
+    from gradscope.store.write.lock import is_held
+
+    status = str(tree.attrs.get("status", "running"))
+    is_written = finished_path(path).exists() or is_held(part_folder(path) / LOCK_NAME)
+    if status == "running" and not is_written:
+        return "interrupted: its writer is gone; see gradscope repair"
+    return status
+
+
+def _look(path: Path) -> tuple[RenderableType, str]:
     """Read the newest rows; return what to show and the status of the run."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     from gradscope.derived.health.check import check_health
-    from gradscope.store.format.segments import LOCK_NAME, finished_path, part_folder
     from gradscope.store.read.recording import open_recording
-    from gradscope.store.write.lock import is_held
 
     tree = open_recording(path)
     try:
@@ -64,13 +146,10 @@ def _look(path: str) -> tuple[RenderableType, str]:
         for row in (*_scalar_rows(tree), *_stage_rows(tree)):
             table.add_row(*row)
         findings = check_health(tree, window=_WINDOW)
-        status = str(tree.attrs.get("status", "running"))
+        status = status_of(tree, path)
         step = _last_step(tree)
     finally:
         tree.close()
-    is_written = finished_path(path).exists() or is_held(part_folder(path) / LOCK_NAME)
-    if status == "running" and not is_written:
-        status = "interrupted: its writer is gone; see gradscope repair"
     head = Text(f"{path}  step {step}  {status}", style="bold")
     found = [Text(f"! {f.rule}: {f.message}", style=_STYLES[f.severity]) for f in findings]
     return Group(head, table, *(found or [Text("no alarms", style="dim")])), status

@@ -17,10 +17,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.cli.output import PICTURES, as_words, check_out
+from gradscope.cli.output import PICTURES, add_out, as_words, check_out
+from gradscope.cli.recordings import expand
 from gradscope.cli.values import read_steps
 from gradscope.errors import UsageError
 
@@ -98,7 +100,7 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the maps' numbers beside the figure, as .csv",
     )
-    parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")
+    add_out(parser, "FILE", "png, pdf or svg, by suffix; by default a new name each time")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -120,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
         width=arguments.width,
         style=arguments.style,
     )
-    files = [_files(argument) for argument in arguments.recordings]
+    files = [expand(argument) for argument in arguments.recordings]
     tree = _open([file for own in files for file in own], arguments.relative_depth)
     try:
         conditions = _conditions(tree, arguments, files)
@@ -141,20 +143,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _files(argument: str) -> list[Path]:
-    """Return the recordings that one argument names; of a folder, those in it."""
-    from gradscope.store.format.segments import PART_SUFFIX
-    from gradscope.store.read.runs import find_runs
-
-    folder = Path(argument)
-    if not folder.is_dir() or argument.rstrip("/").endswith(PART_SUFFIX):
-        return find_runs(argument)
-    found = sorted(folder.glob("*.h5"))
-    if not found:
-        raise UsageError(f"there is no recording (*.h5) in {argument}")
-    return found
-
-
 def _open(files: list[Path], relative_depth: int | None) -> xarray.DataTree:
     from gradscope.store.read.runs import open_runs
 
@@ -163,7 +151,9 @@ def _open(files: list[Path], relative_depth: int | None) -> xarray.DataTree:
     if len(dict.fromkeys(files)) < 2:
         raise UsageError(f"a comparison needs two recordings at least; got {files[0]} alone")
     try:
-        return open_runs(files, steps="union", relative_depth=relative_depth)
+        return open_runs(
+            [escape(str(file)) for file in files], steps="union", relative_depth=relative_depth
+        )
     except UsageError as error:
         words = str(error).replace("relative_depth=<number of points>", "--relative-depth POINTS")
         raise UsageError(words) from None
@@ -204,5 +194,7 @@ def _output_path(arguments: argparse.Namespace) -> Path:
     folder = first if first.is_dir() and first.suffix != ".part" else first.parent
     axis = "" if arguments.axis == "step" else f"-{arguments.axis}"
     stem = f"compare-{as_words(arguments.quantity)}{axis}"
+    if arguments.overwrite:
+        return folder / f"{stem}.png"
     names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(1))
     return next(path for name in names if not (path := folder / f"{name}.png").exists())

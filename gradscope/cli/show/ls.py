@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
+
+from gradscope.cli.recordings import as_path
 
 SUMMARY = "list the recordings below a folder"
 _STYLES = {
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gradscope.view.catalog import scan
     from gradscope.view.rows import read_health, read_row
 
-    folder = Path(arguments.folder)
+    folder = as_path(arguments.folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder")
     found = scan(folder.resolve())

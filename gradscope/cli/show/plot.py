@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.cli.output import PICTURES, as_words, beside, check_out, name_some
+from gradscope.cli.output import PICTURES, add_out, as_words, check_out, name_some, named_after
 from gradscope.cli.recordings import find_recordings
 from gradscope.cli.values import read_numbers, read_steps
 
@@ -70,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the plotted numbers beside the figure, as .csv",
     )
-    parser.add_argument("--out", metavar="FILE", help="png, pdf or svg, by suffix")
+    add_out(parser, "FILE", "png, pdf or svg, by suffix; an older picture is always replaced")
 
 
 def _configure_look(parser: argparse.ArgumentParser) -> None:
@@ -166,4 +166,4 @@ def output_path(arguments: argparse.Namespace, recordings: list[Path]) -> Path:
     kind = "" if arguments.kind == "heatmap" else f"-{arguments.kind}"
     known = KINDS.get(arguments.kind)
     words = arguments.kind if known and not known.of_quantity else f"{arguments.quantity}{kind}"
-    return beside(recordings, f"{as_words(words)}.png")
+    return named_after(arguments.recordings, recordings, f"{as_words(words)}.png")

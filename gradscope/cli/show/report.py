@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import webbrowser
+from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 
-from gradscope.cli.output import PAGES, beside, check_out
+from gradscope.cli.output import PAGES, add_out, check_out, named_after
+from gradscope.cli.recordings import find_recordings
 from gradscope.errors import UsageError
 
 SUMMARY = "write an interactive page about one or many recordings"
@@ -21,10 +24,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "recordings",
         metavar="RECORDING",
-        nargs="+",
-        help="a .h5 file, finished or running; several are compared",
+        nargs="*",
+        help="a .h5 file, finished or running, a folder or a quoted pattern; several are compared "
+        "(default: the newest in runs/)",
     )
-    parser.add_argument("-o", "--out", metavar="FILE", help="the page, a name that ends in .html")
+    add_out(parser, "FILE", "the page, a name that ends in .html; an older one is always replaced")
     parser.add_argument(
         "--quantities",
         metavar="LIST",
@@ -42,12 +46,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the page and print where it is."""
-    out = output_path(arguments)
+    recordings = find_recordings(arguments.recordings, "report")
+    out = output_path(arguments, recordings)
     asked = read_names(arguments.quantities)
 
     from gradscope.report.page import write_report
 
-    path = write_report(arguments.recordings, out, quantities=asked, by=arguments.by)
+    path = write_report(
+        [escape(str(file)) for file in recordings], out, quantities=asked, by=arguments.by
+    )
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     if arguments.open:
         webbrowser.open(path.absolute().as_uri())
@@ -70,7 +77,7 @@ def read_names(text: str | None) -> list[str] | None:
     return names
 
 
-def output_path(arguments: argparse.Namespace) -> Path:
+def output_path(arguments: argparse.Namespace, recordings: Sequence[Path]) -> Path:
     """Say where the page goes.
 
     Raises
@@ -80,4 +87,4 @@ def output_path(arguments: argparse.Namespace) -> Path:
     """
     if arguments.out is not None:
         return check_out(arguments.out, PAGES)
-    return beside(arguments.recordings, "report.html")
+    return named_after(arguments.recordings, recordings, "report.html")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
+from gradscope.cli.train.story import add_sinks, add_story, feeding, list_rules, read_rules
 from gradscope.cli.values import read_overhead
-from gradscope.errors import UsageError, unknown
+from gradscope.errors import UsageError
 from gradscope.experiments.config import Config, read_toml
 from gradscope.experiments.training.options import option_of, read
 
@@ -35,7 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each configuration key, and those of the command itself."""
     parser.usage = "gradscope record [OPTIONS] [SCRIPT [ARGS ...] | -m MODULE [ARGS ...]]"
     parser.add_argument("--config", metavar="FILE", help="a .toml file, or a recording to rerun")
-    parser.add_argument("--out", metavar="PATH", help="the recording (default: runs/<what>.h5)")
+    parser.add_argument(
+        "-o", "--out", metavar="PATH", help="the recording (default: runs/<what>.h5)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing recording")
     parser.add_argument("--checkpoint-every", metavar="N", help="steps between checkpoints")
     parser.add_argument("--resume", metavar="PATH", help="go on with a run from its checkpoint")
@@ -46,7 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="record so few steps that it costs no more than this, such as 2%%",
     )
-    _add_story(parser)
+    add_story(parser)
+    add_sinks(parser)
     parser._negative_number_matcher = NEGATIVE_NUMBERS
     experiment = parser.add_argument_group("experiment")
     for config_field in dataclasses.fields(Config):
@@ -65,49 +69,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SCRIPT",
         help="record `python SCRIPT ARGS`, unmodified",
     )
-
-
-def _add_story(parser: argparse.ArgumentParser) -> None:
-    story = parser.add_argument_group("what you say of the run, and when it should end")
-    story.add_argument("--name", default="", metavar="NAME", help="what you call it")
-    story.add_argument(
-        "--tag",
-        action="append",
-        default=[],
-        dest="tags",
-        metavar="WORD",
-        help="word to find and group runs by; may be repeated",
-    )
-    story.add_argument("--notes", default="", metavar="TEXT", help="what you want to remember")
-    story.add_argument(
-        "--stop-on",
-        action="append",
-        default=[],
-        metavar="RULE",
-        help="end with exit code 3 once this health rule warns, or any rule of this severity "
-        "(error, warning); may be repeated; `--stop-on list` names the rules",
-    )
-
-
-def read_rules(texts: list[str]) -> tuple[str, ...]:
-    """Read the health rules of ``--stop-on``.
-
-    Raises
-    ------
-    UsageError
-        If one is unknown.
-    """
-    if not texts:
-        return ()
-    from gradscope.derived.health.check import RULES
-
-    known = {name.lower(): name for name in ("error", "warning", *(rule.name for rule in RULES))}
-    words = [text.strip().lower().replace("_", " ") for text in texts]
-    by_dash = {name.replace("-", " "): own for name, own in known.items()}
-    for word in words:
-        if word.replace("-", " ") not in by_dash:
-            raise UsageError(unknown("rule of --stop-on", word, known.values()))
-    return tuple(by_dash[word.replace("-", " ")] for word in words)
 
 
 def _add_flag(group: argparse._ArgumentGroup, config_field: dataclasses.Field[Any]) -> None:
@@ -156,7 +117,11 @@ def run(arguments: argparse.Namespace) -> int:
     story = {"name": arguments.name, "tags": arguments.tags, "notes": arguments.notes}
     story["max_overhead"] = read_overhead(arguments)
     is_quiet = arguments.quiet or not is_first_rank()
-    with one_interrupt() as should_stop, Display(is_quiet=is_quiet) as display:
+    with (
+        feeding(arguments, lambda: [path]),
+        one_interrupt() as should_stop,
+        Display(is_quiet=is_quiet) as display,
+    ):
         outcome = train(
             config,
             path,
@@ -179,15 +144,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"gradscope record: stopped, as --stop-on asks: {alarm.reason}", file=sys.stderr)
         return Stopped.CODE
     return EXIT_CODES[outcome.status]
-
-
-def list_rules() -> int:
-    """Print every health rule with what it looks at."""
-    from gradscope.derived.health.check import RULES
-
-    for rule in RULES:
-        print(f"{rule.name}: {' '.join(rule.formula.split())}")
-    return 0
 
 
 def read_checkpoint(arguments: argparse.Namespace) -> Checkpoint:
@@ -281,8 +237,9 @@ def summarise(outcome: Outcome, path: Path) -> str:
         f"{split} loss": f"{metrics[f'{split}_loss']:.4f} nat",
         "recording": f"{path} ({format_bytes(path.stat().st_size)})",
         "cost of recording": f"{outcome.record_seconds:.1f} s, {share:.0%} of training",
-        "next": f"gradscope {_next_command(path)} {shlex.quote(str(path))}",
     }
+    if outcome.step:
+        rows["next"] = f"gradscope {_next_command(path)} {shlex.quote(str(path))}"
     return "\n".join(f"{name:<19}{value}" for name, value in rows.items())
 
 

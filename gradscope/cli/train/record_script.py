@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
+from gradscope.cli.train.story import feeding
 from gradscope.cli.values import read_overhead
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.training.options import read
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from gradscope.record.autolog.run_script import ScriptOutcome
 
 PRESETS = ("light", "standard", "full")
+MAX_FED = 20
+"""Trainings of a script whose curves are sent to other tools."""
 OURS = {"every"}
 """Options of the built-in experiment that mean the same for a script."""
 
@@ -55,7 +58,8 @@ def run_script(
         stop_on=stop_on,
         is_chosen=arguments.out is not None,
     )
-    outcome = record_script(words, options, is_module=bool(arguments.module))
+    with feeding(arguments, lambda: [options.path_of(n) for n in range(1, MAX_FED + 1)]):
+        outcome = record_script(words, options, is_module=bool(arguments.module))
     if is_first_rank():
         tell(outcome, is_quiet=arguments.quiet)
     return outcome.exit_code

@@ -1,13 +1,15 @@
-"""Export of a recording to netCDF, Zarr, CSV and TensorBoard."""
+"""Export of a recording to netCDF, Zarr, CSV, Parquet and TensorBoard."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from gradscope import schema
@@ -16,6 +18,7 @@ from gradscope.store.maintain.export_tensorboard import to_tensorboard
 from gradscope.store.read.recording import open_recording
 
 _ROWS = 512
+_PACKAGES = {"zarr": "zarr", "parquet": "pyarrow.parquet", "tensorboard": "tensorboard"}
 
 
 def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str) -> Path:
@@ -26,8 +29,8 @@ def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str
     path : path-like
         The recording, finished or not.
     target : path-like
-        A new file (netcdf) or folder (zarr, csv, tensorboard).
-    to : {"netcdf", "zarr", "csv", "tensorboard"}
+        A new file (netcdf) or folder (the others).
+    to : {"netcdf", "zarr", "csv", "parquet", "tensorboard"}
 
     Raises
     ------
@@ -43,9 +46,9 @@ def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str
     goal = Path(target)
     if goal.exists():
         raise RecordingExistsError(f"{goal} exists; choose another name")
-    if to in ("zarr", "tensorboard"):
+    if to in _PACKAGES:
         with imports_of_extra(to):
-            importlib.import_module(to)
+            importlib.import_module(_PACKAGES[to])
     tree = open_recording(path)
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +63,10 @@ def _to_netcdf(tree: xr.DataTree, target: Path) -> None:
 
 
 def _to_zarr(tree: xr.DataTree, target: Path) -> None:
-    tree.map_over_datasets(_for_zarr).to_zarr(target, consolidated=False)
+    with warnings.catch_warnings():
+        # Format 3 does not specify it yet; readers that do not know it open the store all the same.
+        warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
+        tree.map_over_datasets(_for_zarr).to_zarr(target, consolidated=True)
 
 
 def _for_zarr(dataset: xr.Dataset) -> xr.Dataset:
@@ -72,13 +78,36 @@ def _for_zarr(dataset: xr.Dataset) -> xr.Dataset:
 def _to_csv(tree: xr.DataTree, target: Path) -> None:
     """Write one table per group, and a second one for variables with other dimensions."""
     target.mkdir()
+    for stem, dataset, dims in _tables(tree):
+        for number, frame in enumerate(_frames(dataset, dims)):
+            frame.to_csv(target / f"{stem}.csv", mode="a", header=not number, index=False)
+
+
+def _to_parquet(tree: xr.DataTree, target: Path) -> None:
+    """Write the tables of `_to_csv` as Parquet, a row group for some hundred steps."""
+    arrow = importlib.import_module("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
+    target.mkdir()
+    for stem, dataset, dims in _tables(tree):
+        writer = None
+        for frame in _frames(dataset, dims):
+            table = arrow.Table.from_pandas(frame, preserve_index=False)
+            if writer is None:
+                writer = parquet.ParquetWriter(target / f"{stem}.parquet", table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+
+
+def _tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset, tuple[str, ...]]]:
+    """Yield name, variables and dimensions of each table."""
     for node in tree.subtree:
         dataset = node.to_dataset(inherit=False)
         usual = schema.GROUPS[node.name].dims if node.name in schema.GROUPS else ()
         for dims, names in _by_dims(dataset).items():
             stem = node.path.strip("/").replace("/", ".")
             more = "" if dims == usual else "".join(f".{dim}" for dim in dims[1:])
-            _write_table(dataset[names], dims, target / f"{stem}{more}.csv")
+            yield f"{stem}{more}", dataset[names], dims
 
 
 def _by_dims(dataset: xr.Dataset) -> dict[tuple[str, ...], list[str]]:
@@ -88,17 +117,18 @@ def _by_dims(dataset: xr.Dataset) -> dict[tuple[str, ...], list[str]]:
     return found
 
 
-def _write_table(dataset: xr.Dataset, dims: tuple[str, ...], file: Path) -> None:
+def _frames(dataset: xr.Dataset, dims: tuple[str, ...]) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a table, some hundred steps at a time."""
     plain = dataset.drop_vars([name for name in dataset.coords if name not in dims])
     for start in range(0, dataset.sizes[dims[0]], _ROWS):
         rows = plain.isel({dims[0]: slice(start, start + _ROWS)})
-        frame = rows.to_dataframe(dim_order=list(dims)).reset_index()
-        frame.to_csv(file, mode="a", header=start == 0, index=False)
+        yield rows.to_dataframe(dim_order=list(dims)).reset_index()
 
 
 FORMATS: dict[str, Callable[[xr.DataTree, Path], Any]] = {
     "netcdf": _to_netcdf,
     "zarr": _to_zarr,
     "csv": _to_csv,
+    "parquet": _to_parquet,
     "tensorboard": to_tensorboard,
 }

@@ -76,7 +76,6 @@ def test_every_kind_and_grouping(recording, tmp_path, kind, by):
         (["--layers", "["], "no regular expression"),
         (["--layers", "nowhere"], "no row matches 'nowhere'"),
         (["--out", "figure.tiff"], "ends in .png, .pdf or .svg"),
-        (["--out", "no/such/folder/figure.png"], "there is no folder no/such/folder"),
         (["--style", "poster"], "unknown style 'poster'"),
         (["--width", "3"], "between 40 and 1000 mm"),
         (["--quantity", "output_rms", "--by", "param"], "belongs to layers, not parameters"),

@@ -37,7 +37,6 @@ def test_a_pattern_names_many_and_the_page_can_be_opened(tmp_path, capsys, monke
         (["--quantities", " , "], "--quantities takes names between commas"),
         (["--by", "colour"], "unknown grouping 'colour'"),
         (["--out", "page.pdf"], "ends in .html or .htm; got page.pdf"),
-        (["--out", "no/such/folder/page.html"], "there is no folder no/such/folder"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(recording, tmp_path, capsys, options, message):

@@ -53,10 +53,24 @@ def test_csv_has_a_line_a_step_and_parameter(path, tmp_path):
     assert {"training.csv", "training.param_group.csv", "activations.csv"} <= names
 
 
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
+def test_parquet_has_the_tables_of_csv_in_full_precision(path, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    export(path, tmp_path / "p", "parquet")
+    export(path, tmp_path / "c", "csv")
+    names = {p.stem for p in (tmp_path / "p").iterdir()}
+    assert names == {p.stem for p in (tmp_path / "c").iterdir()}
+    frame = pandas.read_parquet(tmp_path / "p/gradients.parquet")
+    with open_recording(path) as tree:
+        data = tree["gradients"].dataset["grad_norm"].load()
+    table = frame.pivot(index="step", columns="param", values="grad_norm")
+    np.testing.assert_array_equal(table[data["param"].values].to_numpy(), data.values)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("zarr") is None, reason="zarr is not installed")
 def test_zarr_reads_back_equal(path, tmp_path):
     export(path, tmp_path / "x.zarr", "zarr")
-    back = xr.open_datatree(tmp_path / "x.zarr", engine="zarr", consolidated=False)
+    back = xr.open_datatree(tmp_path / "x.zarr", engine="zarr", consolidated=True)
     expected = open_recording(path)["gradients"]["grad_norm"].values
     np.testing.assert_array_equal(back["gradients"]["grad_norm"].values, expected)
 

@@ -1,0 +1,91 @@
+"""Options of ``gradscope record`` about a run as a whole: words, when it ends, who is told."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from gradscope.cli.output import is_first_rank
+from gradscope.errors import UsageError, unknown
+
+
+def add_story(parser: argparse.ArgumentParser) -> None:
+    """Add name, tags, notes, and the rules that end a run."""
+    story = parser.add_argument_group("what you say of the run, and when it should end")
+    story.add_argument("--name", default="", metavar="NAME", help="what you call it")
+    story.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        dest="tags",
+        metavar="WORD",
+        help="word to find and group runs by; may be repeated",
+    )
+    story.add_argument("--notes", default="", metavar="TEXT", help="what you want to remember")
+    story.add_argument(
+        "--stop-on",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="end with exit code 3 once this health rule warns, or any rule of this severity "
+        "(error, warning); may be repeated; `--stop-on list` names the rules",
+    )
+
+
+def add_sinks(parser: argparse.ArgumentParser) -> None:
+    """Add the tools that curves are sent to."""
+    sinks = parser.add_argument_group("curves for other tools, sent while the training runs")
+    sinks.add_argument("--tensorboard", metavar="DIR", help="event files go to DIR/<recording>")
+    sinks.add_argument("--wandb", metavar="PROJECT", help="a run of Weights & Biases")
+
+
+@contextlib.contextmanager
+def feeding(arguments: argparse.Namespace, paths: Callable[[], Sequence[Path]]) -> Iterator[None]:
+    """Send curves to the tools that were asked for, for the length of a ``with`` block."""
+    if not is_first_rank() or not (arguments.tensorboard or arguments.wandb):
+        yield
+        return
+    from gradscope.integrations.feed import SinkFeed, tensorboard_sinks, wandb_sinks
+
+    makers = []
+    if arguments.tensorboard:
+        makers.append(tensorboard_sinks(Path(arguments.tensorboard)))
+    if arguments.wandb:
+        makers.append(wandb_sinks(arguments.wandb))
+    feed = SinkFeed(paths, makers)
+    try:
+        yield
+    finally:
+        feed.close()
+
+
+def read_rules(texts: list[str]) -> tuple[str, ...]:
+    """Read the health rules of ``--stop-on``.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown.
+    """
+    if not texts:
+        return ()
+    from gradscope.derived.health.check import RULES
+
+    known = {name.lower(): name for name in ("error", "warning", *(rule.name for rule in RULES))}
+    words = [text.strip().lower().replace("_", " ") for text in texts]
+    by_dash = {name.replace("-", " "): own for name, own in known.items()}
+    for word in words:
+        if word.replace("-", " ") not in by_dash:
+            raise UsageError(unknown("rule of --stop-on", word, known.values()))
+    return tuple(by_dash[word.replace("-", " ")] for word in words)
+
+
+def list_rules() -> int:
+    """Print every health rule with what it looks at."""
+    from gradscope.derived.health.check import RULES
+
+    for rule in RULES:
+        print(f"{rule.name}: {' '.join(rule.formula.split())}")
+    return 0

@@ -1,0 +1,93 @@
+"""Curves for other tools, sent while recordings are written."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from gradscope.cli.main import main
+from gradscope.integrations.feed import SinkFeed
+from gradscope.store.write.writer import RecordingWriter
+from tests.helpers import synthetic_columns, write_recording
+
+TINY = ["--width", "0.05", "--limit-train", "64", "--batch-size", "16", "--steps", "3", "--quiet"]
+
+
+class Sink:
+    def __init__(self, path):
+        self.path, self.steps, self.is_closed = path, [], False
+
+    def send(self, tree):
+        self.steps.append(int(tree["training"]["step"].values[-1]))
+        return 1
+
+    def close(self):
+        self.is_closed = True
+
+
+def wait_for(condition):
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_a_recording_that_comes_later_is_followed_to_its_end(tmp_path):
+    made = []
+
+    def make(path):
+        made.append(Sink(path))
+        return made[0]
+
+    feed = SinkFeed(lambda: [tmp_path / "run.h5"], [make], seconds=0.02)
+    rows = synthetic_columns(6, 3)[0]["training"]
+    with RecordingWriter(tmp_path / "run.h5", attrs={}) as writer:
+        writer.append("training", {k: v[:2] for k, v in rows.items()})
+        writer.flush(wait=True)
+        wait_for(lambda: made and made[0].steps)
+        writer.append("training", {k: v[2:] for k, v in rows.items()})
+    feed.close()
+    assert made[0].steps[0] == 2 and made[0].steps[-1] == 6 and made[0].is_closed
+
+
+def test_a_failing_sink_is_one_warning(tmp_path):
+    path = tmp_path / "run.h5"
+
+    def fail(path):
+        raise OSError("no network")
+
+    with pytest.warns(RuntimeWarning, match="a sink failed and is left out: OSError") as caught:
+        feed = SinkFeed(lambda: [path], [fail], seconds=60)
+        write_recording(path, 5, 2)
+        feed._send()
+        feed._send()
+        feed.close()
+    assert len(caught) == 1
+
+
+def test_an_older_recording_is_not_sent(tmp_path):
+    path, made = write_recording(tmp_path / "run.h5", 5, 2), []
+
+    def make(path):
+        made.append(path)
+        return Sink(path)
+
+    SinkFeed(lambda: [path], [make], seconds=60).close()
+    assert not made
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_the_flags_of_record(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    wandb = pytest.importorskip("wandb")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    words = ["--tensorboard", "tb", "--wandb", "mine", "--name", "first", "-o", "run.h5"]
+    assert main(["record", *TINY, *words]) == 0
+    events = EventAccumulator("tb/run").Reload()
+    assert [point.step for point in events.Scalars("gradscope/loss")] == [1, 2, 3]
+    assert list(tmp_path.rglob("*.wandb")) and wandb.run is None
