@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 import xarray as xr
 
-from gradscope.errors import imports_of_extra
+from gradscope.errors import imports_of_extra, warn
 from gradscope.integrations.sinks import TensorBoardSink, WandbSink
-from gradscope.record.guard import warn
 from gradscope.store.read.recording import open_recording
 
 SECONDS = 5.0
