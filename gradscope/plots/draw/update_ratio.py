@@ -40,6 +40,8 @@ def _draw_rule(axes: list[Axes]) -> None:
         va="bottom",
         fontsize="x-small",
         color="0.3",
+        zorder=5,
+        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.5},
     )
 
 
