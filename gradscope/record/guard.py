@@ -80,6 +80,24 @@ class Guard:
         warn(message, stacklevel=4)
 
 
+def contained(function: Function, tell: Callable[[str], None]) -> Function:
+    """Return the function so that its first exception is told and ends its work."""
+    has_failed = False
+
+    @functools.wraps(function)
+    def inner(*args: Any) -> Any:
+        nonlocal has_failed
+        if not has_failed:
+            try:
+                return function(*args)
+            except Exception as error:
+                has_failed = True
+                tell(describe(error))
+        return None
+
+    return inner  # type: ignore[return-value]
+
+
 def describe(error: BaseException) -> str:
     """Name an exception in one line, with the place in our code that it came from."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradscope.errors import UsageError
+from gradscope.errors import UsageError, warn
+from gradscope.record.guard import contained
 from gradscope.record.hooks.step_calls import has_closure
 from gradscope.record.recorder import Recorder
 
@@ -36,15 +37,17 @@ class LossWatch:
     def start(self) -> Callable[[], None]:
         """Wrap ``torch.autograd.backward`` and ``GradScaler.scale``; returns how to undo it."""
         backward, scale = torch.autograd.backward, torch.amp.GradScaler.scale
+        see = contained(self._see, _tell)
+        forget = contained(self._forget_discarded, _tell)
 
         @functools.wraps(backward)
         def watched_backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling():
                 return backward(tensors, *args, **kwargs)
-            self._see(tensors)
+            see(tensors)
             before = self._last, self._n_discards()
             result = backward(tensors, *args, **kwargs)
-            self._forget_discarded(*before)
+            forget(*before)
             return result
 
         @functools.wraps(scale)
@@ -83,21 +86,26 @@ class LossWatch:
         self._n_in_closure = None
 
     def _see(self, tensors: Any) -> None:
-        loss = tensors[0] if isinstance(tensors, tuple | list) and len(tensors) == 1 else tensors
-        if self._current is None or not isinstance(loss, Tensor) or loss.numel() != 1:
+        roots = tensors if isinstance(tensors, tuple | list) else (tensors,)
+        is_loss = all(isinstance(root, Tensor) and root.numel() == 1 for root in roots)
+        if self._current is None or not roots or not is_loss:
             return
         if self._n_in_closure is not None:
             self._n_in_closure += 1
             if self._n_in_closure > 1:
                 return
-        if self._unscaled is not None and self._unscaled[0]() is loss:
-            loss = self._unscaled[1]
-        value = self._last = loss.detach().reshape(())
+        value = self._last = _sum([self._value(root) for root in roots])
         if self._at != self._current.step or self._sum is None:
             self._at, self._sum = self._current.step, value
         else:
-            self._sum = self._sum + value
+            self._sum = _sum([self._sum, value])
         self._log()
+
+    def _value(self, root: Tensor) -> Tensor:
+        """Return the value of a root, unscaled."""
+        if self._unscaled is not None and self._unscaled[0]() is root:
+            root = self._unscaled[1]
+        return root.detach().reshape(())
 
     def _n_discards(self) -> int:
         return 0 if self._current is None else self._current._events.n_discards
@@ -116,3 +124,13 @@ class LossWatch:
             self._current.log(loss=self._sum)
         except UsageError:  # the program attached a recorder of its own, which closed ours
             self._current = None
+
+
+def _tell(reason: str) -> None:
+    warn(f"gradscope no longer records the loss: {reason}", stacklevel=5)
+
+
+def _sum(values: list[Tensor]) -> Tensor:
+    """Add up numbers that may lie on several devices."""
+    first = values[0]
+    return sum((value.to(first.device, non_blocking=True) for value in values[1:]), first)

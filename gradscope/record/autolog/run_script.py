@@ -69,12 +69,18 @@ def record_script(
     """
     execute = _module_runner(words[0]) if is_module else _file_runner(words[0])
     sessions: list[Session] = []
+    failures: list[str] = []
 
     def begin() -> None:
-        from gradscope.record.autolog.session import Session
+        try:
+            from gradscope.record.autolog.session import Session
 
-        sessions.append(Session(options))
-        sessions[0].start()
+            sessions.append(Session(options))
+            sessions[0].start()
+        except Exception as error:  # the script's own import of torch has succeeded
+            failures.append(f"gradscope could not start: {type(error).__name__}: {error}")
+            while sessions:
+                sessions.pop().stop()
 
     folder = str(Path.cwd()) if is_module else str(Path(words[0]).resolve().parent)
     with _as_main(list(words), folder), _after_import("torch", begin):
@@ -82,7 +88,8 @@ def record_script(
         for session in sessions:
             session.stop(status)
     if not sessions:
-        return ScriptOutcome(exit_code, (), "the script did not import torch", ())
+        why = "".join(failures) or "the script did not import torch"
+        return ScriptOutcome(exit_code, (), why, ())
     session = sessions[0]
     why = "" if session.recorded else session.why_nothing()
     stopped = session.why_stopped if exit_code == Stopped.CODE else ""

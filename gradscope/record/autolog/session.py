@@ -34,6 +34,7 @@ from gradscope.record.autolog.discover import (
     variable_names,
 )
 from gradscope.record.autolog.options import Recorded, ScriptOptions
+from gradscope.record.guard import contained
 from gradscope.record.health.watch import StopOn, Stopped
 from gradscope.record.live import is_attached
 from gradscope.record.model.optimizers.unwrap import unwrap_optimizer
@@ -87,6 +88,7 @@ class Session:
             self._undo.append(handle.remove)
         self._wrap(Optimizer, "__init__", self._see_optimizer)
         self._wrap(torch.amp.GradScaler, "__init__", self._see_scaler)
+        self._consider = contained(self._consider, self.problems.append)  # type: ignore
         self._undo.append(self._losses.start())
         leave = weakref.WeakMethod(self._leave_child)
         os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
@@ -227,8 +229,7 @@ class Session:
             " and ".join(type(o).__name__ for o in optimizers),
         )
         recorder.describe(model_name=names[0].replace(" and ", "-"))
-        seed = torch.initial_seed()
-        if seed < _LARGEST_SEED:
+        if (seed := torch.initial_seed()) < _LARGEST_SEED:
             recorder.describe(seed=seed)
         self._recorders[recorder] = list(optimizers)
         self._idle[recorder], self._names[recorder] = 0, names
@@ -267,8 +268,7 @@ class Session:
         self._over.update(self._recorders.pop(recorder))
         self._roots = {m: r for m, r in self._roots.items() if r is not recorder}
         self._losses.forget(recorder)
-        del self._idle[recorder]
-        n_steps, names = recorder.step, self._names.pop(recorder)
+        n_steps, names, _ = recorder.step, self._names.pop(recorder), self._idle.pop(recorder)
         if self.why_stopped:
             recorder.describe(stop_reason=self.why_stopped)
         try:

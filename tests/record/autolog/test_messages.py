@@ -7,6 +7,7 @@ import pytest
 import gradscope
 from gradscope.cli import main as cli
 from tests.helpers import write_recording
+from tests.record.autolog.running import in_a_process, losses_printed
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,26 @@ def test_a_users_mistake_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, w
     assert cli.main(["record", *words]) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
+
+
+def test_a_gradscope_that_cannot_be_loaded_is_not_the_end_of_the_script(tmp_path):
+    (tmp_path / "h5py.py").write_text("raise ImportError('no HDF5 here')")
+    (tmp_path / "own.py").write_text("import torch\nprint('the end', torch.ones(1))")
+    done = in_a_process(tmp_path, "own.py")
+    assert (done.returncode, done.stdout) == (0, "the end tensor([1.])\n")
+    assert "nothing was recorded: gradscope could not start: ImportError: no HDF5" in done.stderr
+
+
+def test_a_failure_while_the_loss_is_noted_is_not_the_end_of_the_training(record, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gradscope.record.autolog.backward_loss.LossWatch._see", fail)
+    with pytest.warns(RuntimeWarning, match="no longer records the loss: ZeroDivisionError"):
+        code, _, _, [tree] = record("loops/roots.py")
+    assert code == 0 and tree["training"].sizes["step"] == 3 and "loss" not in tree["training"]
+
+
+def test_the_loss_of_several_roots_is_their_sum(record):
+    _, out, _, [tree] = record("loops/roots.py")
+    assert tree["training/loss"].values.tolist() == pytest.approx(losses_printed(out), rel=1e-6)
