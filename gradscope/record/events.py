@@ -24,7 +24,7 @@ from gradscope.record.finalize.flight_recorder import FlightRecorder
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.passes import is_in_backward
 from gradscope.record.hooks.step_calls import has_closure
-from gradscope.record.measure.step import early_copies
+from gradscope.record.measure.dense import early_copies
 from gradscope.record.model.layers import LayerTable
 from gradscope.record.pipeline import Pipeline, Stages
 from gradscope.record.row import StepRows

@@ -26,6 +26,18 @@ def dense(tensor: Tensor) -> Tensor | None:
         return None
 
 
+def data_of(tensor: Tensor) -> Tensor:
+    """Return `dense` of a tensor outside the graph; None where it cannot be read."""
+    is_bare = type(tensor) is Tensor and not tensor.requires_grad
+    return dense(tensor if is_bare else tensor.detach())  # type: ignore[return-value]
+
+
+def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
+    """Copy what an optimizer trains, by id, before there is a table of parameters."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    return {id(p): data_of(p).clone() for p in params}
+
+
 def _converted(tensor: Tensor) -> Tensor | None:
     if tensor.is_nested:
         return torch.cat([part.reshape(-1) for part in tensor.unbind()])

@@ -48,6 +48,10 @@ class OfferedSums:
         """Whether the optimizer has accepted to sum the update of a parameter."""
         return id(param) in self._served_params
 
+    def has_summed(self, rows: Sequence[int]) -> bool:
+        """Whether all sums of these rows have come from the optimizer."""
+        return bool(self._served) and self._served.issuperset(rows)
+
     def forget(self) -> None:
         """Begin a step for which nothing has been asked."""
         self._request, self._served, self._served_params = None, set(), set()

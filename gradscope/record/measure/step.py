@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradscope import schema
 from gradscope.record.measure.custom import CustomMeasures
-from gradscope.record.measure.dense import dense
+from gradscope.record.measure.dense import data_of
 from gradscope.record.measure.kept_grads import KeptGrads
 from gradscope.record.measure.offered import OfferedSums
 from gradscope.record.measure.on_device import OnDevice, as_scalar
@@ -77,6 +77,7 @@ class Stepper:
         """Own second moment and its step, by parameter name."""
         self._active: tuple[list[int], list[Tensor], list[Tensor]] = ([], [], [])
         self._before: list[Tensor] = []
+        self._next_steps = torch.empty(0, device="cpu")
 
     @property
     def nbytes(self) -> int:
@@ -89,8 +90,9 @@ class Stepper:
         self._backend.forget()
         params = self.table.owned(optimizer)
         if params and "updates" in self._groups:
-            params = [p for p in params if _data(p) is not None]
-            torch._foreach_copy_(self._copies_of(params), [_data(p) for p in params])
+            here = [(p, data) for p in params if (data := data_of(p)) is not None]
+            params, datas = [p for p, _ in here], [data for _, data in here]
+            torch._foreach_copy_(self._copies_of(params, datas), datas)
 
     def take_over(self, before: Stepper) -> None:
         """Go on with the second moments that another stepper has kept."""
@@ -141,8 +143,9 @@ class Stepper:
         with torch.no_grad():
             if will_step and "noise" not in out:
                 self._ask(optimizer)
-            copies = self._copies_of(params) if wants_copies else []
-            source = copies if is_after and wants_copies else [_data(p) for p in params]
+            datas = [data_of(p) for p in params]
+            copies = self._copies_of(params, datas) if wants_copies else []
+            source = copies if is_after and wants_copies else datas
             self._backend.gradients(out["params"], rows, grads, source, [] if is_after else copies)
             if "histograms" in out:
                 bins = schema.GRAD_BIN_RANGE
@@ -168,11 +171,11 @@ class Stepper:
     ) -> tuple[list[int], list[Tensor], list[Tensor]]:
         """Rows, parameters and dense gradients of those that have any; see `dense`."""
         rows, params = self.table.active(optimizer)
-        grads = [_data(p.grad) for p in params]  # type: ignore[arg-type]
+        grads = [data_of(p.grad) for p in params]  # type: ignore[arg-type]
         found = [
             (row, p, grad)
             for row, p, grad in zip(rows, params, grads, strict=True)
-            if grad is not None and _data(p) is not None
+            if grad is not None and data_of(p) is not None
         ]
         return [r for r, *_ in found], [p for _, p, _ in found], [g for *_, g in found]
 
@@ -183,18 +186,26 @@ class Stepper:
         if not (wants_all and self._backend.is_offered(optimizer, params)):
             return
         found = list(self._found(optimizer))
+        constants = [known for *_, known in found]
+        if any(isnan(number) for known in set(constants) for number in known):
+            return
         steps = [1 + float(moments.step or 0) for _, moments, _ in found]
-        edges = self._edges([known for *_, known in found], params[0].device)
-        step = torch.tensor(steps, dtype=torch.float64, device="cpu")
-        self._backend.ask(optimizer, rows, params, edges.at(step))
+        self._next_steps = torch.tensor(steps, dtype=torch.float64, device="cpu")
+        edges = self._edges(constants, params[0].device).at(self._next_steps)
+        self._backend.ask(optimizer, rows, params, edges)
 
-    def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
-        """Return room for a copy of each; the parameter itself where the optimizer sums for us."""
-        for p in (p for p in params if not self._backend.is_served(p)):
+    def _copies_of(self, params: list[Tensor], datas: list[Tensor]) -> list[Tensor]:
+        """Return room for a copy of each; the data themselves where the optimizer sums for us."""
+        found = []
+        for p, data in zip(params, datas, strict=True):
+            if self._backend.is_served(p):
+                found.append(data)
+                continue
             copy = self._copies.get(id(p))
             if copy is None or copy.dtype != p.dtype or copy.device != p.device:
-                self._copies[id(p)] = torch.empty_like(_data(p))
-        return [_data(p) if self._backend.is_served(p) else self._copies[id(p)] for p in params]
+                copy = self._copies[id(p)] = torch.empty_like(data)
+            found.append(copy)
+        return found
 
     def update_own(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
         """Let the recorder's own second moments take in the gradients of this step."""
@@ -224,7 +235,8 @@ class Stepper:
         rows, params, grads = self._active
         with torch.no_grad():
             if "updates" in self._groups:
-                before, after = self._copies_of(params), [_data(p) for p in params]
+                after = [data_of(p) for p in params]
+                before = self._copies_of(params, after)
                 self._backend.updates(out["params"], rows, before, after, self._before)
                 if not self._kept_grads.is_as_before(optimizer, self._before, grads):
                     at = self._overwritten.get(tuple(rows), out["params"].device, torch.int64)
@@ -233,15 +245,19 @@ class Stepper:
                 self._moments(optimizer, out)
 
     def _moments(self, optimizer: torch.optim.Optimizer, rows_out: Rows) -> None:
-        out = rows_out["params"]
+        out, rows = rows_out["params"], self._active[0]
+        if self._backend.has_summed(rows) and "histograms" not in rows_out:
+            at = self._kept.get(tuple(rows), out.device, torch.int64)
+            out[:, STATE_STEP].index_copy_(0, at, self._next_steps)
+            return
         found: list[tuple[int, Tensor, Tensor | None, Tensor]] = []
         constants: list[Constants] = []
         unknown: list[int] = []
         for row, moments, known in self._found(optimizer):
             if moments.exp_avg_sq is None or moments.exp_avg_sq.is_complex():
                 continue
-            exp_avg = None if moments.exp_avg is None else _data(moments.exp_avg)
-            found.append((row, _data(moments.exp_avg_sq), exp_avg, as_scalar(moments.step)))
+            exp_avg = None if moments.exp_avg is None else data_of(moments.exp_avg)
+            found.append((row, data_of(moments.exp_avg_sq), exp_avg, as_scalar(moments.step)))
             constants.append(known)
             if moments.step is None or any(map(isnan, known)):
                 unknown.append(row)
@@ -281,15 +297,3 @@ class Stepper:
                 moments = Moments(own[0], moments.exp_avg, own[1])
                 constants = constants._replace(beta2=OWN_BETA2)
             yield row, moments, constants
-
-
-def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
-    """Copy what an optimizer trains, by id, before there is a table of parameters."""
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    return {id(p): _data(p).clone() for p in params}
-
-
-def _data(tensor: Tensor) -> Tensor:
-    """What of a tensor lies here, dense and outside the graph; None where it cannot be read."""
-    is_bare = type(tensor) is Tensor and not tensor.requires_grad
-    return dense(tensor if is_bare else tensor.detach())  # type: ignore[return-value]
