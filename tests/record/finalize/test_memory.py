@@ -24,7 +24,7 @@ def build():
         {"include": "weight", "histogram_every": 1},
         {"custom": {"sign": lambda p, g, s: g.sign().mean()}},
     ],
-    ids=str,
+    ids=["default", "light", "full", "own", "weights", "custom"],
 )
 def test_it_is_what_the_recorder_holds(tmp_path, options):
     model, optimizer = build()
