@@ -28,6 +28,7 @@ from gradscope.store.format.segments import (
     segment_name,
 )
 from gradscope.store.write.blocks import combine, repeat_last
+from gradscope.store.write.leaving import interrupted
 from gradscope.store.write.lock import WriterLock
 from gradscope.store.write.merge import merge_files
 
@@ -73,6 +74,7 @@ class Worker:
         self._dirty_since: float | None = time.monotonic()  # the attributes
         self._segments = list_segments(part_folder(path))
         self._next_merge = 0
+        self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gradscope-writer", daemon=True)
         self._thread.start()
 
@@ -101,12 +103,26 @@ class Worker:
     def close(self, status: str) -> None:
         """Write queued rows, merge, and end the thread."""
         if os.getpid() == self.pid:
-            self.put("close", status)
-            self._thread.join()
+            try:
+                self.put("close", status)
+                self._is_over.wait()  # joining, when interrupted, may take the thread for ended
+            except KeyboardInterrupt:
+                interrupted.append(self)
+                raise
+
+    def is_over(self, seconds: float) -> bool:
+        """Whether the thread ends within so many seconds."""
+        return self._is_over.wait(max(seconds, 0.0))
 
     # The thread
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._is_over.set()
+
+    def _work(self) -> None:
         handlers: dict[str, Callable[..., None]] = {
             "rows": self._on_rows,
             "axis": self._on_axis,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import sys
+import threading
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +23,7 @@ from gradscope.store.format import layout
 from gradscope.store.format.layout import Axis
 from gradscope.store.format.segments import finished_path, part_folder
 from gradscope.store.write.acquire import claim, inherited, last_step
+from gradscope.store.write.leaving import leave
 from gradscope.store.write.thread import Worker
 
 _BEGUN = {"status": "running", "is_complete": 0, "schema_version": schema.SCHEMA_VERSION}
@@ -285,5 +288,11 @@ def _default_labels(dim: str, length: int) -> np.ndarray:
 
 
 def _close_forgotten(worker: Worker, pid: int) -> None:
-    if os.getpid() == pid:
+    if os.getpid() != pid:
+        return
+    try:
         worker.close("interrupted")
+    except KeyboardInterrupt:
+        if sys.is_finalizing() or not threading.main_thread().is_alive():
+            leave()
+        raise
