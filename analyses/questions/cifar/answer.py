@@ -66,7 +66,8 @@ def _notes(tables: Tables) -> Iterator[str]:
         return
     for spec, own in outcomes.groupby("spec", sort=False):
         lost = own[own["is_diverged"].astype(bool)]
-        where = sorted(set(lost["arm"] + " " + lost["alpha"].map("{:g}".format)))
+        places = zip(lost["arm"], lost["alpha"], strict=True)
+        where = sorted({f"{arm} {alpha:g}" for arm, alpha in places})
         named = f" ({', '.join(where)})" if where else ""
         yield (
             f"{spec}: {len(own)} runs, {own['seed'].nunique()} seeds; {len(lost)} diverged{named}; "

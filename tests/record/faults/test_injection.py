@@ -202,7 +202,8 @@ def judge(path, place, caught):
         return f"{place}: {len(said)} warnings: {[text[:90] for text in said]}"
     n_rows = tree["training"].sizes["step"] if "training" in tree.children else 0
     is_whole = attrs["is_complete"] and n_rows == N_STEPS
-    if place.startswith("store.write") and is_whole and attrs["status"] == "finished":
+    late = ("store.write", "record.health")
+    if place.startswith(late) and is_whole and attrs["status"] == "finished":
         return None  # it failed after the file was complete: nothing is lost
     if "Fault" not in attrs.get("failure", ""):
         return f"{place}: no reason is given; status {attrs['status']}"
