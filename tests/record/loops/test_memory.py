@@ -12,7 +12,7 @@ from torch import nn
 
 import gradscope
 
-N_STEPS = int(os.environ.get("GRADSCOPE_MEMORY_STEPS", "2000"))
+N_STEPS = int(os.environ.get("GRADSCOPE_MEMORY_STEPS", "1000"))
 MAX_BYTES, MAX_OBJECTS = 100_000, 100
 """Growth that is noise: an entry a step would be some hundred kB, and 1,000 objects."""
 

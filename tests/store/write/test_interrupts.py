@@ -13,7 +13,7 @@ import pytest
 
 from gradscope.store.read.recording import open_recording
 
-N_MOMENTS = int(os.environ.get("GRADSCOPE_INTERRUPTS", "8"))
+N_MOMENTS = int(os.environ.get("GRADSCOPE_INTERRUPTS", "4"))
 
 PROGRAM = """
 import sys
