@@ -220,6 +220,7 @@ def main() -> None:
                 print(f"{name}  {rival:38} not timed: {needed} is not installed")
                 continue
             r = summarize(pairs(work, RIVALS[rival], arguments.blocks), floor)
+            r["read_GB_per_s"] = speed / 1e9
             results[f"{name}: {rival}"] = r
             print(
                 f"{name}  {rival:38} {r['ratio']:.3f} [{r['low']:.3f}, {r['high']:.3f}] of "
@@ -248,17 +249,17 @@ def write(about: dict[str, object], results: dict[str, dict[str, float]]) -> Non
         "Step time over the bare step (fused Adam, or SMES at alpha -0.2 where it says so), every "
         "step recorded: median over pairs of "
         "blocks with a bootstrap 95 % interval. A floor reads gradient, parameter, both moments "
-        "and the updated parameter once and writes one copy.",
+        "and the updated parameter once and writes one copy. Rows come from several calls, and may "
+        "come from several machines: the last column, what the machine read, tells them apart.",
         "",
-        f"{about['machine']}, {about['threads']} threads, torch {about['torch']}, reading "
-        f"{about['read_GB_per_s']:.0f} GB/s.",
+        f"Last call: {about['machine']}, {about['threads']} threads, torch {about['torch']}.",
         "",
-        "| work: rival | ratio | interval | bare ms | added ms | floors | blocks |",
-        "|---|---:|---|---:|---:|---:|---:|",
+        "| work: rival | ratio | interval | bare ms | added ms | floors | blocks | reading GB/s |",
+        "|---|---:|---|---:|---:|---:|---:|---:|",
     ]
     lines += [
         f"| {name} | {r['ratio']:.2f} | {r['low']:.2f}–{r['high']:.2f} | {r['bare_ms']:.1f} "
-        f"| {r['added_ms']:.1f} | {r['floors']:.1f} | {r['blocks']} |"
+        f"| {r['added_ms']:.1f} | {r['floors']:.1f} | {r['blocks']} | {r['read_GB_per_s']:.0f} |"
         for name, r in known.items()
     ]
     out.with_suffix(".md").write_text("\n".join(lines) + "\n")
