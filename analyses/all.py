@@ -24,7 +24,7 @@ from analyses.claims.verdict import check_design
 from analyses.study.command import RESULTS, guarded
 from analyses.study.ledger import read_ledger
 from analyses.study.question import Question
-from analyses.study.scheduler import Budget, Queue, estimated_seconds, kind_of, run_queue
+from analyses.study.scheduler import Queue, TimeBudget, estimated_seconds, kind_of, run_queue
 from analyses.study.study import SPECS, conclude, measure_all, plan_sweeps
 from gradscope.errors import UsageError
 from gradscope.experiments.sweep.state import format_seconds
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Pa
     print(_plan(queue, is_dry=options.dry_run), flush=True)
     if options.dry_run:
         return 0
-    budget = Budget(options.minutes, estimated_seconds)
+    budget = TimeBudget(options.minutes, estimated_seconds)
     failed = run_queue(queue, budget, n_workers=options.workers, scheduler=options.scheduler)
     print(_ended(queue, len(failed)), flush=True)
     measure_all(questions, queue.outcomes, options.scale, options.results)

@@ -24,7 +24,7 @@ import numpy as np
 from analyses.claims.claim import PRIMARIES, Claim, Evidence
 from analyses.claims.evidence_tests import Weight, weigh
 from gradscope.errors import UsageError, unknown
-from gradscope.stats.result import plain
+from gradscope.stats.result import as_json
 from gradscope.stats.tests.multiplicity import holm
 from gradscope.stats.tests.power import seeds_to_attain, smallest_attainable_p
 
@@ -59,7 +59,7 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """Return every field as JSON can hold it; p are Holm-adjusted."""
-        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: as_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 def judge(

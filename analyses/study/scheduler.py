@@ -99,7 +99,7 @@ class Queue:
         return [s.name for s in self.sweeps if s.cells_at_edge(self.outcomes[s.name])]
 
 
-class Budget:
+class TimeBudget:
     """The time that is left for runs.
 
     Parameters
@@ -158,7 +158,7 @@ def estimated_seconds(config: Config) -> float:
 
 
 def run_queue(
-    queue: Queue, budget: Budget, *, n_workers: int, scheduler: str | None = None
+    queue: Queue, budget: TimeBudget, *, n_workers: int, scheduler: str | None = None
 ) -> list[Report]:
     """Run what fits in the budget; returns the runs that failed."""
     failed: list[Report] = []

@@ -35,7 +35,7 @@ def summarise(tree: xr.DataTree) -> dict[str, Any]:
     layers = _layers(tree)
     return {
         "attributes": {
-            str(key): _plain(value) for key, value in tree.attrs.items() if key not in _NO_SUMMARY
+            str(key): _as_json(value) for key, value in tree.attrs.items() if key not in _NO_SUMMARY
         },
         "configuration": configuration(tree),
         "groups": {
@@ -103,18 +103,17 @@ def _last(tree: xr.DataTree) -> dict[str, dict[str, Any]]:
             states = scalar_states(tree, variable).reshape(len(steps), -1)
             known = np.flatnonzero((states != MISSING).any(axis=1))
             row = int(known[-1]) if known.size else len(steps) - 1
-            last[str(name)] = {"step": int(steps[row]), "value": _plain(values[row])}
+            last[str(name)] = {"step": int(steps[row]), "value": _as_json(values[row])}
             if (states[row] == NONFINITE).any():
                 last[str(name)]["is_nonfinite"] = True
     return last
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """Turn NumPy's values into what JSON can hold; NaN and infinity become None."""
     if isinstance(value, np.ndarray):
-        return (
-            _plain(value.item()) if value.size == 1 else [_plain(each) for each in value.tolist()]
-        )
+        items = value.tolist()
+        return _as_json(value.item()) if value.size == 1 else [_as_json(item) for item in items]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bytes):

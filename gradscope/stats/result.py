@@ -58,7 +58,7 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields for JSON: nan becomes None, infinities become "inf" and "-inf"."""
-        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: as_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def __str__(self) -> str:
         """Return the result as a table."""
@@ -107,18 +107,18 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Convert a value to types that JSON supports.
 
-    >>> plain(np.array([1.0, np.nan, np.inf])), plain(np.int64(3))
+    >>> as_json(np.array([1.0, np.nan, np.inf])), as_json(np.int64(3))
     ([1.0, None, 'inf'], 3)
     """
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
+        return as_json(value.tolist())
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [as_json(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else f"{value:g}"
     return value

@@ -12,7 +12,7 @@ import xarray as xr
 from gradscope.derived.compare.conditions import Condition
 from gradscope.derived.compare.metrics import FinalMetric
 from gradscope.derived.compare.text import comparison_text
-from gradscope.stats.result import plain
+from gradscope.stats.result import as_json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Comparison:
         found["conditions"] = [dataclasses.asdict(condition) for condition in self.conditions]
         found["final_metrics"] = [dataclasses.asdict(one) for one in self.final_metrics]
         found["maps"] = [_map_dict(one) for one in self.maps]
-        result: dict[str, Any] = plain(found)
+        result: dict[str, Any] = as_json(found)
         return result
 
 

@@ -47,7 +47,7 @@ class PaddedShortcut(nn.Module):
         return pad(inputs[:, :, ::2, ::2], (0, 0, 0, 0, before, self.n_new - before))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch norm; the input is added unless there is no skip."""
 
     def __init__(
@@ -96,7 +96,7 @@ class ResNet(nn.Module):
             for index in range(n_blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
                 blocks.append(
-                    Block(
+                    ResidualBlock(
                         channels,
                         wanted,
                         stride=stride,

@@ -38,7 +38,7 @@ class Attention(nn.Module):
         return cast(Tensor, self.out(mixed.transpose(1, 2).reshape(batch, length, units)))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and a two-layer network of four times the width, each added to its input."""
 
     def __init__(self, units: int, n_heads: int) -> None:
@@ -71,7 +71,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(n_tokens, units)
         self.positions = nn.Parameter(torch.empty(length, units))
-        self.blocks = nn.Sequential(*(Block(units, n_heads) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(TransformerBlock(units, n_heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(units)
         self.head = nn.Linear(units, n_tokens)
         self._initialise(depth)

@@ -24,7 +24,7 @@ POOLED = ("loss", "has_loss", "n_microbatches", "batch_size", "noise_parts")
 """Scalars that are of all ranks; the others are rank 0's."""
 
 
-class Exchange:
+class RankExchange:
     """Rows of one batch, and their way to rank 0."""
 
     def __init__(self, batch: Batch) -> None:
@@ -127,9 +127,9 @@ class Reducer:
         self.length = int(self.ranks.agree("length", lambda: str(needed)) or needed)
         self.capacity = max(1, min(n_steps, n_steps * self.length // needed))
 
-    def start(self, batch: Batch) -> Exchange:
+    def start(self, batch: Batch) -> RankExchange:
         """Begin to exchange a batch with the other ranks, if there are any."""
-        exchange = Exchange(batch)
+        exchange = RankExchange(batch)
         if not self.ranks.is_alone:
             exchange.send(self)
         return exchange

@@ -20,7 +20,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradscope.stats.result import plain, table
+from gradscope.stats.result import as_json, table
 from gradscope.stats.sample import check_alternative, check_fraction, finite_sample
 from gradscope.stats.tests.sign_flip import sign_patterns
 
@@ -65,7 +65,7 @@ class MaxTResult:
 
     def as_dict(self) -> dict[str, object]:
         """Return all fields with types that JSON supports."""
-        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: as_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def __str__(self) -> str:
         """Return a table with the most significant cell."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from gradscope.stats.result import plain, table
+from gradscope.stats.result import as_json, table
 from gradscope.stats.sample import check_fraction, finite_sample
 
 
@@ -51,7 +51,7 @@ class AdjustedP:
 
     def as_dict(self) -> dict[str, object]:
         """Return all fields with types that JSON supports."""
-        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: as_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def __str__(self) -> str:
         """Return a table with one row per test."""

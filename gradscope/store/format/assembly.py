@@ -58,7 +58,7 @@ class GroupPlan:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class RecordingPlan:
     """A whole recording, over one finished file or any number of segments."""
 
     attrs: dict[str, Any]
@@ -68,7 +68,7 @@ class Plan:
 OpenFile = Callable[[Path], h5py.File]
 
 
-def plan(files: Sequence[FileContents], resume_step: int | None = None) -> Plan:
+def plan(files: Sequence[FileContents], resume_step: int | None = None) -> RecordingPlan:
     """Plan how files are joined, the oldest first.
 
     Parameters
@@ -101,7 +101,7 @@ def plan(files: Sequence[FileContents], resume_step: int | None = None) -> Plan:
         group = _plan_group(name, parts)
         if len(group.rows):
             groups[name] = group
-    return Plan(attrs, groups)
+    return RecordingPlan(attrs, groups)
 
 
 def _ordered(files: Sequence[FileContents]) -> list[str]:

@@ -14,7 +14,7 @@ from xarray.core import indexing
 from gradscope.derived.variables import compute
 from gradscope.errors import RecordingError
 from gradscope.store.format import layout
-from gradscope.store.format.assembly import GroupPlan, Plan, plan, read_block
+from gradscope.store.format.assembly import GroupPlan, RecordingPlan, plan, read_block
 from gradscope.store.format.contents import FileContents, one_error, open_file, read_contents
 from gradscope.store.format.segments import finished_path, list_segments, part_folder
 
@@ -22,7 +22,7 @@ Places = slice | np.ndarray
 _ATTEMPTS = 20
 
 
-class Source:
+class RecordingSource:
     """A recording on disk: its plan and its files, which are opened on demand.
 
     While a run is in progress, its writer merges older segments. The rows are then in other files,
@@ -44,7 +44,7 @@ class Source:
         self._managers: dict[Path, CachingFileManager[h5py.File]] = {}
         self.plan = self._make_plan()
 
-    def _make_plan(self) -> Plan:
+    def _make_plan(self) -> RecordingPlan:
         for attempt in range(_ATTEMPTS):
             try:
                 paths = files_of(self.path)
@@ -146,7 +146,7 @@ def _as_places(key: Any, length: int) -> Places:
 class StoredArray(RecordedArray):
     """A stored variable; missing counts become NaN, as xarray decodes them."""
 
-    def __init__(self, source: Source, group: str, variable: str) -> None:
+    def __init__(self, source: RecordingSource, group: str, variable: str) -> None:
         self._source, self._group, self._variable = source, group, variable
         known = source.plan.groups[group]
         self.shape = known.shape(variable)

@@ -14,14 +14,14 @@ from xarray.core import indexing
 from gradscope import schema
 from gradscope.derived.variables import inputs_of
 from gradscope.store.format import layout
-from gradscope.store.format.assembly import GroupPlan, Plan
+from gradscope.store.format.assembly import GroupPlan, RecordingPlan
 from gradscope.store.format.segments import PART_SUFFIX, finished_path
 from gradscope.store.read.lazy import (
     ColumnArray,
     DerivedArray,
     MappedArray,
     RecordedArray,
-    Source,
+    RecordingSource,
     StoredArray,
 )
 
@@ -54,7 +54,7 @@ def open_recording(
     RecordingError
         If it is damaged, is not a recording, or has a newer schema version.
     """
-    source = Source(Path(path), groups)
+    source = RecordingSource(Path(path), groups)
     nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=source.plan.attrs)}
     for name in source.plan.groups:
         nodes["/" + name] = _dataset(source, name)
@@ -85,7 +85,7 @@ def latest(folder: str | os.PathLike[str] = "runs") -> Path:
     return max(found, key=lambda path: found[path])
 
 
-def _dataset(source: Source, name: str) -> xr.Dataset:
+def _dataset(source: RecordingSource, name: str) -> xr.Dataset:
     group = source.plan.groups[name]
     variables = {key: _lazy(*found) for key, found in arrays_of(source, name).items()}
     # Coordinates are built first, because a Dataset that builds them itself aligns them twice.
@@ -93,7 +93,7 @@ def _dataset(source: Source, name: str) -> xr.Dataset:
 
 
 def arrays_of(
-    source: Source, name: str
+    source: RecordingSource, name: str
 ) -> dict[str, tuple[schema.Variable, RecordedArray, dict[str, Any]]]:
     """Return declaration, array and attributes of every stored and derived variable of a group."""
     group = source.plan.groups[name]
@@ -109,7 +109,7 @@ def arrays_of(
     return found
 
 
-def _custom_attrs(source: Source) -> dict[str, dict[str, str]]:
+def _custom_attrs(source: RecordingSource) -> dict[str, dict[str, str]]:
     """Return the attributes that the user declared for the variables of ``/custom``."""
     try:
         found = json.loads(str(source.plan.attrs.get("custom_json", "{}")))
@@ -144,7 +144,7 @@ def labels_as_text(values: np.ndarray) -> np.ndarray:
     return values.astype(str) if values.dtype.kind == "O" else values
 
 
-def derive(source: Source, group: str, name: str) -> DerivedArray | None:
+def derive(source: RecordingSource, group: str, name: str) -> DerivedArray | None:
     """Return a derived variable as a lazy array; None if an input was not recorded."""
     own = source.plan.groups[group]
     if "param" not in own.axes:
@@ -154,7 +154,7 @@ def derive(source: Source, group: str, name: str) -> DerivedArray | None:
     return DerivedArray(name, known) if len(known) == len(inputs) else None
 
 
-def _input(source: Source, own: GroupPlan, name: str) -> RecordedArray | None:
+def _input(source: RecordingSource, own: GroupPlan, name: str) -> RecordedArray | None:
     """Find an input of a formula in the group, its coordinates, or another group."""
     columns = own.axes["param"].columns
     if name in own.variables:
@@ -175,7 +175,7 @@ def _input(source: Source, own: GroupPlan, name: str) -> RecordedArray | None:
     return MappedArray(StoredArray(source, other.name, name), (rows, along))
 
 
-def _group_of(plan: Plan, group: str, name: str) -> GroupPlan | None:
+def _group_of(plan: RecordingPlan, group: str, name: str) -> GroupPlan | None:
     prefix = group.rpartition("/")[0]
     home = schema.find(name)[0]
     for candidate in (f"{prefix}/{home}" if prefix else home, home):

@@ -18,7 +18,7 @@ from gradscope.errors import RecordingError, UsageError, unknown
 from gradscope.store.format import layout
 from gradscope.store.format.assembly import GroupPlan
 from gradscope.store.read.alignment import STEP_RULES, align_columns, align_steps, depth_places
-from gradscope.store.read.lazy import MappedArray, Places, RecordedArray, Source
+from gradscope.store.read.lazy import MappedArray, Places, RecordedArray, RecordingSource
 from gradscope.store.read.recording import arrays_of, coordinates_of
 from gradscope.store.read.run_attributes import describe_runs, name_runs
 
@@ -69,7 +69,7 @@ def open_runs(
         raise UsageError(unknown("value of steps", steps, STEP_RULES))
     files = find_runs(paths)
     wanted = None if groups is None else tuple(groups)
-    sources = [Source(path, wanted, has_attrs=path == files[0]) for path in files]
+    sources = [RecordingSource(path, wanted, has_attrs=path == files[0]) for path in files]
     names = name_runs(files)
     common, along_run = describe_runs(files, [source.plan.attrs for source in sources])
     along_run = {"run": xr.Variable("run", np.array(names)), **along_run}
@@ -87,7 +87,7 @@ def open_runs(
     return tree
 
 
-def _close(sources: list[Source]) -> None:
+def _close(sources: list[RecordingSource]) -> None:
     for source in sources:
         source.close()
 
@@ -138,7 +138,7 @@ class _Alignment:
     def __init__(
         self,
         name: str,
-        sources: list[Source],
+        sources: list[RecordingSource],
         names: list[str],
         steps: str,
         relative_depth: int | None,

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from gradscope.store.format import layout
-from gradscope.store.format.assembly import GroupPlan, OpenFile, Plan, plan, read_block
+from gradscope.store.format.assembly import GroupPlan, OpenFile, RecordingPlan, plan, read_block
 from gradscope.store.format.contents import one_error, open_file, read_contents
 from gradscope.store.format.layout import Axis
 from gradscope.store.format.segments import publish
@@ -58,7 +58,7 @@ def merge_files(
     return publish(target, lambda file: _write(file, merged, attrs or {}, is_packed))
 
 
-def _write(file: h5py.File, merged: Plan, attrs: dict[str, Any], is_packed: bool) -> None:
+def _write(file: h5py.File, merged: RecordingPlan, attrs: dict[str, Any], is_packed: bool) -> None:
     with _open_files() as opened:
         layout.write_attributes(file, merged.attrs | attrs)
         for group in merged.groups.values():

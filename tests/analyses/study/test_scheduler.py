@@ -2,7 +2,7 @@
 
 import pytest
 
-from analyses.study.scheduler import Budget, Queue
+from analyses.study.scheduler import Queue, TimeBudget
 from analyses.study.study import plan_sweeps
 from gradscope.experiments.sweep.engine import Report
 from tests.analyses.study.tiny_study import SPEC, TUNED, write_specs
@@ -60,7 +60,7 @@ class Clock:
 
 def test_runs_start_only_if_they_end_in_time(tmp_path):
     clock, queue = Clock(), queue_of(tmp_path)
-    budget = Budget(1.0, lambda config: 20.0, clock)
+    budget = TimeBudget(1.0, lambda config: 20.0, clock)
     n_started = 0
     while run := queue.start(budget.allows):
         # Each takes 25 s, longer than was predicted: 0–25, 25–50, and 50 + 25 is too late.
@@ -75,7 +75,7 @@ def test_runs_start_only_if_they_end_in_time(tmp_path):
 
 def test_the_longest_run_of_a_kind_is_expected_again(tmp_path):
     clock = Clock()
-    budget = Budget(1.0, lambda config: 100.0, clock)
+    budget = TimeBudget(1.0, lambda config: 100.0, clock)
     config = queue_of(tmp_path).todo()[0].config
     assert not budget.allows(config)
     budget.learn(config, 50.0)
@@ -83,7 +83,7 @@ def test_the_longest_run_of_a_kind_is_expected_again(tmp_path):
     assert budget.allows(config)
     clock.now = 11.0
     assert not budget.allows(config)
-    assert Budget(None, lambda config: 1e9, clock).allows(config)
+    assert TimeBudget(None, lambda config: 1e9, clock).allows(config)
 
 
 def test_a_sweep_that_does_not_fit_leaves_its_turn_to_the_next(tmp_path):
@@ -91,7 +91,7 @@ def test_a_sweep_that_does_not_fit_leaves_its_turn_to_the_next(tmp_path):
     (specs / "long.toml").write_text(SPEC.replace("steps = 3", "steps = 500"))
     sweeps = plan_sweeps(["long", "tiny", "tiny"], "smoke", tmp_path / "runs", folder=specs)
     assert [sweep.name for sweep in sweeps] == ["long-smoke", "tiny-smoke"]
-    budget = Budget(1.0, lambda config: float(config.steps), Clock())
+    budget = TimeBudget(1.0, lambda config: float(config.steps), Clock())
     run = Queue(sweeps).start(budget.allows)
     assert run.path.parent.name == "tiny-smoke"
 

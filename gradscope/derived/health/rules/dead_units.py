@@ -128,9 +128,10 @@ def _or(values: Array | None, default: Array) -> Array:
 
 DEAD_RELU = Rule(
     name="dead ReLU",
-    formula="output_zero_fraction of a layer whose type says ReLU, median over the last quarter of "
-    "the rows, at least zeros; where no activation is a layer, output_grad_zero_fraction of a "
-    "weight layer at least grad_zeros. An error if all weights before have gradient 0",
+    formula="median of output_zero_fraction over the last quarter of the rows at least zeros, in "
+    "a layer whose type contains ReLU; if no activation is a module, output_grad_zero_fraction of "
+    "a weight layer at least grad_zeros. An error if the gradients of all weights before the "
+    "layer are 0",
     thresholds={"zeros": DEAD_FRACTION, "grad_zeros": NO_GRADIENT_FRACTION},
     advice="lower the learning rate or warm it up, start biases at 0, or use LeakyReLU or GELU",
     check=check_dead_relu,
@@ -144,9 +145,10 @@ DEAD_RELU = Rule(
 )
 FROZEN = Rule(
     name="frozen layer",
-    formula="over at least rows in which something moves: grad_norm 0 or missing or update_norm 0, "
-    "in a parameter (biases apart) that requires gradients; left out of the optimizer; a note "
-    "where requires_grad is off, or everything before the first trained parameter is left out",
+    formula="in at least rows rows in which parameters change, grad_norm is 0 or missing, or "
+    "update_norm is 0, in a weight that requires gradients; or the weight is not in the "
+    "optimizer. A note if requires_grad is off, or if the optimizer lacks everything before the "
+    "first trained parameter",
     thresholds={"rows": MIN_ROWS},
     advice="look for detach(), no_grad() or a parameter made after the optimizer, or freeze it by "
     "requires_grad_(False)",

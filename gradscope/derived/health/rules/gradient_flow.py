@@ -130,8 +130,9 @@ def check_init(run: RecordedRun) -> list[Sign]:
 
 BAD_INIT = Rule(
     name="bad init",
-    formula="output_rms of the weight layers in the first row: median of the last quarter of the "
-    "net over that of the first beyond the factor, up or (head apart) down; or the head above rms",
+    formula="output_rms of the weight layers in the first row: the median of the last quarter of "
+    "the network is factor times that of the first quarter or more, or (without the head) 1 / "
+    "factor of it or less; or that of the head is at least rms",
     thresholds={"factor": OUTPUT_FACTOR, "rms": HEAD_RMS},
     advice="initialise with variance 2 / fan_in before ReLU, 1 / fan_in before tanh, or add norms",
     check=check_init,
@@ -147,9 +148,9 @@ BAD_INIT = Rule(
 )
 VANISHING = Rule(
     name="vanishing gradients",
-    formula="output_grad_rms * sqrt(output_numel) of the weight layers (else grad_norm of the "
-    "weights): first quarter of the net over the last quarter, median over the rows seen or over "
-    "the first 10 steps, below 1 / factor",
+    formula="ratio of the first to the last quarter of the network in output_grad_rms * "
+    "sqrt(output_numel) of the weight layers (grad_norm of the weights if not recorded), median "
+    "over the last rows or over the first 10 steps: at most 1 / factor",
     thresholds={"factor": GRADIENT_FACTOR},
     advice="add residual connections or normalisation, or initialise for the activation in use",
     check=check_vanishing,
@@ -157,7 +158,7 @@ VANISHING = Rule(
 )
 EXPLODING = Rule(
     name="exploding gradients",
-    formula="the same quotient above factor",
+    formula="the ratio of the rule vanishing gradients is at least factor",
     thresholds={"factor": GRADIENT_FACTOR},
     advice="scale the initial weights down, add normalisation, or clip the gradient norm",
     check=check_exploding,

@@ -134,10 +134,10 @@ def _collapse(run: RecordedRun) -> list[Sign]:
 
 NO_WARMUP = Rule(
     name="transformer without warm-up",
-    formula="layers or parameters named attention, and layer norm; first lr at least warm of the "
-    "highest; and either what the rule for a learning rate that is too high looks for, or "
-    "gradients of the first quarter over those of the last that fall below collapse times what "
-    "they were at step 1, while the loss falls by less than little",
+    formula="the network has attention and layer norm; the first lr is at least warm times the "
+    "highest; and either the condition of the rule learning rate too high holds, or the ratio of "
+    "the gradients in the first to those in the last quarter of the network falls below collapse "
+    "times its value at step 1 while the loss falls by less than little",
     thresholds={"warm": WARM_START, "collapse": COLLAPSE, "little": LITTLE},
     advice="raise the learning rate from 0 over the first steps (a few hundred, or 1 to 5 %)",
     check=check_no_warmup,
@@ -152,9 +152,9 @@ NO_WARMUP = Rule(
 )
 TOO_HIGH = Rule(
     name="learning rate too high",
-    formula="update_ratio of the weights, median over weights and rows: at least fast_start in the "
-    "first 5 steps or fast in the rows seen; and the loss rises above peak times the first one, or "
-    "falls by less than little",
+    formula="median of update_ratio over weights and rows at least fast_start in the first 5 "
+    "steps, or at least fast in the last rows; and the loss rises above peak times its first "
+    "value or falls by less than little",
     thresholds={"fast_start": FAST_START, "fast": FAST, "peak": PEAK, "little": LITTLE},
     advice="divide the learning rate by ten",
     check=check_too_high,
@@ -169,8 +169,8 @@ TOO_HIGH = Rule(
 )
 TOO_LOW = Rule(
     name="learning rate too low",
-    formula="update_ratio of the weights, median over weights and rows, below slow, and the loss "
-    "fell by less than little in at least rows; not while the learning rate still rises",
+    formula="median of update_ratio over weights and the last rows below slow, and the loss fell "
+    "by less than little over rows rows or more; does not apply while the learning rate rises",
     thresholds={"slow": SLOW, "little": LITTLE, "rows": SLOW_ROWS},
     advice="multiply the learning rate by ten until the loss moves",
     check=check_too_low,

@@ -98,8 +98,9 @@ def check_stalled(run: RecordedRun) -> list[Sign]:
 
 DIVERGED = Rule(
     name="diverged loss",
-    formula="median loss of the last tenth above the first loss by rise of it and by noises "
-    "standard deviations from step to step; or the run's status",
+    formula="the median loss of the last tenth exceeds the first loss by the fraction rise and by "
+    "noises standard deviations of its change from row to row; or the status of the run is "
+    "diverged",
     thresholds={"rise": RISE, "noises": NOISES},
     advice="lower the learning rate tenfold, then look at what the other findings say",
     check=check_diverged,
@@ -107,7 +108,8 @@ DIVERGED = Rule(
 )
 STALLED = Rule(
     name="stalled loss",
-    formula="over at least rows, the median loss of the last tenth less than fall below the first",
+    formula="over rows rows or more, the median loss of the last tenth is less than the fraction "
+    "fall below the first",
     thresholds={"rows": STALL_ROWS, "fall": STALL_FALL},
     advice="let it learn one batch by heart; if it cannot, look for labels, data or loss that are "
     "wrong, then try learning rates a factor of ten apart",

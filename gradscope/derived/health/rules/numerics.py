@@ -117,15 +117,16 @@ def check_blow_up(run: RecordedRun) -> list[Sign]:
 
 NONFINITE = Rule(
     name="non-finite values",
-    formula="loss infinite, or NaN at the end for longer than it was ever left out; grad_nonfinite "
-    "above 0 in a step that no loss scaler skipped",
+    formula="the loss is infinite, or is missing at the end for longer than between any two "
+    "logged values; or grad_nonfinite is above 0 in a step that no loss scaler skipped",
     advice="look at the first layer named; lower the learning rate, clip, or compute it in float32",
     check=check_nonfinite,
 )
 OVERFLOW = Rule(
     name="fp16 overflow",
-    formula="is_skipped in more than share of the steps behind the first calibration, at least "
-    "count times, or a last loss_scale below scale; an error if lost of the last 20 steps",
+    formula="is_skipped in more than the fraction share of the steps after step calibration, and "
+    "in at least count steps; or the last loss_scale is below scale. An error if the fraction "
+    "lost of the last 20 steps was skipped",
     thresholds={
         "share": SKIPPED_SHARE,
         "calibration": CALIBRATION_STEPS,
@@ -146,7 +147,7 @@ OVERFLOW = Rule(
 )
 BLOWN_UP = Rule(
     name="gradient blow-up",
-    formula="a total_grad_norm at least factor times the highest of the first 10 steps",
+    formula="total_grad_norm reaches factor times its maximum over the first 10 steps",
     thresholds={"factor": BLOW_UP},
     advice="clip the gradient norm at a few times its usual size",
     check=check_blow_up,

@@ -19,7 +19,13 @@ from torch import Tensor
 from gradscope.record.measure.cuda import output_kernel, tiles
 from gradscope.record.measure.cuda.finish_kernel import finish_kernel
 from gradscope.record.measure.cuda.gradient_kernel import gradient_kernel
-from gradscope.record.measure.cuda.launch_plan import DTYPES, Cut, Group, Tables, is_dense
+from gradscope.record.measure.cuda.launch_plan import (
+    DTYPES,
+    Cut,
+    LaunchGroup,
+    LaunchTables,
+    is_dense,
+)
 from gradscope.record.measure.cuda.log2_kernel import log2_kernel
 from gradscope.record.measure.cuda.moment_kernel import moment_kernel
 from gradscope.record.measure.cuda.update_kernel import update_kernel
@@ -48,7 +54,7 @@ class CudaBackend(ReferenceBackend):
 
     def __init__(self, device: torch.device) -> None:
         self._device = _with_index(device)
-        self._tables = Tables(self._device, tiles.CHUNK)
+        self._tables = LaunchTables(self._device, tiles.CHUNK)
         self._work: dict[int, tuple[Tensor, Tensor]] = {}
 
     def probe(self) -> None:
@@ -200,7 +206,7 @@ class CudaBackend(ReferenceBackend):
             super().log2_counts(out, some(rows), some(tensors), bins)
 
     def _launch(
-        self, kernel: Any, group: Group, partial: Tensor, *extra: Tensor, **constants: Any
+        self, kernel: Any, group: LaunchGroup, partial: Tensor, *extra: Tensor, **constants: Any
     ) -> None:
         """Run a kernel over all chunks of a group."""
         constants = {"WIDTH": tiles.WIDTH, **constants}
@@ -223,7 +229,7 @@ class CudaBackend(ReferenceBackend):
     def _finish(
         self,
         partial: Tensor,
-        group: Group,
+        group: LaunchGroup,
         out: Tensor,
         columns: slice,
         *,
@@ -275,7 +281,7 @@ class CudaBackend(ReferenceBackend):
         return torch.cuda.device(self._device)
 
 
-def _kind(group: Group, stream: int) -> Any:
+def _kind(group: LaunchGroup, stream: int) -> Any:
     """Triton's name of a stream's dtype; any where it is missing."""
     return _KINDS[group.dtypes[stream] or torch.float32]
 

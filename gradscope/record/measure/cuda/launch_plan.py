@@ -42,7 +42,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Group:
+class LaunchGroup:
     """Tensors that one launch can take: same dtypes, same alignment."""
 
     addresses: Tensor
@@ -58,14 +58,14 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """What to launch, and which positions have to be measured another way."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[LaunchGroup, ...]
     misfits: tuple[int, ...]
 
 
-class Tables:
+class LaunchTables:
     """Makes plans for one device and remembers them.
 
     Parameters
@@ -78,7 +78,7 @@ class Tables:
     def __init__(self, device: torch.device, chunk: int) -> None:
         self._device = device
         self._chunk = chunk
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._plans: OrderedDict[Any, LaunchPlan] = OrderedDict()
         self._cuts: OrderedDict[tuple[int, ...], Cut] = OrderedDict()
         self._is_cuda = device.type == "cuda"
         # Pinned memory cannot be allocated during a capture, and a captured copy reads its source
@@ -88,7 +88,7 @@ class Tables:
         )
         self._n_taken = 0
 
-    def plan(self, kind: str, rows: Sequence[int], streams: Streams) -> Plan:
+    def plan(self, kind: str, rows: Sequence[int], streams: Streams) -> LaunchPlan:
         """Return the plan for these tensors; ``kind`` keeps unlike uses apart."""
         if not all(_are_plain(stream) for stream in streams):
             return self._make(rows, streams)
@@ -107,7 +107,7 @@ class Tables:
                 self._plans.popitem(last=False)
         return plan
 
-    def _make(self, rows: Sequence[int], streams: Streams) -> Plan:
+    def _make(self, rows: Sequence[int], streams: Streams) -> LaunchPlan:
         alike: dict[tuple[tuple[torch.dtype | None, ...], bool], list[int]] = defaultdict(list)
         misfits = []
         for i in range(len(rows)):
@@ -122,7 +122,7 @@ class Tables:
             self._group(dtypes, aligned, items, rows, streams)
             for (dtypes, aligned), items in alike.items()
         ]
-        return Plan(tuple(groups), tuple(misfits))
+        return LaunchPlan(tuple(groups), tuple(misfits))
 
     def _fit_together(self, tensors: Sequence[Tensor | None]) -> bool:
         """Whether entry i of one belongs to entry i of the others, in memory order."""
@@ -152,7 +152,7 @@ class Tables:
         items: list[int],
         rows: Sequence[int],
         streams: Streams,
-    ) -> Group:
+    ) -> LaunchGroup:
         addresses = [
             [0 if t is None else t.data_ptr() for t in (stream[i] for i in items)]
             for stream in streams
@@ -160,7 +160,7 @@ class Tables:
         words = np.array([*addresses, [rows[i] for i in items], items], dtype=np.int64)
         table = self._upload(words)
         cut = self._cut(tuple(int(numel(streams[0][i])) for i in items))
-        return Group(table[:-2], table[-2], table[-1], cut, dtypes, is_aligned)
+        return LaunchGroup(table[:-2], table[-2], table[-1], cut, dtypes, is_aligned)
 
     def _cut(self, sizes: tuple[int, ...]) -> Cut:
         cut = self._cuts.get(sizes)

@@ -9,14 +9,14 @@ import torch
 import gradscope
 from gradscope.record import recorder
 from gradscope.record.measure.cuda.backend import CudaBackend
-from gradscope.record.measure.cuda.launch_plan import KEPT, RESERVE, Tables
+from gradscope.record.measure.cuda.launch_plan import KEPT, RESERVE, LaunchTables
 from gradscope.record.measure.reference.backend import ReferenceBackend
 from gradscope.record.measure.reference.sums import PARAM_SUMS
 from tests.record.measure.cuda_cases.tensors import DEVICE, DTYPES, made, make
 
 
 def test_tables_are_made_once_for_addresses_that_come_back():
-    tables = Tables(DEVICE, 8192)
+    tables = LaunchTables(DEVICE, 8192)
     tensors = [make((10,)) for _ in range(3 * KEPT)]
     plan = tables.plan("a", [0, 1], [tensors[:2]])
     assert tables.plan("a", [0, 1], [tensors[:2]]) is plan
@@ -28,7 +28,7 @@ def test_tables_are_made_once_for_addresses_that_come_back():
 
 
 def test_the_reserve_for_captured_tables():
-    tables = Tables(DEVICE, 8192)
+    tables = LaunchTables(DEVICE, 8192)
     for values in (np.arange(6, dtype=np.int32).reshape(2, 3), np.arange(4), np.arange(3)):
         taken = tables._take(values)
         assert taken.tolist() == values.tolist() and taken.numpy().dtype == values.dtype
