@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -49,19 +50,9 @@ def test_command_line_runs_from_the_installed_wheel(wheel, tmp_path):
         [python, "-c", "import gradscope; print(gradscope.__file__)"], text=True, cwd=tmp_path
     )
     assert str(tmp_path) in where
-    command = [
-        tmp_path / "env" / "bin" / "gradscope",
-        "record",
-        "--epochs",
-        "1",
-        "--limit-train",
-        "64",
-        "--width",
-        "0.05",
-        "--out",
-        "run.h5",
-        "--quiet",
-    ]
-    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
-    info = subprocess.check_output([command[0], "info", "run.h5"], text=True, cwd=tmp_path)
+    command = tmp_path / "env" / "bin" / "gradscope"
+    shutil.copy(ROOT / "data" / "diagnosis" / "healthy.h5", tmp_path)
+    info = subprocess.check_output([command, "info", "healthy.h5"], text=True, cwd=tmp_path)
     assert "finished" in info and "vgg13" in info
+    subprocess.run([command, "plot", "healthy.h5"], check=True, cwd=tmp_path, capture_output=True)
+    assert list(tmp_path.glob("*.png"))

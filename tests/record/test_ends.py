@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -12,9 +13,19 @@ import torch
 import gradscope
 from tests.record.loops.training_loops import mlp
 
-BEGIN = """
+PROGRAM = """
 import os, sys, torch, gradscope
-torch.set_num_threads(1)
+import torch._dynamo, gradscope.record.recorder  # once for all, before the process is copied
+
+for number, end in enumerate(sys.argv[1:]):
+    if os.fork() == 0:
+        os.mkdir(str(number))
+        os.chdir(str(number))
+        break
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+else:
+    sys.exit()
+
 model = torch.nn.Linear(6, 4)
 optimizer = torch.optim.Adam(model.parameters())
 
@@ -26,7 +37,16 @@ def step():
 recorder = gradscope.Recorder(model, optimizer, "run.h5")
 for _ in range(3):
     step()
+exec(end)
 """
+ENDS = {
+    "": ("finished", 0, 3),
+    "sys.exit(0)": ("finished", 0, 3),
+    "1 / 0": ("failed", 1, 3),
+    "os.mkdir('x'); os.chdir('x'); step()": ("finished", 0, 4),
+    "if os.fork() == 0: step(); sys.exit(0)\nos.wait()": ("finished", 0, 3),
+}
+"""How a program ends: status, exit code and rows."""
 
 
 def rows(path):
@@ -34,25 +54,19 @@ def rows(path):
     return tree["training"].sizes["step"], tree.attrs["status"]
 
 
-@pytest.mark.parametrize(
-    ("end", "status", "code"),
-    [
-        ("", "finished", 0),
-        ("sys.exit(0)", "finished", 0),
-        ("1 / 0", "failed", 1),
-        ("os.mkdir('x'); os.chdir('x'); step()", "finished", 0),
-        ("if os.fork() == 0: step(); sys.exit(0)\nos.wait()", "finished", 0),
-    ],
-)
-def test_a_recorder_that_nobody_closes_keeps_all_rows(tmp_path, end, status, code):
+def test_a_recorder_that_nobody_closes_keeps_all_rows(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", BEGIN + end],
+        [sys.executable, "-W", "error", "-c", PROGRAM, *ENDS],
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # a copied process has no threads of torch's
     )
-    assert done.returncode == code, done.stderr
-    assert rows(tmp_path / "run.h5") == (3 + end.count("step()") * ("chdir" in end), status)
+    codes = [int(line) for line in done.stdout.split()]
+    assert codes == [code for _, code, _ in ENDS.values()], done.stderr
+    for number, (status, _, n_rows) in enumerate(ENDS.values()):
+        assert rows(tmp_path / str(number) / "run.h5") == (n_rows, status)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from torch import nn
 
 import gradscope
 
-N_STEPS = int(os.environ.get("GRADSCOPE_MEMORY_STEPS", "1000"))
+N_STEPS = int(os.environ.get("GRADSCOPE_MEMORY_STEPS", "700"))
 MAX_BYTES, MAX_OBJECTS = 100_000, 100
-"""Growth that is noise: an entry a step would be some hundred kB, and 1,000 objects."""
+"""Growth that is noise: 250 steps that each left an object behind would exceed the second."""
 
 
 def net():
