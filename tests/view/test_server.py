@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -67,11 +66,3 @@ def test_a_tree_shows_itself_in_a_notebook(runs):
         page.close()
     with pytest.raises(UsageError, match="on disk"):
         synthetic_recording(10, 3).gradscope.explore()
-
-
-def test_ls_prints_the_table(runs, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
-    assert main(["ls", str(runs)]) == 0
-    out = capsys.readouterr().out
-    assert "sweep/run3" in out and "finished" in out and "alpha" in out
-    assert os.fspath(runs) not in out

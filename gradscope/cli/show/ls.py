@@ -1,11 +1,16 @@
-"""List the recordings below a folder: status, newest numbers, what differs between them."""
+"""List the recordings below a folder: status, newest numbers, what differs between them.
+
+In a terminal the columns are aligned. Where the output goes to a file or another program, cells are
+separated by tabs, numbers have no units, and what is not known is empty.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from typing import Any
 
+from gradscope.cli.output import add_json, print_json
 from gradscope.cli.recordings import as_path
 
 SUMMARY = "list the recordings below a folder"
@@ -16,13 +21,18 @@ _STYLES = {
     "diverged": "red",
     "unreadable": "red",
 }
+NUMBERS = {"step": ",d", "loss": ".4g", "accuracy": ".1%", "duration": ".0f"}
+"""Columns of numbers, and how a terminal shows them."""
+_BLANK = {ord(c): " " for c in "\t\n\r"}
+MAX_SETTINGS = 6
+"""Settings that fit into a terminal."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("folder", metavar="DIR", nargs="?", default=".", help="(default: this one)")
     parser.add_argument("--health", action="store_true", help="judge the health of each run too")
-    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,44 +48,49 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.health:
         rows = [row | {"health": read_health(found[row["key"]])} for row in rows]
     if arguments.json:
-        print(json.dumps(rows, indent=2))
-    elif rows:
-        _print_table(rows)
+        print_json(rows)
+    elif not rows:
+        print(f"there is no recording in {folder}", file=sys.stderr)
+    elif sys.stdout.isatty():
+        _print_table(rows, has_health=arguments.health)
     else:
-        print(f"there is no recording in {folder}")
+        print(as_lines(rows, has_health=arguments.health))
     return 0
 
 
 def differing(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the settings that are not the same in all runs."""
-    names = dict.fromkeys(name for row in rows for name in row["settings"])
+    """Return the settings that are not the same in all runs, without notes."""
+    names = dict.fromkeys(name for row in rows for name in row["settings"] if name != "notes")
     return [n for n in names if len({repr(row["settings"].get(n)) for row in rows}) > 1]
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def as_lines(rows: list[dict[str, Any]], *, has_health: bool) -> str:
+    """Return a line a run after one with the names, cells separated by tabs."""
+    settings = differing(rows)
+    lines = [("run", "status", *NUMBERS, *["health"] * has_health, *settings)]
+    for row in rows:
+        health = [row["health"]["worst"]] if has_health else []
+        numbers = [row.get(name) for name in NUMBERS]
+        own = [row["settings"].get(name) for name in settings]
+        lines.append((row["name"], row["status"], *map(_bare, (*numbers, *health, *own))))
+    return "\n".join("\t".join(cell.translate(_BLANK) for cell in line) for line in lines)
+
+
+def _print_table(rows: list[dict[str, Any]], *, has_health: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    settings = [name for name in differing(rows) if name != "notes"][:6]
-    has_health = any("health" in row for row in rows)
+    settings = differing(rows)[:MAX_SETTINGS]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    heads = ("run", "status", "step", "loss", "accuracy", "duration", *["health"] * has_health)
-    for head in (*heads, *settings):
-        numeric = head in ("step", "loss", "accuracy", "duration")
-        table.add_column(Text(head), justify="right" if numeric else "left", overflow="fold")
+    for head in ("run", "status", *NUMBERS, *["health"] * has_health, *settings):
+        is_number = head in NUMBERS
+        table.add_column(Text(head), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        cells = [Text(row["name"]), Text(row["status"], style=_STYLES.get(row["status"], ""))]
-        cells += [
-            Text(_number(row.get(name), form))
-            for name, form in (
-                ("step", ",d"),
-                ("loss", ".4g"),
-                ("accuracy", ".1%"),
-                ("duration", ".0f"),
-            )
-        ]
+        name = row["name"].translate(_BLANK)
+        cells = [Text(name), Text(row["status"], style=_STYLES.get(row["status"], ""))]
+        cells += [Text(_number(row.get(name), form)) for name, form in NUMBERS.items()]
         if has_health:
             cells.append(Text(row["health"]["worst"]))
         cells += [Text(_plain(row["settings"].get(name))) for name in settings]
@@ -88,4 +103,8 @@ def _number(value: Any, form: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return _bare(value) or "–"
+
+
+def _bare(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
