@@ -133,7 +133,7 @@ def main() -> None:
     for case in CASES:
         if not names or case.name in names:
             run(case.record_command)
-            run(case.plot_command)
+            run(f"{case.plot_command} --overwrite")
             shrink(ROOT / case.picture)
     write_table(ROOT / "docs" / "diagnosis.md")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gradscope.errors import RecordingExistsError, UsageError
@@ -49,12 +51,67 @@ def make_folder(path: Path) -> None:
 def add_out(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
     """Add ``-o/--out`` and ``--overwrite``, which mean the same for every command."""
     parser.add_argument("-o", "--out", metavar=metavar, help=f"{help}; folders are made")
-    parser.add_argument("--overwrite", action="store_true", help="replace what exists there")
+    parser.add_argument("--overwrite", action="store_true", help="replace what exists already")
 
 
-def print_json(value: object) -> None:
-    """Print what a command found, for machines."""
-    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+def add_json(parser: argparse._ActionsContainer) -> None:
+    """Add ``--json``, which means the same for every command that reports something."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+
+
+def print_json(value: object, *, is_line: bool = False) -> None:
+    """Print what a command found, for machines; numbers that are not finite become null."""
+    indent = None if is_line else 1
+    print(json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=str), flush=True)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def choose_target(
+    arguments: argparse.Namespace,
+    suffixes: Sequence[str],
+    default: Callable[[], Path],
+    *,
+    others: Sequence[str] = (),
+) -> Path:
+    """Return where a picture or a page goes: ``--out``, else the default name.
+
+    Nothing that exists is replaced without ``--overwrite``: ``--out`` is refused then, and the
+    default name gets a number.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        With ``out`` and ``overwrite``.
+    suffixes : sequence of str
+        Of files that the command can write.
+    default : callable of () -> Path
+        Where the file goes without ``--out``.
+    others : sequence of str
+        Suffixes of further files that are written under the same name.
+
+    Raises
+    ------
+    UsageError, RecordingExistsError
+        If ``--out`` has another suffix or exists, or its folder cannot be made.
+    """
+    asked = default() if arguments.out is None else check_out(arguments.out, suffixes)
+
+    def taken(path: Path) -> list[Path]:
+        return [p for p in (path, *map(path.with_suffix, others)) if p.exists()]
+
+    if arguments.overwrite or not taken(asked):
+        return asked
+    if arguments.out is not None:
+        refuse_existing(taken(asked)[0], is_overwritten=False)
+    numbered = (asked.with_stem(f"{asked.stem}-{n}") for n in itertools.count(2))
+    return next(path for path in numbered if not taken(path))
 
 
 def beside(recordings: Sequence[str | Path], ending: str) -> Path:
@@ -88,6 +145,18 @@ def as_words(text: str) -> str:
     return "".join(c if c.isalnum() or c == "_" else "-" for c in text)
 
 
+def refuse_existing(path: Path, *, is_overwritten: bool) -> None:
+    """Refuse a file that exists, unless it is to be replaced.
+
+    Raises
+    ------
+    RecordingExistsError
+        If it exists.
+    """
+    if path.exists() and not is_overwritten:
+        raise RecordingExistsError(f"{path} exists; name another --out or give --overwrite")
+
+
 def check_output(path: Path, *, is_overwritten: bool) -> None:
     """Refuse an output that cannot be written, before anything is trained.
 
@@ -98,8 +167,7 @@ def check_output(path: Path, *, is_overwritten: bool) -> None:
     """
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder; name a file, such as {path / 'run.h5'}")
-    if path.exists() and not is_overwritten:
-        raise RecordingExistsError(f"{path} exists; name another --out or give --overwrite")
+    refuse_existing(path, is_overwritten=is_overwritten)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{path.name}.probe")

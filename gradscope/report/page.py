@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,15 @@ __all__ = ["render_report", "write_report"]
 
 SCRIPTS = ("unpack.js", "picture.js", "explore.js", "page.js")
 """Joined in this order into one script, after which nothing else runs."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written: where, of which runs, and the quantities in it with their labels."""
+
+    path: Path
+    runs: tuple[str, ...]
+    quantities: dict[str, str]
 
 
 def write_report(
@@ -71,10 +81,23 @@ def write_report(
     UsageError
         If no run has a quantity that was asked for.
     """
+    return make_report(paths, out, quantities=quantities, by=by).path
+
+
+def make_report(
+    paths: Paths,
+    out: str | os.PathLike[str],
+    *,
+    quantities: Sequence[str] | None = None,
+    by: str = "weight",
+) -> Report:
+    """Write the report, as `write_report` does, and return what it shows."""
     files = find_runs(paths)
     with ExitStack() as stack:
         trees = [stack.enter_context(open_recording(file)) for file in files]
-        page = render_report(trees, files, quantities=quantities, by=by)
+        names = name_runs(files)
+        data = page_data(trees, names, quantities, by)
+        page = _render(trees, files, names, data)
     out = Path(out)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     try:
@@ -82,7 +105,8 @@ def write_report(
         unfinished.replace(out)
     finally:
         unfinished.unlink(missing_ok=True)
-    return out
+    labels = {name: str(described["label"]) for name, described in data["quantities"].items()}
+    return Report(out, tuple(names), labels)
 
 
 def render_report(
@@ -94,11 +118,16 @@ def render_report(
 ) -> str:
     """Return the page of opened recordings as text; the same recordings give the same text."""
     names = name_runs(list(files))
+    return _render(trees, files, names, page_data(trees, names, quantities, by))
+
+
+def _render(
+    trees: Sequence[xr.DataTree], files: Sequence[Path], names: list[str], data: dict[str, Any]
+) -> str:
     runs = [
         describe_run(tree, name) | {"path": file}
         for tree, name, file in zip(trees, names, files, strict=True)
     ]
-    data = page_data(trees, names, quantities, by)
     return (
         _environment()
         .get_template("page.html.jinja")

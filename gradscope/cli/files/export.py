@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from gradscope.cli.output import add_out, format_bytes, print_json
+from gradscope.cli.output import add_json, add_out, format_bytes, print_json, refuse_existing
 from gradscope.cli.recordings import as_path, one_recording
 from gradscope.errors import UsageError
 
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, choices=_SUFFIXES, help="format")
     add_out(parser, "PATH", "new file or folder (default: beside the recording)")
     parser.add_argument("--output", dest="out", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     source = one_recording(arguments.recording, "export")
     beside = finished_path(source).with_suffix(_SUFFIXES[arguments.to])
     target = beside if arguments.out is None else as_path(arguments.out)
-    if arguments.overwrite and target.exists():
+    refuse_existing(target, is_overwritten=arguments.overwrite)
+    if target.exists():
         replace(target, _SUFFIXES[arguments.to], lambda new: export(source, new, arguments.to))
     else:
         export(source, target, arguments.to)

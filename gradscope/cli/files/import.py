@@ -1,4 +1,4 @@
-"""Write runs of TensorBoard as recordings: the scalars in event files.
+"""Import the scalars in TensorBoard event files as recordings.
 
 Each folder with event files becomes a recording, which `ls`, `view`, `report` and `compare` show
 beside others.
@@ -10,18 +10,18 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from gradscope.cli.output import add_out, make_folder, print_json
+from gradscope.cli.output import add_json, add_out, make_folder, print_json, refuse_existing
 from gradscope.cli.recordings import as_path
 from gradscope.errors import UsageError
 
-SUMMARY = "write runs of TensorBoard as recordings"
+SUMMARY = "import TensorBoard runs as recordings"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("folder", metavar="DIR", help="folder with event files, or of such folders")
     add_out(parser, "PATH", "run.h5 of one run, a folder for several (default: beside each)")
-    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,9 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = as_path(arguments.folder)
     runs = find_event_runs(folder)
+    targets = choose_targets(folder, runs, arguments.out)
+    for _, target in targets:
+        refuse_existing(target, is_overwritten=arguments.overwrite)
     if_exists = "overwrite" if arguments.overwrite else "error"
     found = []
-    for own, target in choose_targets(folder, runs, arguments.out):
+    for own, target in targets:
         make_folder(target)
         found.append(import_events(own, target, if_exists=if_exists))
     if arguments.json:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gradscope.cli.output import name_some
+from gradscope.cli.output import add_json, name_some, print_json
 from gradscope.cli.recordings import one_recording
 
-SUMMARY = "say what a recording holds"
+SUMMARY = "summarise a recording"
 
 _HEAD = (
     "run_name",
@@ -40,13 +40,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="a .h5 file, finished or running (default: the newest in runs/)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read and print."""
     summary = read_summary(one_recording(arguments.recording, "info"))
-    print(json.dumps(summary, indent=2) if arguments.json else as_text(summary))
+    if arguments.json:
+        print_json(summary)
+    else:
+        print(as_text(summary))
     return 0
 
 

@@ -1,6 +1,6 @@
-"""Make the finished file of a killed run, or rewrite a file of an older schema.
+"""Finish the file of a killed run, or rewrite a file in the current schema.
 
-The files that were read stay as they are.
+The source files are not changed.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import argparse
 import dataclasses
 import os
 
-from gradscope.cli.output import add_out, make_folder, print_json
+from gradscope.cli.output import add_json, add_out, make_folder, print_json, refuse_existing
 from gradscope.cli.recordings import as_path, as_recording
 
-SUMMARY = "make the finished file of a killed run, or update an old one"
+SUMMARY = "finish the file of a killed run, or update an old file"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", metavar="RUN", help="recording, run.h5 or run.h5.part")
     add_out(parser, "FILE", "file to make (default: run.h5)")
     parser.add_argument("--output", dest="out", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,8 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     source = as_recording(arguments.recording)
     target = finished_path(source) if arguments.out is None else as_path(arguments.out)
+    refuse_existing(target, is_overwritten=arguments.overwrite)
     make_folder(target)
-    if arguments.overwrite and target.is_file():
+    if target.is_file():
         new = target.with_name(f".{target.name}.{os.getpid()}")
         done = dataclasses.replace(repair(source, new), target=target)
         new.replace(target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gradscope.cli.output import print_json
+from gradscope.cli.output import add_json, print_json
 from gradscope.cli.recordings import find_recordings
 
 SUMMARY = "check recordings against the format"
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="recording, run.h5, a folder or a quoted pattern (default: the newest in runs/)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

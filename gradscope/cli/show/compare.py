@@ -7,21 +7,19 @@ quoted pattern, as in
 `gradscope compare --each 'before/*.h5' 'after/*.h5'`, for runs whose files do not say what changed.
 
 Prints a table and writes one figure: the training loss, final metrics with intervals over runs, and
-a map of the ratio (or, of signed quantities and shares, the difference) by layer and step, with the
-first place outside what seeds do, one error rate for the whole map. That takes six runs on either
-condition at 95 %; with one run of a condition there is no band.
+a map of the ratio by layer and step (of signed quantities and shares, the difference). The first
+cell whose difference exceeds the variation between seeds is marked, at one error rate for the whole
+map. This test needs six runs per condition at 95 %.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.cli.output import PICTURES, add_out, as_words, check_out
+from gradscope.cli.output import PICTURES, add_json, add_out, as_words, choose_target, print_json
 from gradscope.cli.recordings import expand
 from gradscope.cli.values import read_steps
 from gradscope.errors import UsageError
@@ -94,19 +92,21 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
         metavar="WIDTH",
         help="column, page (183 mm) or a number of mm (default: page)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_json(parser)
     parser.add_argument(
         "--data",
         action="store_true",
         help="also write the maps' numbers beside the figure, as .csv",
     )
-    add_out(parser, "FILE", "png, pdf or svg, by suffix; by default a new name each time")
+    add_out(parser, "FILE", "png, pdf or svg, by suffix (default: beside the first recording)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print the table, write the figure."""
     steps = read_steps(arguments.steps)
-    path = _output_path(arguments)
+    path = choose_target(
+        arguments, PICTURES, lambda: _default_path(arguments), others=[".csv"] * arguments.data
+    )
     data_path = path.with_suffix(".csv") if arguments.data else None
 
     from gradscope.derived.cells import nonfinite_as_infinity, select_cells
@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
         tree.close()
     written = [str(written) for written in (path, data_path) if written is not None]
     if arguments.json:
-        print(json.dumps({**comparison.as_dict(), "files": written}, ensure_ascii=False, indent=1))
+        print_json({**comparison.as_dict(), "files": written})
     else:
         print(comparison, *written, sep="\n\n" if len(written) < 2 else "\n")
     return 0
@@ -186,15 +186,9 @@ def _labels(recordings: list[str], files: list[list[Path]]) -> list[str]:
     return list(label.values())
 
 
-def _output_path(arguments: argparse.Namespace) -> Path:
-    """Return where the picture goes: --out, else a new name beside the first recording."""
-    if arguments.out is not None:
-        return check_out(arguments.out, PICTURES)
+def _default_path(arguments: argparse.Namespace) -> Path:
+    """Return the name of the picture beside the first recording: its quantity and axis."""
     first = Path(arguments.recordings[0])
     folder = first if first.is_dir() and first.suffix != ".part" else first.parent
     axis = "" if arguments.axis == "step" else f"-{arguments.axis}"
-    stem = f"compare-{as_words(arguments.quantity)}{axis}"
-    if arguments.overwrite:
-        return folder / f"{stem}.png"
-    names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(1))
-    return next(path for name in names if not (path := folder / f"{name}.png").exists())
+    return folder / f"compare-{as_words(arguments.quantity)}{axis}.png"

@@ -1,6 +1,7 @@
-"""Plot a recording by layer and step, in network order, with the loss above.
+"""Plot recordings, by default as a heatmap over layers and steps with the loss above.
 
-The image is written beside the recording unless --out is given, and its path is printed.
+The image is written beside the recording unless --out is given, and its path is printed. An image
+that exists is kept: the new one gets a number, unless --overwrite is given.
 """
 
 from __future__ import annotations
@@ -8,17 +9,27 @@ from __future__ import annotations
 import argparse
 import glob
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.cli.output import PICTURES, add_out, as_words, check_out, name_some, named_after
+from gradscope.cli.output import (
+    PICTURES,
+    add_json,
+    add_out,
+    as_words,
+    choose_target,
+    name_some,
+    named_after,
+    print_json,
+)
 from gradscope.cli.recordings import find_recordings
 from gradscope.cli.values import read_numbers, read_steps
 
 if TYPE_CHECKING:
     import xarray
 
-SUMMARY = "draw a recording"
+SUMMARY = "plot recordings"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--kind",
         default="heatmap",
         metavar="KIND",
-        help="kind of picture; `--kind list` names all (default: heatmap)",
+        help="kind of plot; `--kind list` lists them (default: heatmap)",
     )
     parser.add_argument(
         "--by",
@@ -52,11 +63,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimizer",
         metavar="NAME",
-        help="of several optimizers, only the rows and steps of this one",
+        help="only the rows and steps of this one of several optimizers",
     )
     parser.add_argument("--layers", metavar="REGEX", help="only rows whose name matches")
     parser.add_argument(
-        "--steps", default=":", metavar="A:B", help="only steps A to B; either may be left out"
+        "--steps", default=":", metavar="A:B", help="only steps A to B; either end may be omitted"
     )
     _configure_look(parser)
     parser.add_argument(
@@ -70,7 +81,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the plotted numbers beside the figure, as .csv",
     )
-    add_out(parser, "FILE", "png, pdf or svg, by suffix; an older picture is always replaced")
+    add_json(parser)
+    add_out(parser, "FILE", "png, pdf or svg, by suffix (default: beside the recording)")
 
 
 def _configure_look(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +90,7 @@ def _configure_look(parser: argparse.ArgumentParser) -> None:
         "--step-axis",
         default="auto",
         choices=("auto", "linear", "log"),
-        help="auto is log where steps were recorded ever more rarely",
+        help="scale of the step axis; auto is logarithmic for log-spaced steps (default: auto)",
     )
     parser.add_argument(
         "--style", default="paper", metavar="STYLE", help="paper, notebook or talk (default: paper)"
@@ -97,10 +109,15 @@ def run(arguments: argparse.Namespace) -> int:
         return list_kinds()
     recordings = find_recordings(arguments.recordings, "plot")
     steps, alphas = read_steps(arguments.steps), read_numbers(arguments.alphas)
-    path = output_path(arguments, recordings)
+    path = choose_target(
+        arguments,
+        PICTURES,
+        lambda: default_path(arguments, recordings),
+        others=[".csv"] * arguments.data,
+    )
 
     from gradscope.derived.select import not_shown
-    from gradscope.plots.figure import View, draw_to_file
+    from gradscope.plots.figure import View, draw_picture, save_picture
 
     view = View(
         quantity=arguments.quantity,
@@ -117,17 +134,32 @@ def run(arguments: argparse.Namespace) -> int:
     data_path = path.with_suffix(".csv") if arguments.data else None
     tree = open_all(recordings)
     try:
-        draw_to_file(tree, view, path, data_path=data_path)
+        picture = draw_picture(tree, view)
+        save_picture(picture, view.style, path, data_path=data_path)
         hidden = not_shown(tree).get("other", []) if view.by == "weight" else []
     finally:
         tree.close()
-    print(path)
+    tell(arguments, recordings, [p for p in (path, data_path) if p], picture.description, hidden)
+    return 0
+
+
+def tell(
+    arguments: argparse.Namespace,
+    recordings: Sequence[Path],
+    files: Sequence[Path],
+    description: str,
+    hidden: Sequence[str],
+) -> None:
+    """Print where the picture is, and what of the recording is not in it."""
+    if arguments.json:
+        found = {"files": list(map(str, files)), "recordings": list(map(str, recordings))}
+        found |= {"kind": arguments.kind, "quantity": arguments.quantity, "by": arguments.by}
+        print_json(found | {"description": description, "not_shown": list(hidden)})
+        return
+    print(*files, sep="\n")
     if hidden:
         words = f"{len(hidden):,} parameter{'s' * (len(hidden) > 1)} of no weight layer"
         print(f"not shown: {words} ({name_some(hidden)}); see --by param", file=sys.stderr)
-    if data_path is not None:
-        print(data_path)
-    return 0
 
 
 def list_kinds() -> int:
@@ -151,16 +183,8 @@ def open_all(recordings: list[Path]) -> xarray.DataTree:
     return open_runs(map(glob.escape, map(str, recordings)), steps="common")
 
 
-def output_path(arguments: argparse.Namespace, recordings: list[Path]) -> Path:
-    """Say where the picture goes.
-
-    Raises
-    ------
-    UsageError
-        If its suffix is no picture's, or its folder does not exist.
-    """
-    if arguments.out is not None:
-        return check_out(arguments.out, PICTURES)
+def default_path(arguments: argparse.Namespace, recordings: Sequence[Path]) -> Path:
+    """Return the name of a picture beside the recording: its quantity and kind."""
     from gradscope.plots.figure import KINDS
 
     kind = "" if arguments.kind == "heatmap" else f"-{arguments.kind}"

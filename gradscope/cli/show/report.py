@@ -1,18 +1,17 @@
 """Write one page that shows recordings: heatmap to zoom and hover, loss, health, configuration.
 
 The page is a single file that needs no network. Several recordings are compared in it. It stands
-beside the first recording unless --out says otherwise; its path and size are printed.
+beside the first recording unless --out says otherwise; its path and size are printed. A page that
+exists is kept: the new one gets a number, unless --overwrite is given.
 """
 
 from __future__ import annotations
 
 import argparse
 import webbrowser
-from collections.abc import Sequence
 from glob import escape
-from pathlib import Path
 
-from gradscope.cli.output import PAGES, add_out, check_out, named_after
+from gradscope.cli.output import PAGES, add_json, add_out, choose_target, named_after, print_json
 from gradscope.cli.recordings import find_recordings
 from gradscope.errors import UsageError
 
@@ -28,7 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a .h5 file, finished or running, a folder or a quoted pattern; several are compared "
         "(default: the newest in runs/)",
     )
-    add_out(parser, "FILE", "the page, a name that ends in .html; an older one is always replaced")
+    add_json(parser)
+    add_out(parser, "FILE", "the page, a name that ends in .html (default: beside the recording)")
     parser.add_argument(
         "--quantities",
         metavar="LIST",
@@ -47,17 +47,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the page and print where it is."""
     recordings = find_recordings(arguments.recordings, "report")
-    out = output_path(arguments, recordings)
+    out = choose_target(
+        arguments, PAGES, lambda: named_after(arguments.recordings, recordings, "report.html")
+    )
     asked = read_names(arguments.quantities)
 
-    from gradscope.report.page import write_report
+    from gradscope.report.page import make_report
 
-    path = write_report(
+    made = make_report(
         [escape(str(file)) for file in recordings], out, quantities=asked, by=arguments.by
     )
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    n_bytes = out.stat().st_size
+    if arguments.json:
+        found = {"files": [str(out)], "n_bytes": n_bytes, "by": arguments.by}
+        print_json(found | {"runs": made.runs, "quantities": made.quantities})
+    else:
+        print(f"{out} ({n_bytes / 1e6:.1f} MB)")
     if arguments.open:
-        webbrowser.open(path.absolute().as_uri())
+        webbrowser.open(out.absolute().as_uri())
     return 0
 
 
@@ -75,16 +82,3 @@ def read_names(text: str | None) -> list[str] | None:
     if not names:
         raise UsageError(f"--quantities takes names between commas, or all; got {text!r}")
     return names
-
-
-def output_path(arguments: argparse.Namespace, recordings: Sequence[Path]) -> Path:
-    """Say where the page goes.
-
-    Raises
-    ------
-    UsageError
-        If its name is no page's, or its folder does not exist.
-    """
-    if arguments.out is not None:
-        return check_out(arguments.out, PAGES)
-    return named_after(arguments.recordings, recordings, "report.html")

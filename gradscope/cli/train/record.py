@@ -1,7 +1,7 @@
 """Train and record: gradients, second moments, updates and activations of every layer.
 
-Without a SCRIPT the built-in experiment trains: VGG13 on handwritten digits, unless options or a
-configuration file say otherwise. Options stand before SCRIPT; what follows belongs to it.
+Without a SCRIPT, the built-in experiment is trained: VGG13 on handwritten digits, or as options and
+the configuration file say. Options of gradscope precede SCRIPT; those after it are the script's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gradscope.experiments.training.checkpoint import Checkpoint
     from gradscope.experiments.training.loop import Outcome
 
-SUMMARY = "record a training: the built-in experiment, or a script as it is"
+SUMMARY = "record the training of a script, or of the built-in experiment"
 EXIT_CODES = {"finished": 0, "diverged": 0, "interrupted": 130}
 NEGATIVE_NUMBERS = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 """How words begin that are values; argparse alone takes -1e-3 for an option."""
@@ -35,19 +35,26 @@ NEGATIVE_NUMBERS = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each configuration key, and those of the command itself."""
     parser.usage = "gradscope record [OPTIONS] [SCRIPT [ARGS ...] | -m MODULE [ARGS ...]]"
-    parser.add_argument("--config", metavar="FILE", help="a .toml file, or a recording to rerun")
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings from a TOML file, or of a recording"
+    )
     parser.add_argument(
         "-o", "--out", metavar="PATH", help="the recording (default: runs/<what>.h5)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing recording")
     parser.add_argument("--checkpoint-every", metavar="N", help="steps between checkpoints")
-    parser.add_argument("--resume", metavar="PATH", help="go on with a run from its checkpoint")
+    parser.add_argument("--resume", metavar="PATH", help="continue a run from its checkpoint")
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="end with a line of JSON on standard output: recordings, cost, last values, health",
+    )
     parser.add_argument("--record", metavar="HOW", help="of a SCRIPT: light, standard or full")
     parser.add_argument(
         "--max-overhead",
         metavar="SHARE",
-        help="record so few steps that it costs no more than this, such as 2%%",
+        help="record so few steps that recording takes at most this share of the time, as 2%%",
     )
     add_story(parser)
     add_sinks(parser)
@@ -67,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "script",
         nargs=argparse.REMAINDER,
         metavar="SCRIPT",
-        help="record `python SCRIPT ARGS`, unmodified",
+        help="record the unmodified `python SCRIPT ARGS`",
     )
 
 
@@ -111,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from gradscope.cli.train.progress import Display, one_interrupt
     from gradscope.experiments.training.loop import Observers, train
-    from gradscope.record.health.watch import StopOn, Stopped
+    from gradscope.record.health.watch import StopOn
 
     alarm = StopOn(rules)
     story = {"name": arguments.name, "tags": arguments.tags, "notes": arguments.notes}
@@ -136,14 +143,33 @@ def run(arguments: argparse.Namespace) -> int:
             resume=checkpoint,
             story=story | {"on_health": alarm if rules else None},
         )
-    if not is_quiet:
+    code = _exit_code(outcome, alarm.reason)
+    if is_first_rank():
+        _tell(outcome, path, arguments, alarm.reason, code)
+    return code
+
+
+def _exit_code(outcome: Outcome, why_stopped: str) -> int:
+    from gradscope.record.health.watch import Stopped
+
+    is_stopped = outcome.status == "interrupted" and why_stopped
+    return Stopped.CODE if is_stopped else EXIT_CODES[outcome.status]
+
+
+def _tell(
+    outcome: Outcome, path: Path, arguments: argparse.Namespace, why_stopped: str, code: int
+) -> None:
+    """Say what came of a run, and why it ended early."""
+    if arguments.json:
+        from gradscope.cli.train.result import print_result
+
+        print_result([path], code, seconds=outcome.seconds)
+    elif not arguments.quiet:
         print(summarise(outcome, path))
-    if outcome.status == "diverged" and is_first_rank():
+    if outcome.status == "diverged":
         print(f"gradscope record: warning: {explain_divergence(outcome)}", file=sys.stderr)
-    if outcome.status == "interrupted" and alarm.reason:
-        print(f"gradscope record: stopped, as --stop-on asks: {alarm.reason}", file=sys.stderr)
-        return Stopped.CODE
-    return EXIT_CODES[outcome.status]
+    if outcome.status == "interrupted" and why_stopped:
+        print(f"gradscope record: stopped, as --stop-on asks: {why_stopped}", file=sys.stderr)
 
 
 def read_checkpoint(arguments: argparse.Namespace) -> Checkpoint:

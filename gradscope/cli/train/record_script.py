@@ -62,6 +62,8 @@ def run_script(
         outcome = record_script(words, options, is_module=bool(arguments.module))
     if is_first_rank():
         tell(outcome, is_quiet=arguments.quiet)
+        if arguments.json:
+            _print_json(outcome)
     return outcome.exit_code
 
 
@@ -115,6 +117,14 @@ def tell(outcome: ScriptOutcome, *, is_quiet: bool) -> None:
             f"next: gradscope plot {shlex.quote(str(path))}",
             file=sys.stderr,
         )
+
+
+def _print_json(outcome: ScriptOutcome) -> None:
+    from gradscope.cli.train.result import print_result
+
+    paths = [_as_typed(item.path) for item in outcome.recorded]
+    problems = outcome.problems or ([outcome.why_nothing] if outcome.why_nothing else [])
+    print_result(paths, outcome.exit_code, problems=problems)
 
 
 def _as_typed(path: Path) -> Path:

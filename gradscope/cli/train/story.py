@@ -13,32 +13,34 @@ from gradscope.errors import UsageError, unknown
 
 def add_story(parser: argparse.ArgumentParser) -> None:
     """Add name, tags, notes, and the rules that end a run."""
-    story = parser.add_argument_group("what you say of the run, and when it should end")
-    story.add_argument("--name", default="", metavar="NAME", help="what you call it")
+    story = parser.add_argument_group("description and end of the run")
+    story.add_argument("--name", default="", metavar="NAME", help="name of the run")
     story.add_argument(
         "--tag",
         action="append",
         default=[],
         dest="tags",
         metavar="WORD",
-        help="word to find and group runs by; may be repeated",
+        help="tag to find and group runs by; may be repeated",
     )
-    story.add_argument("--notes", default="", metavar="TEXT", help="what you want to remember")
+    story.add_argument("--notes", default="", metavar="TEXT", help="free text")
     story.add_argument(
         "--stop-on",
         action="append",
         default=[],
         metavar="RULE",
-        help="end with exit code 3 once this health rule warns, or any rule of this severity "
-        "(error, warning); may be repeated; `--stop-on list` names the rules",
+        help="stop with exit code 3 when this health rule fires, or any rule of this severity "
+        "(error, warning); may be repeated; `--stop-on list` lists the rules",
     )
 
 
 def add_sinks(parser: argparse.ArgumentParser) -> None:
     """Add the tools that curves are sent to."""
-    sinks = parser.add_argument_group("curves for other tools, sent while the training runs")
-    sinks.add_argument("--tensorboard", metavar="DIR", help="event files go to DIR/<recording>")
-    sinks.add_argument("--wandb", metavar="PROJECT", help="a run of Weights & Biases")
+    sinks = parser.add_argument_group("curves sent to other tools during training")
+    sinks.add_argument("--tensorboard", metavar="DIR", help="write event files to DIR/<recording>")
+    sinks.add_argument(
+        "--wandb", metavar="PROJECT", help="log to a run of this Weights & Biases project"
+    )
 
 
 @contextlib.contextmanager

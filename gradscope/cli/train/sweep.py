@@ -1,20 +1,21 @@
-"""Run a sweep: every cell of a grid with every seed, or a tuned arm, as a TOML file says.
+"""Run a sweep from a TOML file: every cell of a grid with every seed, or a tuned arm.
 
-A sweep that was stopped continues where it was: a run counts once its recording is finished or
-diverged. A run that fails never stops the others.
+An interrupted sweep continues where it stopped: runs whose recording is finished or diverged are
+skipped. A failed run does not stop the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gradscope.cli.output import format_bytes
+from gradscope.cli.output import add_json, format_bytes, print_json
 from gradscope.errors import UsageError
 from gradscope.experiments.config import to_flags
 from gradscope.experiments.sweep.grid import Finished, Run, Sweep, read_sweep
@@ -28,15 +29,22 @@ SUMMARY = "run many experiments from one file"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("spec", metavar="SPEC.toml", help="what to run")
-    parser.add_argument("--scale", metavar="NAME", help="take the keys of [scale.NAME]")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan and its cost")
+    parser.add_argument("spec", metavar="SPEC.toml", help="specification of the sweep")
+    parser.add_argument("--scale", metavar="NAME", help="apply the settings of [scale.NAME]")
     parser.add_argument(
-        "--print", action="store_true", dest="is_printed", help="print a shell line for each run"
+        "--dry-run", action="store_true", help="print the runs and their estimated cost"
     )
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running dask scheduler")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument(
+        "--print", action="store_true", dest="is_printed", help="print one shell command per run"
+    )
+    add_json(forms)
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="use the dask scheduler at ADDRESS")
     parser.add_argument(
-        "--workers", metavar="N", type=int, help="processes here (default: one for two cores)"
+        "--workers",
+        metavar="N",
+        type=int,
+        help="local processes (default: one per two cores, or per GPU)",
     )
 
 
@@ -50,18 +58,53 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.is_printed:
         print("".join(f"{shell_line(run)}\n" for run in todo), end="")
         return 0
-    print(describe(sweep, todo, outcomes))
+    say = functools.partial(print, file=sys.stderr if arguments.json else sys.stdout, flush=True)
+    say(describe(sweep, todo, outcomes))
     if arguments.dry_run:
-        print("".join(f"  {planned.path}\n" for planned in todo) + estimate(todo))
+        show_plan(sweep, todo, is_json=arguments.json)
         return 0
-    failed = run_rounds(sweep, outcomes, arguments)
+    failed = run_rounds(sweep, outcomes, arguments, say)
     write_index(sweep, outcomes)
-    print(f"done: {len(outcomes) - len(failed)} runs in {sweep.folder}, {len(failed)} failed")
-    for words in explain_edges(sweep, outcomes):
-        print(words)
+    say(f"done: {len(outcomes) - len(failed)} runs in {sweep.folder}, {len(failed)} failed")
+    edges = explain_edges(sweep, outcomes)
+    for words in edges:
+        say(words)
     for report in failed:
         print(f"failed: {report.path.name}: {report.message}", file=sys.stderr)
+    if arguments.json:
+        print_json(as_json(sweep, outcomes, failed) | {"edges": edges})
     return 1 if failed else 0
+
+
+def show_plan(sweep: Sweep, todo: Sequence[Run], *, is_json: bool) -> None:
+    """Print the runs to do and what they will cost."""
+    n_bytes, seconds = estimate(todo)
+    paths = [str(planned.path) for planned in todo]
+    if is_json:
+        plan = {"name": sweep.name, "folder": str(sweep.folder), "todo": paths}
+        print_json(plan | {"n_bytes": n_bytes, "seconds": seconds})
+        return
+    print("".join(f"  {path}\n" for path in paths), end="")
+    print(f"about {format_bytes(n_bytes)} and {format_seconds(seconds)} on one worker")
+
+
+def as_json(
+    sweep: Sweep, outcomes: Mapping[Path, Finished], failed: Sequence[Report]
+) -> dict[str, Any]:
+    """Return how every run of a sweep ended."""
+    messages = {report.path: report.message for report in failed}
+    runs = [
+        {
+            "recording": str(run.path),
+            "status": outcomes[run.path].status,
+            "last": dict(outcomes[run.path].metrics),
+            "problem": messages.get(run.path.absolute(), ""),
+        }
+        for run in sweep.plan(outcomes)
+        if run.path in outcomes
+    ]
+    n_failed = len(failed)
+    return {"name": sweep.name, "folder": str(sweep.folder), "n_failed": n_failed, "runs": runs}
 
 
 def describe(sweep: Sweep, todo: Sequence[Run], outcomes: Mapping[Path, Finished]) -> str:
@@ -75,8 +118,8 @@ def describe(sweep: Sweep, todo: Sequence[Run], outcomes: Mapping[Path, Finished
     return "\n".join(lines)
 
 
-def estimate(todo: Sequence[Run]) -> str:
-    """Return what the runs to do will cost, measured on a few steps of each kind of run."""
+def estimate(todo: Sequence[Run]) -> tuple[float, float]:
+    """Return the bytes and seconds of the runs to do, measured on a few steps of each kind."""
     from gradscope.experiments.sweep.estimate import Cost, estimate_cost
     from gradscope.experiments.training.environment import numerics
     from gradscope.experiments.training.setup import build_experiment
@@ -103,11 +146,14 @@ def estimate(todo: Sequence[Run]) -> str:
                 costs[kind] = estimate_cost(build_experiment(config))
         n_bytes += costs[kind].bytes
         seconds += costs[kind].seconds + costs[kind].training_seconds
-    return f"about {format_bytes(n_bytes)} and {format_seconds(seconds)} on one worker"
+    return n_bytes, seconds
 
 
 def run_rounds(
-    sweep: Sweep, outcomes: dict[Path, Finished], arguments: argparse.Namespace
+    sweep: Sweep,
+    outcomes: dict[Path, Finished],
+    arguments: argparse.Namespace,
+    say: Callable[[str], object],
 ) -> list[Report]:
     """Run until nothing is left to do; returns the runs that failed."""
     from gradscope.experiments.sweep.engine import connect, run_all
@@ -125,7 +171,7 @@ def run_rounds(
                 failed += [report] if report.status == "failed" else []
                 rate = (time.monotonic() - started) / (len(outcomes) - n_before)
                 n_left = len(sweep.plan(outcomes)) - len(outcomes)
-                print(progress_line(own, report, n_left, rate * n_left), flush=True)
+                say(progress_line(own, report, n_left, rate * n_left))
                 write_index(sweep, outcomes)
             todo = find_todo(sweep, outcomes)
     return failed
