@@ -58,7 +58,7 @@ def short_names(names: Iterable[str]) -> list[str]:
         short = [name.removesuffix(".weight") for name in short]
     while (fewer := _without_common_head(short)) is not None:
         short = fewer
-    clipped = [_ellipsis(name) for name in short]
+    clipped = [ellipsis(name) for name in short]
     return clipped if len(set(clipped)) == len(set(short)) else short
 
 
@@ -73,10 +73,10 @@ def _without_common_head(names: list[str]) -> list[str] | None:
     return tails if is_useful and len(set(tails)) == len(set(names)) else None
 
 
-def _ellipsis(name: str, n_characters: int = MAX_CHARACTERS) -> str:
+def ellipsis(name: str, n_characters: int = MAX_CHARACTERS) -> str:
     """Leave out the middle of a long name; its last part, which tells layers apart, stays.
 
-    >>> _ellipsis("layers_of_the_encoder.11", 14)
+    >>> ellipsis("layers_of_the_encoder.11", 14)
     'layers_of_….11'
     """
     if len(name) <= n_characters:
@@ -94,7 +94,7 @@ def row_labels(data: xr.DataArray) -> list[str]:
     if types is None or types.dims != (dim,) or dim not in ("param", "layer"):
         return names
     return [
-        _ellipsis(f"{name} ({kind})") if kind and name.replace(".", "").isdigit() else name
+        ellipsis(f"{name} ({kind})") if kind and name.replace(".", "").isdigit() else name
         for name, kind in zip(names, types.values.astype(str), strict=True)
     ]
 
@@ -198,7 +198,7 @@ def _fitting(ax: Axes, names: Sequence[str], size: float) -> list[str]:
     figure = ax.get_figure(root=True)
     width = 72 * figure.get_figwidth() if figure is not None else 250.0
     room = max(int(MAX_LABEL_SHARE * width / (0.55 * size)), 12)
-    short = [_ellipsis(name, room) for name in names]
+    short = [ellipsis(name, room) for name in names]
     return short if len(set(short)) == len(set(names)) else list(names)
 
 

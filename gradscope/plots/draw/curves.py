@@ -12,7 +12,8 @@ from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.layouts.bands import draw_metric, has_metric, metric_label
 from gradscope.plots.layouts.kind import Kind
-from gradscope.plots.layouts.panels import draw_losses, one_legend
+from gradscope.plots.layouts.losses import draw_losses, loss_key
+from gradscope.plots.layouts.panels import one_legend
 from gradscope.plots.layouts.run_names import conditions_by_run
 from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
@@ -21,7 +22,7 @@ PANELS = {"loss": ("train_loss", "val_loss"), "accuracy": ("train_accuracy", "va
 
 
 def curves(tree: xr.DataTree, view: View) -> Picture:
-    """Loss and accuracy over steps, a colour a condition, with 95 % bands over seeds.
+    """Draw loss and accuracy over steps, one colour per condition, with 95 % bands over seeds.
 
     Training and validation share a panel. Without an evaluation, the training loss of each step.
     """
@@ -57,12 +58,14 @@ def _training_loss(tree: xr.DataTree, view: View, names: dict[str, str] | None) 
     training = tree.children.get("training")
     if training is None or not training.dataset.get("loss", xr.DataArray(np.nan)).notnull().any():
         raise UsageError("this recording has neither a training loss nor an evaluated metric")
-    figure = new_figure(view.width_mm, 0.6 * view.width_mm)
+    losses = losses_apart(tree) if names is None else {}
+    room, title = 0.8 * view.width_mm, view.titled(run_title(tree))
+    key_mm = loss_key(losses, room, view.magnification).height_mm
+    figure = new_figure(view.width_mm, 0.6 * view.width_mm + key_mm)
     ax = figure.add_subplot()
-    ax.set_title(view.titled(run_title(tree)))
+    draw_losses(losses, ax=ax, room_mm=room, size=view.magnification, title=title)
     table = as_table(training.dataset["loss"].load()).dropna()
     if names is None:
-        draw_losses(losses_apart(tree), ax=ax)
         format_steps(ax, is_log=False)
     else:
         table["run is"] = table["run"].map(names)

@@ -1,13 +1,14 @@
-"""One screen for one run."""
+"""One-page overview of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from gradscope.derived.cells import select_cells
 from gradscope.derived.select import quantities
@@ -17,14 +18,15 @@ from gradscope.plots.draw.heatmap import draw_heatmap
 from gradscope.plots.draw.profile import draw_profile
 from gradscope.plots.layouts.bands import metric_label
 from gradscope.plots.layouts.kind import Kind
-from gradscope.plots.layouts.panels import draw_losses, has_loss, losses_between
+from gradscope.plots.layouts.losses import draw_losses, has_loss, loss_key, losses_between
 from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
+ROW_MM = 55.0
 MAPS = ("grad_norm", "output_grad_rms", "update_ratio", "exp_avg_sq_mean")
 
 
 def overview(tree: xr.DataTree, view: View) -> Picture:
-    """Loss and accuracy, gradients against depth, and maps of four quantities."""
+    """Draw loss and accuracy, gradients against depth, and maps of four quantities."""
     known = quantities(tree)
     options: dict[str, Any] = {"by": view.by, "layers": view.layers, "steps": view.steps}
     found = {
@@ -35,24 +37,41 @@ def overview(tree: xr.DataTree, view: View) -> Picture:
     if not found:
         raise UsageError("this recording has none of " + ", ".join(MAPS))
     width = view.width_mm if view.width != View().width else 183.0 * view.magnification
-    n_rows = 1 + (len(found) + 1) // 2
-    figure = new_figure(width, n_rows * 55 * view.magnification)
-    figure.suptitle(run_title(tree), x=0.01, ha="left", fontsize="medium")
-    # A part for each row: the legend beside the profile must not narrow the maps below it.
-    parts = figure.subfigures(n_rows, 1, squeeze=False)[:, 0]
+    n_rows = (len(found) + 1) // 2
     first = next(iter(found.values()))
-    above = parts[0].subplots(1, 2)
-    _outcome(tree, first["step"].values, above[0])
+    losses = losses_between(tree, first["step"].values)
+    row, room = ROW_MM * view.magnification, 0.35 * width
+    heights = [row + loss_key(losses, room, view.magnification).height_mm, n_rows * row]
+    figure = new_figure(width, sum(heights))
+    figure.suptitle(run_title(tree), x=0.01, ha="left", fontsize="medium")
+    # Two parts: the legend beside the profile must not narrow the maps below it.
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    above = upper.subplots(1, 2)
+    draw_losses(losses, ax=above[0], room_mm=room, size=view.magnification)
+    _complete_outcome(tree, above[0], has_curve=bool(losses))
     draw_profile(first, ax=above[1])
-    maps = np.concatenate([part.subplots(1, 2) for part in parts[1:]])
+    maps = lower.subplots(n_rows, 2, squeeze=False).ravel()
     for ax, data in zip(maps, found.values(), strict=False):
         draw_heatmap(data, ax=ax, step_scale=view.step_scale)
     _one_step_axis([above[0], *maps[: len(found)]])
     for ax in maps[len(found) :]:
         ax.axis("off")
+    _align(figure, above, maps[:2])
     table = pd.concat([_long(data) for data in found.values()], ignore_index=True)
     words = f"Overview: loss and accuracy, a profile, and maps of {', '.join(found)}."
     return Picture(figure, table, f"{words} {run_title(tree)}")
+
+
+def _align(figure: Figure, above: Sequence[Axes], below: Sequence[Axes]) -> None:
+    """Give the panels above the left and right edges of the maps below them."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it would undo this
+    for upper, lower in zip(above, below, strict=True):
+        # Both parts are as wide as the figure, so that their shares of it can be compared.
+        place, edges = upper.get_position(), lower.get_position()
+        for ax in upper.figure.axes:
+            if ax.bbox.bounds == upper.bbox.bounds:  # the panel, and its second y axis
+                ax.set_position((edges.x0, place.y0, edges.width, place.height))
 
 
 def _one_step_axis(axes: list[Axes]) -> None:
@@ -70,11 +89,9 @@ def _long(data: xr.DataArray) -> pd.DataFrame:
     return as_table(data).rename(columns={str(data.name): "value"}).assign(quantity=str(data.name))
 
 
-def _outcome(tree: xr.DataTree, steps: np.ndarray, ax: Axes) -> None:
-    """Draw the loss on the left axis and validation accuracy on the right one."""
-    losses = losses_between(tree, steps)
-    draw_losses(losses, ax=ax)
-    if not losses:
+def _complete_outcome(tree: xr.DataTree, ax: Axes, *, has_curve: bool) -> None:
+    """Draw validation accuracy on a right axis; say why there is no loss on the left one."""
+    if not has_curve:
         words = "the loss is nowhere finite" if has_loss(tree) else "no loss was logged"
         ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", color="0.35")
         ax.set_yticks([])
@@ -89,4 +106,4 @@ def _outcome(tree: xr.DataTree, steps: np.ndarray, ax: Axes) -> None:
     right.spines["right"].set_visible(True)
 
 
-KIND = Kind(name="overview", summary="one page for one run", of_one=overview)
+KIND = Kind(name="overview", summary="a one-page overview of a run", of_one=overview)

@@ -21,6 +21,7 @@ def draw_curve(
     ax: Axes,
     label: str | None = None,
     color: str = "C0",
+    linestyle: str = "-",
     name: str = "",
 ) -> list[Artist]:
     """Draw one value a step.
@@ -36,7 +37,7 @@ def draw_curve(
         Where to draw.
     label : str, optional
         On the y axis; by default the quantity's name and unit.
-    color, name : str
+    color, linestyle, name : str
         Of the line; the name stands in a legend.
 
     Returns
@@ -52,7 +53,9 @@ def draw_curve(
         artists.append(ax.fill_between(steps, low, high, color=color, alpha=0.3, linewidth=0))
     shown = np.where(np.isfinite(values), values, np.nan)
     marker = "o" if len(steps) == 1 else ""
-    artists += ax.plot(steps, shown, color=color, marker=marker, label=name or None)
+    artists += ax.plot(
+        steps, shown, color=color, linestyle=linestyle, marker=marker, label=name or None
+    )
     mark_nonfinite(ax, data["step"].values[np.isinf(data.values)])
     finite = values[np.isfinite(values)]
     if finite.size and finite.min() > 0 and finite.max() > 50 * finite.min():

@@ -9,15 +9,17 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradscope.derived.optimizers import losses_apart, of_optimizer, own_step_places
+from gradscope.derived.optimizers import of_optimizer, own_step_places
 from gradscope.derived.select import row_dim
 from gradscope.errors import UsageError
 from gradscope.plots.axes.style import new_figure
-from gradscope.plots.layouts.curve import draw_curve
+from gradscope.plots.layouts.losses import draw_losses, loss_key, losses_between
 from gradscope.plots.layouts.view import View, read_rows, run_title
 
 ROW_MM, LOSS_MM, FRAME_MM = 3.4, 11.0, 14.0
 MAP_MM = (22.0, 120.0)
+MAP_SHARE = 0.6
+"""Of a figure's width, for the map beside its labels and its colour bar."""
 
 
 def map_height(data: xr.DataArray, view: View) -> float:
@@ -33,16 +35,17 @@ def map_panels(
     rows = map_height(data, view) if rows_mm is None else rows_mm * view.magnification
     losses = losses_between(tree, data["step"].values, view.optimizer)
     above = LOSS_MM * view.magnification if losses else 0.5
-    figure = new_figure(view.width_mm, rows + above + FRAME_MM * view.magnification)
+    room = MAP_SHARE * view.width_mm
+    key_mm = loss_key(losses, room, view.magnification).height_mm
+    figure = new_figure(view.width_mm, rows + above + key_mm + FRAME_MM * view.magnification)
     axes = figure.subplots(
         2, 2, width_ratios=[1, 0.028], height_ratios=[above, rows], squeeze=False
     )
     top = axes[0, 0]
     axes[0, 1].axis("off")
-    top.set_title(view.titled(run_title(tree)))
-    if losses:
-        draw_losses(losses, ax=top)
-    else:
+    title = view.titled(run_title(tree))
+    draw_losses(losses, ax=top, room_mm=room, size=view.magnification, title=title)
+    if not losses:
         top.axis("off")
     return figure, top, axes[1, 0], axes[1, 1]
 
@@ -72,36 +75,6 @@ def read_histogram(tree: xr.DataTree, name: str, view: View) -> xr.DataArray:
     if data.sizes["step"] == 0:
         raise UsageError("no histogram was recorded in the steps that were asked for")
     return data.where(data >= 0)
-
-
-def losses_between(
-    tree: xr.DataTree, steps: np.ndarray, optimizer: str | None = None
-) -> dict[str, xr.DataArray]:
-    """Return the loss over the steps that are drawn, one for each objective with any value."""
-    found = {
-        name: loss.sel(step=slice(steps[0], steps[-1]))
-        for name, loss in losses_apart(tree).items()
-        if optimizer is None or optimizer in name.split() or name == "loss"
-    }
-    return {name: loss for name, loss in found.items() if not np.isnan(loss.values).all()}
-
-
-def has_loss(tree: xr.DataTree) -> bool:
-    """Tell whether a loss was logged, finite or not."""
-    training = tree.children.get("training")
-    return training is not None and bool(
-        (training.sizes.get("step", 0)) and "loss" in training.data_vars
-    )
-
-
-def draw_losses(losses: dict[str, xr.DataArray], *, ax: Axes) -> None:
-    """Draw one curve an objective, with a legend where there are several."""
-    for place, (name, loss) in enumerate(losses.items()):
-        draw_curve(loss, ax=ax, label="loss", color=f"C{place}", name=name)
-    if len(losses) > 1:
-        lines = [line for line in ax.lines if line.get_label() in losses]
-        legend = ax.legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5))
-        legend.set_in_layout(False)  # it stands above the colour bar
 
 
 def mark_first_nonfinite(tree: xr.DataTree, *axes: Axes) -> None:

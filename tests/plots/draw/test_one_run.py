@@ -82,6 +82,20 @@ def test_overview_has_every_quantity_that_was_recorded(tree):
     assert picture.figure.get_size_inches()[0] * 25.4 == pytest.approx(183)
 
 
+def test_overview_has_panels_above_each_other_and_one_step_axis(tree):
+    axes = [ax for ax in draw_picture(tree, View(kind="overview")).figure.axes if ax.axison]
+    loss, profile = axes[:2]
+    maps = [ax for ax in axes if ax.collections and ax.get_xlabel().startswith("step")]
+    maps = [ax for ax in maps if ax is not loss]
+    assert len(maps) == 4
+    for ax in maps:
+        above = loss if ax.get_position().x0 < 0.5 else profile
+        for edge in ("x0", "x1"):
+            place = getattr(above.get_position(), edge)
+            assert getattr(ax.get_position(), edge) == pytest.approx(place, abs=1e-3)
+        assert ax.get_xlim() == loss.get_xlim()
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
