@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from gradscope.errors import UsageError, unknown
 from gradscope.plots.axes.scales import plain_number, signed
@@ -19,7 +20,7 @@ OUTCOMES = ("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_los
 
 
 def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
-    """Draw an outcome against alpha, a colour an arm (else an lr), every run as a dot.
+    """Draw an outcome against alpha, one colour per arm (or learning rate) and a dot per run.
 
     Lines join means over seeds, bars are their 95 % intervals.
     """
@@ -34,7 +35,8 @@ def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
     sns.scatterplot(table, legend=False, s=6, alpha=0.5, linewidth=0, **common)
     ax.set_xlabel("α")
     if table["alpha"].nunique() <= 7:
-        ax.set_xticks(np.unique(table["alpha"]))
+        alphas = np.unique(table["alpha"])
+        ax.set_xticks(alphas, [signed(alpha) for alpha in alphas])
     ax.set_ylabel(metric_label(metric))
     ax.axvline(0, color="0.7", linewidth=0.5, zorder=0)
     if hue:
@@ -42,10 +44,26 @@ def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
 
 
 def draw_alpha_map(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
-    """Draw the mean outcome over alpha and lr; a cell that no run fills is hatched."""
+    """Draw the mean outcome over alpha and lr, and a ring at the best lr of each alpha.
+
+    A cell that no run fills is hatched.
+    """
     grid = table.pivot_table(index="lr", columns="alpha", values=metric, aggfunc="mean")
     mesh = ax.pcolormesh(np.ma.masked_invalid(grid.values), rasterized=True)
     ax.patch.set(facecolor="0.92", hatch="//////", edgecolor="0.72")
+    merit = grid.values * (-1.0 if metric.endswith("_loss") else 1.0)
+    known = np.flatnonzero(np.isfinite(merit).any(axis=0))
+    ax.plot(
+        known + 0.5,
+        np.nanargmax(merit[:, known], axis=0) + 0.5,
+        "o",
+        mfc="none",
+        mec="white",
+        markersize=6,
+        path_effects=[withStroke(linewidth=2, foreground="black")],
+        label="best lr of each α",
+    )
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1.01), facecolor="0.6")
     ax.set_xticks(np.arange(grid.shape[1]) + 0.5, [signed(a) for a in grid.columns])
     ax.set_yticks(np.arange(grid.shape[0]) + 0.5, [plain_number(lr) for lr in grid.index])
     ax.set_xlabel("α")
@@ -56,7 +74,7 @@ def draw_alpha_map(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
 
 
 def alpha(tree: xr.DataTree, view: View) -> Picture:
-    """The last outcome against alpha by arm, and, where lr varies too, the map of alpha and lr."""
+    """Draw the last outcome against alpha, and its map over alpha and lr if lr varies too."""
     known = [name for name in OUTCOMES if has_metric(tree, name)]
     metric = view.quantity if view.quantity != View().quantity else next(iter(known), "")
     if metric not in known:
@@ -75,6 +93,6 @@ def alpha(tree: xr.DataTree, view: View) -> Picture:
 
 KIND = Kind(
     name="alpha",
-    summary="outcome against alpha, and the map of alpha and learning rate",
+    summary="final outcome against alpha, and its map over alpha and learning rate",
     of_many=alpha,
 )

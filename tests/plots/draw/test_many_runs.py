@@ -110,6 +110,16 @@ def test_a_cell_without_runs_is_missing():
     assert ax.collections[0].get_array().mask.sum() == 1 and ax.patch.get_hatch()
 
 
+@pytest.mark.parametrize(("metric", "rows"), [("test_accuracy", [1, 0]), ("test_loss", [0, 0])])
+def test_rings_stand_at_the_best_lr_of_each_alpha(metric, rows):
+    """Accuracies 0.5 and 0.6 at lr 0.1 and 1: the best is 1; as losses, it is 0.1."""
+    table = last_values_table().rename(columns={"test_accuracy": metric})
+    ax = Figure().add_subplot()
+    draw_alpha_map(table, metric, ax=ax)
+    expected = [(column + 0.5, row + 0.5) for column, row in enumerate(rows)]
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), expected)
+
+
 def last_values_table():
     import pandas as pd
 
