@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of every subcommand; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="gradscope",
-        description="Record, keep and draw how gradients move through a network while it trains.",
+        description="Record, store and plot how gradients move through a network during training.",
     )
     parser.add_argument("--version", action="version", version=f"gradscope {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

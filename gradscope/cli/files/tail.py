@@ -1,7 +1,7 @@
 """Follow a run that another process is writing: loss, gradient norms by stage, and health.
 
-Waits for a run that has not begun. Where the output is no terminal, a line is printed whenever the
-run has gone on.
+Waits for a run that has not started. If the output is not a terminal, a line is printed whenever
+the run has progressed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gradscope.cli.recordings import as_recording, newest_recording
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-SUMMARY = "watch a run while it is written"
+SUMMARY = "follow a run in the terminal"
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SCALARS = ("loss", "total_grad_norm", "lr")
@@ -35,11 +35,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "recording",
         metavar="RECORDING",
         nargs="?",
-        help="recording, run.h5; it may begin later (default: the newest in runs/)",
+        help="recording, run.h5, which may start later (default: the newest in runs/)",
     )
-    parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="(default: 1)")
+    parser.add_argument(
+        "--every",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="time between looks (default: 1)",
+    )
     parser.add_argument("--once", action="store_true", help="print once and end")
-    parser.add_argument("--json", action="store_true", help="print a line of JSON at a time")
+    parser.add_argument("--json", action="store_true", help="print lines of JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Watch runs in the browser while they train: a local page over a folder of recordings.
 
-The page is served on this machine alone unless --host says otherwise; then it asks for the token
-in the printed address. Nothing is written, and no request leaves the machine.
+The page is served to this machine only, unless --host is given; then it requires the token in the
+printed address. Nothing is written, and no request leaves the machine.
 """
 
 from __future__ import annotations
@@ -25,23 +25,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=["."],
         help="a folder of recordings, or recordings (default: this folder)",
     )
-    parser.add_argument("--port", type=int, default=6116, help="0 for any free one (default: 6116)")
+    parser.add_argument(
+        "--port", type=int, default=6116, help="port, 0 for any free one (default: 6116)"
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to serve on (default: loopback)"
     )
-    parser.add_argument("--token", help="what clients must show; made up where one is needed")
+    parser.add_argument(
+        "--token", help="access token (default: none on the loopback, else a random one)"
+    )
     parser.add_argument(
         "--allow-host",
         metavar="NAME",
         action="append",
         default=[],
-        help="accept requests for this name too, as behind a proxy; may be repeated",
+        help="also accept requests for this host name, as behind a proxy; may be repeated",
     )
     parser.add_argument(
         "--root-path",
         default="",
         metavar="PREFIX",
-        help="prefix under which a proxy serves the page",
+        help="path under which a proxy serves the page, such as /user/me/proxy/6116",
     )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 

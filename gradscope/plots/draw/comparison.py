@@ -1,4 +1,4 @@
-"""Conditions against the first: loss, final metrics, and maps of what differs where."""
+"""Comparison of conditions with the first: loss, final metrics, and maps of differences."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 def draw_effective_lr(
     counts: xr.DataArray, *, lr: float, alphas: Sequence[float], ax: Axes | None = None
 ) -> list[Line2D]:
-    """Draw the distribution of ``lr / v^alpha`` over entries, one line an alpha.
+    """Draw the distribution of ``lr / v^alpha`` over entries, one line per alpha.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def draw_effective_lr(
 
 
 def effective_lr(tree: xr.DataTree, view: View) -> Picture:
-    """What each of several alphas would make of the second moments at the last recorded step."""
+    """Draw the effective learning rates of several alphas at the last recorded step."""
     counts = read_histogram(tree, "exp_avg_sq_histogram", view).isel(step=-1).sum("param")
     lr = float(np.nanmax(tree["training"].dataset["lr"].sel(step=counts["step"]).values))
     figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 90.0 * view.magnification))
@@ -80,6 +80,6 @@ def effective_lr(tree: xr.DataTree, view: View) -> Picture:
 
 KIND = Kind(
     name="effective-lr",
-    summary="learning rates of single entries under several exponents",
+    summary="distribution of the effective learning rate, for several exponents",
     of_one=effective_lr,
 )

@@ -44,7 +44,7 @@ MAX_MAPS = 6
 
 @dataclass(frozen=True)
 class Heatmap:
-    """What `draw_heatmap` drew."""
+    """Artists of `draw_heatmap`."""
 
     ax: Axes
     mesh: QuadMesh
@@ -131,7 +131,7 @@ def draw_key(
 
 
 def _mesh(ax: Axes, columns: Columns, scale: Scale) -> QuadMesh:
-    """Draw the cells as one raster image, and one more for each kind without a bar colour."""
+    """Draw the cells as one raster image, and one more for each kind of special cell."""
     rows = np.arange(columns.values.shape[0] + 1) - 0.5
     values = np.where(columns.states == NUMBER, columns.values, np.nan)
     mesh = ax.pcolormesh(
@@ -151,7 +151,7 @@ def _mesh(ax: Axes, columns: Columns, scale: Scale) -> QuadMesh:
 
 
 def _own_colours(columns: Columns, scale: Scale) -> list[tuple[np.ndarray, str]]:
-    """Return which cells are drawn in a colour that is none of the bar's."""
+    """Return the cells that are drawn in a colour outside the colour bar, by kind."""
     is_zero = (columns.states == NUMBER) & (columns.values == 0) & (scale.kind == "log")
     return [
         (is_zero, ZERO),
@@ -161,7 +161,7 @@ def _own_colours(columns: Columns, scale: Scale) -> list[tuple[np.ndarray, str]]
 
 
 def _stages(ax: Axes, data: xr.DataArray) -> None:
-    """Draw a thin line wherever the network changes its resolution."""
+    """Draw a thin line at each change of resolution."""
     if "stage" not in data.coords:
         return
     stage = data["stage"].values
@@ -172,7 +172,7 @@ def _stages(ax: Axes, data: xr.DataArray) -> None:
 
 
 def _legend(ax: Axes, columns: Columns, scale: Scale, missing: str) -> None:
-    """Name the cells that are no colour of the bar, where there are any."""
+    """Add a legend of the special cells that occur."""
     patches = []
     if (columns.states == MISSING).any():
         patches.append(Patch(**MISSING_LOOK, linewidth=0, label=missing))
@@ -186,7 +186,7 @@ def _legend(ax: Axes, columns: Columns, scale: Scale, missing: str) -> None:
 
 
 def heatmap(tree: xr.DataTree, view: View) -> Picture:
-    """Layer by step, the loss above on the same step axis."""
+    """Draw a quantity by layer and step, with the loss above on the same step axis."""
     data = read_rows(tree, view)
     figure, top, ax, cax = map_panels(tree, data, view)
     draw_heatmap(data, ax=ax, cax=cax, step_scale=view.step_scale)
@@ -196,7 +196,7 @@ def heatmap(tree: xr.DataTree, view: View) -> Picture:
 
 
 def heatmaps(tree: xr.DataTree, view: View) -> Picture:
-    """Maps side by side with one colour scale, each under what makes its run different."""
+    """Draw maps of several runs side by side with one colour scale; titles say what differs."""
     data = read_rows(tree, view)
     names = conditions(tree, with_seed=True)
     if len(names) > MAX_MAPS:
@@ -222,7 +222,7 @@ def heatmaps(tree: xr.DataTree, view: View) -> Picture:
 
 KIND = Kind(
     name="heatmap",
-    summary="layer by step, the loss above",
+    summary="a quantity by layer and step, with the loss above",
     of_one=heatmap,
     of_many=heatmaps,
     of_quantity=True,

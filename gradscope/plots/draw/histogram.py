@@ -1,4 +1,4 @@
-"""The distribution of a layer's gradient over steps: the "colourful dimension"."""
+"""Distribution of the entries of a gradient over steps."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _entries(counts: xr.DataArray) -> str:
 
 
 def _hatch_missing(ax: Axes, edges: np.ndarray, shares: np.ndarray) -> None:
-    """Hatch the columns of steps of which nothing is known."""
+    """Hatch the columns of steps without a recorded value."""
     for column in np.flatnonzero(np.isnan(shares).all(axis=0)):
         ax.axvspan(edges[column], edges[column + 1], **MISSING_LOOK, linewidth=0)
 
@@ -130,7 +130,7 @@ def _magnitudes(ax: Axes, low: int, high: int, *, has_beyond: bool) -> None:
 
 
 def _of_what(names: np.ndarray) -> str:
-    """Say of which parameters the entries are.
+    """Name the parameters whose entries are shown.
 
     >>> _of_what(np.array(["a.weight", "b.weight", "c.weight"]))
     'entries of 3 parameters, a.weight to c.weight'
@@ -141,7 +141,7 @@ def _of_what(names: np.ndarray) -> str:
 
 
 def histograms(tree: xr.DataTree, view: View) -> Picture:
-    """Draw the distribution in a panel for each condition, of the entries of all its seeds."""
+    """Draw the distribution of each condition in a panel, over the entries of all seeds."""
     counts = read_histogram(tree, "grad_histogram", view)
     zeros = read_histogram(tree, "grad_histogram_zero", view)
     groups = members(tree)
@@ -160,7 +160,7 @@ def histograms(tree: xr.DataTree, view: View) -> Picture:
 
 
 def histogram(tree: xr.DataTree, view: View) -> Picture:
-    """Share of gradient entries by magnitude and step, of the chosen parameters together."""
+    """Draw the share of gradient entries by magnitude and step, over the chosen parameters."""
     counts = read_histogram(tree, "grad_histogram", view)
     zeros = read_histogram(tree, "grad_histogram_zero", view)
     has_nonfinite = "grad_histogram_nonfinite" in tree["histograms"].data_vars

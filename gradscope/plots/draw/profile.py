@@ -38,7 +38,7 @@ STYLES = tuple(STYLE_NAMES)
 
 
 def profile_steps(steps: np.ndarray) -> np.ndarray:
-    """Choose the first step, the last, and some between, evenly spaced in log step."""
+    """Choose the first and the last step, and some between, evenly spaced in log step."""
     wanted = np.geomspace(max(steps[0], 1), max(steps[-1], 1), N_STEPS)
     nearest = np.abs(steps[:, None] - wanted[None, :]).argmin(axis=0)
     return np.asarray(steps[np.unique(nearest)])
@@ -47,7 +47,7 @@ def profile_steps(steps: np.ndarray) -> np.ndarray:
 def draw_profile(
     data: xr.DataArray, *, ax: Axes | None = None, at: Sequence[int] | None = None
 ) -> list[Line2D]:
-    """Draw one line a step, from the input on the left to the output on the right.
+    """Draw one line per step, from the input on the left to the output on the right.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def draw_profile(
 
 
 def _place(data: xr.DataArray) -> tuple[np.ndarray, str]:
-    """Return x of each row and what it counts."""
+    """Return the place of each row on the x axis, and the label of that axis."""
     depth = data["depth"].values if "depth" in data.coords else np.zeros(0)
     if depth.size and len(np.unique(depth)) == len(depth):
         return depth, "depth (weight layers from the input)"
@@ -100,7 +100,7 @@ def _place(data: xr.DataArray) -> tuple[np.ndarray, str]:
 
 
 def profile(tree: xr.DataTree, view: View) -> Picture:
-    """Against depth, at a few steps; of a transformer, in a panel for each role."""
+    """Draw a quantity against depth at a few steps; of a transformer, one panel per role."""
     roles = read_roles(tree, view)
     if roles:
         return _profile_by_role(tree, view, roles)
@@ -132,7 +132,7 @@ def _profile_by_role(tree: xr.DataTree, view: View, roles: dict[str, xr.DataArra
 
 
 def _draw_role(role: str, data: xr.DataArray, ax: Axes) -> None:
-    """Draw a line for each kind of layer, in a style of its own that the title names."""
+    """Draw one line per kind of layer; the title names their styles."""
     dim = row_dim(data)
     names = data[dim].values.astype(str)
     kinds = np.array([re.sub(r"\.\d+(?=\.)", "", name) for name in names])
@@ -154,7 +154,7 @@ def _draw_role(role: str, data: xr.DataArray, ax: Axes) -> None:
 
 
 def profiles(tree: xr.DataTree, view: View) -> Picture:
-    """Against depth at three steps, a colour a condition, with 95 % bands over seeds."""
+    """Draw a quantity against depth at three steps, with 95 % bands over seeds."""
     data = read_rows(tree, view)
     steps = profile_steps(data["step"].values)[
         [0, len(profile_steps(data["step"].values)) // 2, -1]
@@ -185,7 +185,7 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
 
 KIND = Kind(
     name="profile",
-    summary="against depth, at a few steps",
+    summary="a quantity against depth, at a few steps",
     of_one=profile,
     of_many=profiles,
     of_quantity=True,

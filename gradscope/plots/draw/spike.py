@@ -12,7 +12,7 @@ from gradscope.plots.layouts.view import Picture, View, read_rows
 
 
 def spike(tree: xr.DataTree, view: View) -> Picture:
-    """The full-rate rows around an event of the flight recorder; choose one with the steps."""
+    """Draw the rows around the first event of the flight recorder in the chosen steps."""
     events = _events(tree, view)
     recorded = tree["spikes"]
     groups = {f"/{name}": node.to_dataset() for name, node in recorded.children.items()}
@@ -46,7 +46,7 @@ def _events(tree: xr.DataTree, view: View) -> np.ndarray:
 
 
 def _reach(steps: np.ndarray, event: int) -> int:
-    """How far the rows around an event go without a break."""
+    """Return the distance to which the rows around an event have no gap."""
     order = np.sort(np.abs(steps - event))
     breaks = np.flatnonzero(np.diff(order) > 1)
     return int(order[breaks[0]] if breaks.size else order[-1])
@@ -54,7 +54,7 @@ def _reach(steps: np.ndarray, event: int) -> int:
 
 KIND = Kind(
     name="spike",
-    summary="layer by step around an event of the flight recorder",
+    summary="a quantity by layer and step around an event of the flight recorder",
     of_one=spike,
     of_quantity=True,
 )

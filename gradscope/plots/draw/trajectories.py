@@ -1,4 +1,4 @@
-"""A quantity against steps, one line a layer."""
+"""A quantity against steps, one line per layer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw_trajectories(
     step_scale: str = "auto",
     places: np.ndarray | None = None,
 ) -> list[Line2D]:
-    """Draw one line a layer, dark at the input and light at the output.
+    """Draw one line per layer, dark at the input and light at the output.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def draw_trajectories(
 
 
 def _key(cax: Axes, data: xr.DataArray, colors: np.ndarray) -> None:
-    """Name the colours: a bar with one field a layer, the input at the bottom."""
+    """Draw the key to the colours: a bar with one field per layer, the input at the bottom."""
     n_rows = len(colors)
     cax.pcolormesh(
         [0, 1],
@@ -121,7 +121,7 @@ def _key(cax: Axes, data: xr.DataArray, colors: np.ndarray) -> None:
 
 
 def trajectories(tree: xr.DataTree, view: View) -> Picture:
-    """Against steps, a line a layer; of a transformer, in a panel for each role."""
+    """Draw one line per layer against steps; of a transformer, one panel per role."""
     roles = read_roles(tree, view)
     if roles:
         return _by_role(tree, view, roles)
@@ -143,7 +143,7 @@ def _by_role(tree: xr.DataTree, view: View, roles: dict[str, xr.DataArray]) -> P
 
 
 def many_trajectories(tree: xr.DataTree, view: View) -> Picture:
-    """Against steps, a line a layer: a panel for each condition, means over its seeds."""
+    """Draw the means over the seeds of each condition, one panel per condition."""
     return draw_conditions(tree, read_rows(tree, view), view)[0]
 
 
@@ -176,7 +176,7 @@ def line_panels(tree: xr.DataTree, data: xr.DataArray, view: View) -> tuple[Figu
 
 KIND = Kind(
     name="trajectories",
-    summary="against steps, a line a layer",
+    summary="a quantity against steps, one line per layer",
     of_one=trajectories,
     of_many=many_trajectories,
     of_quantity=True,

@@ -1,4 +1,4 @@
-"""Relative updates of each layer, with the usual rule of thumb."""
+"""Relative updates of each layer, with a reference line at 0.001."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradscope.plots.layouts.view import Picture, View, as_table, describe, read
 
 
 def update_ratio(tree: xr.DataTree, view: View) -> Picture:
-    """Relative updates with the line at 0.001, a common rule of thumb for a fair learning rate."""
+    """Draw relative updates, with a line at 0.001, a common rule of thumb for learning rates."""
     data = read_rows(tree, view, "update_ratio")
     figure, ax = line_panels(tree, data, view)
     _draw_rule([ax])
@@ -19,14 +19,14 @@ def update_ratio(tree: xr.DataTree, view: View) -> Picture:
 
 
 def update_ratios(tree: xr.DataTree, view: View) -> Picture:
-    """Relative updates in a panel for each condition, means over its seeds."""
+    """Draw relative updates, means over the seeds of each condition, one panel per condition."""
     picture, axes = draw_conditions(tree, read_rows(tree, view, "update_ratio"), view)
     _draw_rule(axes)
     return picture
 
 
 def _draw_rule(axes: list[Axes]) -> None:
-    """Draw the rule of thumb on every panel, and name it on the last."""
+    """Draw the reference line on every panel, and label it on the last."""
     for ax in axes:
         ax.axhline(1e-3, color="0.3", linestyle="--", linewidth=0.7, zorder=0)
         low, high = ax.get_ylim()
@@ -47,7 +47,7 @@ def _draw_rule(axes: list[Axes]) -> None:
 
 KIND = Kind(
     name="update-ratio",
-    summary="size of each step relative to the parameter, a line a layer",
+    summary="relative size of the updates against steps, one line per layer",
     of_one=update_ratio,
     of_many=update_ratios,
 )
