@@ -85,11 +85,6 @@ class StepEvents:
         self.rows = StepRows(self.optimizers, stages, self.tables, activations, self.clock)
 
     @property
-    def n_discards(self) -> int:
-        """How often backward calls turned out to have been thrown away before a step."""
-        return self._hooks.activations.passes.n_discards
-
-    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self._stages.device

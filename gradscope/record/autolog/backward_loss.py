@@ -1,54 +1,99 @@
 """Capture the loss of a training that logs none: the scalars that ``backward`` is called on.
 
-The recorded loss is their sum since the step before, unscaled: the function whose gradient the
-optimizer consumes, over all micro-batches. Values stay tensors on their device; nothing waits.
+A loss belongs to the optimizers whose gradients its ``backward`` has changed, and to the next step
+of each. The recorded loss of a row is the sum over all calls that reached it and were not thrown
+away since, unscaled: the function whose gradient the optimizers consume. Values stay tensors on
+their device; nothing waits.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from gradscope.errors import UsageError, warn
+from gradscope.errors import warn
 from gradscope.record.guard import contained
+from gradscope.record.hooks.compile_taps import never_a_frame, never_compiled
 from gradscope.record.hooks.step_calls import has_closure
+from gradscope.record.model.identity import WeakIdentityMap, is_among
 from gradscope.record.recorder import Recorder
+
+MAX_CALLS = 4096
+"""Calls since the last step of an optimizer that are told apart; older ones are summed."""
+
+Losses = dict[int, Tensor]
+"""Number of a backward call to the scalar that it was called on."""
+Marks = list[tuple[int, int] | None]
+"""What changes when the gradient of a parameter does."""
+
+
+@dataclass
+class _Fed:
+    """The losses that have reached an optimizer since its last step."""
+
+    losses: Losses
+    marks: Marks
+
+
+@dataclass
+class _Call:
+    """One ``backward`` in progress, and the gradients as it found them."""
+
+    number: int
+    value: Tensor
+    before: list[tuple[Optimizer, Marks]]
+    stepped: list[Optimizer]
+    """Optimizers that have stepped within it."""
 
 
 class LossWatch:
-    """Sees every ``backward`` of the process and gives its scalar to the recorder in turn.
+    """Sees every ``backward`` of the process and gives its scalar to the recorders that it feeds.
 
-    The recorder in turn is the one whose model was called last.
+    Parameters
+    ----------
+    watched : callable
+        Returns the optimizers that are recorded, or will be once they step.
+    recorder_of : callable
+        Returns the recorder of an optimizer; None without.
     """
 
-    def __init__(self) -> None:
-        self._current: Recorder | None = None
-        self._sum: Tensor | None = None
-        self._last: Tensor | None = None
-        self._at = -1
+    def __init__(
+        self,
+        watched: Callable[[], Iterable[Optimizer]],
+        recorder_of: Callable[[Optimizer], Recorder | None],
+    ) -> None:
+        self._watched = watched
+        self._recorder_of = recorder_of
+        self._fed: WeakIdentityMap[_Fed] = WeakIdentityMap()
+        self._rows: dict[Recorder, tuple[int, Losses]] = {}
+        self._numbers = itertools.count()
+        self._running: list[_Call] = []
         self._n_in_closure: int | None = None
         self._unscaled: tuple[weakref.ref[Tensor], Tensor] | None = None
+        self._undo: list[Callable[[], None]] = []
 
-    def start(self) -> Callable[[], None]:
-        """Wrap ``torch.autograd.backward`` and ``GradScaler.scale``; returns how to undo it."""
+    def start(self) -> None:
+        """Wrap ``torch.autograd.backward`` and ``GradScaler.scale``."""
         backward, scale = torch.autograd.backward, torch.amp.GradScaler.scale
-        see = contained(self._see, _tell)
-        forget = contained(self._forget_discarded, _tell)
+        see, end = (never_compiled(contained(f, _tell)) for f in (self._see, self._end))
 
         @functools.wraps(backward)
         def watched_backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling():
                 return backward(tensors, *args, **kwargs)
-            see(tensors)
-            before = self._last, self._n_discards()
-            result = backward(tensors, *args, **kwargs)
-            forget(*before)
-            return result
+            call = see(tensors)
+            try:
+                return backward(tensors, *args, **kwargs)
+            finally:
+                end(call)
 
         @functools.wraps(scale)
         def watched_scale(scaler: Any, outputs: Any) -> Any:
@@ -61,69 +106,105 @@ class LossWatch:
             torch.autograd.backward = backward
             torch.amp.GradScaler.scale = scale  # type: ignore[method-assign]
 
+        never_a_frame(watched_backward)
         torch.autograd.backward = watched_backward
         torch.amp.GradScaler.scale = watched_scale  # type: ignore[method-assign, assignment]
-        return undo
+        self._undo.append(undo)
 
-    def turn_to(self, recorder: Recorder) -> None:
-        """Give what comes next to this recorder."""
-        self._current = recorder
+    def stop(self) -> None:
+        """Put torch's own functions back."""
+        while self._undo:
+            self._undo.pop()()
 
     def forget(self, recorder: Recorder) -> None:
         """Let go of a recorder that is closed."""
-        if self._current is recorder:
-            self._current = self._sum = None
+        self._rows.pop(recorder, None)
 
-    def before_step(
-        self, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    # -- steps
+
+    def before_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note a step; with a closure, only its first ``backward`` is at the parameters before."""
-        self._current = recorder
         self._n_in_closure = 0 if has_closure(args, kwargs) else None
 
-    def after_step(self) -> None:
-        """Note the end of a step."""
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Give a step the losses that its gradients come from."""
         self._n_in_closure = None
+        recorder, fed = self._recorder_of(optimizer), self._fed.get(optimizer)
+        self._fed.pop(optimizer)
+        losses: Losses = fed.losses if fed is not None else {}
+        if self._running:  # an optimizer that steps inside backward
+            call = self._running[-1]
+            call.stepped.append(optimizer)
+            losses = losses | {call.number: call.value}
+        if recorder is not None and losses:
+            self._log(recorder, losses)
 
-    def _see(self, tensors: Any) -> None:
+    def _log(self, recorder: Recorder, losses: Losses) -> None:
+        """Log the sum of some losses, and of those that the row has from other optimizers."""
+        step, known = self._rows.get(recorder, (-1, {}))
+        if step == recorder.step:
+            losses = known | losses
+        self._rows[recorder] = recorder.step, losses
+        recorder.log(loss=_sum(list(losses.values())))
+
+    # -- backward
+
+    def _see(self, tensors: Any) -> _Call | None:
         roots = tensors if isinstance(tensors, tuple | list) else (tensors,)
         is_loss = all(isinstance(root, Tensor) and root.numel() == 1 for root in roots)
-        if self._current is None or not roots or not is_loss:
-            return
+        if not roots or not is_loss:
+            return None
         if self._n_in_closure is not None:
             self._n_in_closure += 1
             if self._n_in_closure > 1:
-                return
-        value = self._last = _sum([self._value(root) for root in roots])
-        if self._at != self._current.step or self._sum is None:
-            self._at, self._sum = self._current.step, value
-        else:
-            self._sum = _sum([self._sum, value])
-        self._log()
+                return None
+        value = _sum([self._value(root) for root in roots])
+        before = [(optimizer, _marks(optimizer)) for optimizer in self._watched()]
+        call = _Call(next(self._numbers), value, before, [])
+        for optimizer, marks in before:
+            fed = self._fed.get(optimizer)
+            if fed is not None and _is_discarded(optimizer, marks, fed.marks):
+                self._fed.pop(optimizer)
+        self._running.append(call)
+        return call
 
     def _value(self, root: Tensor) -> Tensor:
         """Return the value of a root, unscaled."""
         if self._unscaled is not None and self._unscaled[0]() is root:
             root = self._unscaled[1]
-        return root.detach().reshape(())
+        return root.detach().reshape(()).clone()
 
-    def _n_discards(self) -> int:
-        return 0 if self._current is None else self._current._events.n_discards
-
-    def _forget_discarded(self, last: Tensor | None, n_discards: int) -> None:
-        """Keep only the last loss if its ``backward`` showed that gradients had been zeroed."""
-        is_discarded = self._n_discards() > n_discards
-        if is_discarded and self._current is not None and self._at == self._current.step:
-            self._sum = last
-            self._log()
-
-    def _log(self) -> None:
-        if self._current is None or self._sum is None:
+    def _end(self, call: _Call | None) -> None:
+        if call is None:
             return
-        try:
-            self._current.log(loss=self._sum)
-        except UsageError:  # the program attached a recorder of its own, which closed ours
-            self._current = None
+        self._running = [other for other in self._running if other is not call]
+        for optimizer, before in call.before:
+            marks = _marks(optimizer)
+            if marks == before or is_among(optimizer, call.stepped):
+                continue
+            fed = self._fed.get(optimizer)
+            losses = {**(fed.losses if fed is not None else {}), call.number: call.value}
+            if len(losses) > MAX_CALLS:
+                losses = {call.number: _sum(list(losses.values()))}
+            self._fed[optimizer] = _Fed(losses, marks)
+            recorder = self._recorder_of(optimizer)
+            may_skip = self._unscaled is not None  # a scaler may skip the step
+            if may_skip and recorder is not None and recorder._events.clock.is_open:
+                recorder.log(loss=_sum(list(losses.values())))
+
+
+def _marks(optimizer: Optimizer) -> Marks:
+    grads = (p.grad for group in optimizer.param_groups for p in group["params"])
+    return [None if grad is None else (id(grad), grad._version) for grad in grads]
+
+
+def _is_discarded(optimizer: Optimizer, marks: Marks, left: Marks) -> bool:
+    """Whether gradients were zeroed since a ``backward`` left them as ``left`` says."""
+    if marks == left:
+        return False
+    grads = [p.grad for group in optimizer.param_groups for p in group["params"]]
+    # Written to: zeroed in place, or clipped or unscaled. Only the CPU is asked which.
+    return all(g is None or g.device.type != "cpu" or not bool(g.any()) for g in grads)
 
 
 def _tell(reason: str) -> None:

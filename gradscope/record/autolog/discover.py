@@ -14,6 +14,8 @@ from typing import TypeVar
 from torch import nn
 from torch.optim import Optimizer
 
+from gradscope.record.model.identity import is_among
+
 _Thing = TypeVar("_Thing")
 _NO_NAMES = {"self", "module", "model", "optimizer", "thing", "called"}
 """Variables of torch and of ours that hold whatever comes by."""
@@ -52,7 +54,8 @@ def find_models(optimizers: Sequence[Optimizer], called: nn.Module | None) -> li
         trained -= {id(p) for p in roots[0].parameters()}
     inside = {id(child) for m in owners for child in m.modules() if child is not m}
     for module in owners:
-        if id(module) not in inside and module not in roots and owns_any(module, trained):
+        is_known = id(module) in inside or is_among(module, roots)
+        if not is_known and owns_any(module, trained):
             roots.append(module)
     return _outermost(roots)
 

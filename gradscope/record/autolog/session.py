@@ -1,28 +1,21 @@
 """Finds the trainings of a running program and attaches a recorder to each.
 
 Optimizers are seen when they are made, models when they are first called with gradients: then,
-right before that call, the recorder is attached, so that the first step is whole. Everything that
-is put into torch for it (global hooks, four wrapped functions) is taken out at the end.
+right before that call, the recorder is attached, so that the first step is whole. Where a compiler
+is about to trace a frame, it is attached before that.
 """
 
 from __future__ import annotations
 
-import functools
 import gc
-import os
-import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.optim import Optimizer
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
 from gradscope.errors import RecordingExistsError
 from gradscope.record.autolog.backward_loss import LossWatch
@@ -34,9 +27,10 @@ from gradscope.record.autolog.discover import (
     variable_names,
 )
 from gradscope.record.autolog.options import Recorded, ScriptOptions
-from gradscope.record.guard import contained
+from gradscope.record.autolog.torch_watch import TorchWatch
 from gradscope.record.health.watch import StopOn, Stopped
 from gradscope.record.live import is_attached
+from gradscope.record.model.identity import WeakIdentityMap, is_among
 from gradscope.record.model.optimizers.unwrap import unwrap_optimizer
 from gradscope.record.model.wrappers import unwrap_module
 from gradscope.record.recorder import Recorder
@@ -65,44 +59,17 @@ class Session:
         self._records_itself = False
         self._waiting: list[weakref.ref[Optimizer]] = []
         self._scalers: list[weakref.ref[Any]] = []
-        self._strangers: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self._over: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._strangers: WeakIdentityMap[None] = WeakIdentityMap()
+        self._over: WeakIdentityMap[None] = WeakIdentityMap()
         self._recorders: dict[Recorder, list[Optimizer]] = {}
         self._idle: dict[Recorder, int] = {}
         self._names: dict[Recorder, tuple[str, str]] = {}
-        self._roots: dict[nn.Module, Recorder] = {}
-        self._losses = LossWatch()
-        self._undo: list[Callable[[], None]] = []
-
-    # -- life ---------------------------------------------------------------------------------
+        self._losses = LossWatch(self._watched, self._recorder_of)
+        self._torch = TorchWatch(self, self.problems.append)
 
     def start(self) -> None:
         """Put the hooks into torch."""
-        compiled = r"Using `torch\.compile\(module\)` when there are global hooks"
-        warnings.filterwarnings("ignore", compiled, UserWarning)  # said at each call; they may
-        for handle in (
-            torch_module.register_module_forward_pre_hook(self._before_forward),
-            register_optimizer_step_pre_hook(self._before_step),
-            register_optimizer_step_post_hook(self._after_step),
-        ):
-            self._undo.append(handle.remove)
-        self._wrap(Optimizer, "__init__", self._see_optimizer)
-        self._wrap(torch.amp.GradScaler, "__init__", self._see_scaler)
-        self._consider = contained(self._consider, self.problems.append)  # type: ignore
-        self._undo.append(self._losses.start())
-        leave = weakref.WeakMethod(self._leave_child)
-        os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
-
-    def _wrap(self, owner: type, name: str, after: Callable[[Any], None]) -> None:
-        original = getattr(owner, name)
-
-        @functools.wraps(original)
-        def wrapper(thing: Any, *args: Any, **kwargs: Any) -> None:
-            original(thing, *args, **kwargs)
-            after(thing)
-
-        setattr(owner, name, wrapper)
-        self._undo.append(lambda: setattr(owner, name, original))
+        self._torch.start()
 
     def stop(self, status: str | None = None) -> None:
         """Take the hooks out and close what is open."""
@@ -111,40 +78,41 @@ class Session:
             self._close(recorder, status)
 
     def _uninstall(self) -> None:
-        while self._undo:
-            self._undo.pop()()
+        self._torch.stop()
+        self._losses.stop()
 
-    def _leave_child(self) -> None:
+    def leave_child(self) -> None:
         """Record nothing in a process that was forked, such as a data loader's worker."""
         self._uninstall()
         for recorder in self._recorders:
             recorder.pause()
         self._recorders.clear()
 
-    # -- what torch tells ---------------------------------------------------------------------
+    # -- what torch tells (`torch_watch.Listener`) ----------------------------------------------
 
-    def _see_optimizer(self, optimizer: Optimizer) -> None:
+    def see_optimizer(self, optimizer: Optimizer) -> None:
+        """Wait for its model to be called, or for its first step."""
+        if not self._n_optimizers:
+            self._losses.start()
         self._n_optimizers += 1
         self._waiting.append(weakref.ref(optimizer))
         self._strangers.clear()
 
-    def _see_scaler(self, scaler: Any) -> None:
+    def see_scaler(self, scaler: Any) -> None:
+        """Remember a gradient scaler; the last one that lives is that of the next training."""
         self._scalers.append(weakref.ref(scaler))
 
-    def _before_forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if torch.compiler.is_compiling():
-            return
+    def see_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Attach a recorder to what is called with gradients for the first time."""
         if self._waiting and torch.is_grad_enabled() and module not in self._strangers:
             self._consider(module, args)
-        if module in self._roots:
-            self._losses.turn_to(self._roots[module])
 
     def _consider(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Attach a recorder if this first call from outside is of something that is trained."""
         if torch.jit._trace.is_tracing():
             return
         if not owns_any(module, trained_parameters(self._fresh())):
-            self._strangers.add(module)
+            self._strangers[module] = None
             return
         hooks = torch_module._global_forward_pre_hooks
         known = set(hooks)
@@ -152,11 +120,15 @@ class Session:
         for hook in [hook for key, hook in hooks.items() if key not in known]:
             hook(module, args)  # the recorder's own came too late for this call
 
-    def _before_step(
+    def see_compiler(self) -> None:
+        """Attach a recorder before the first graph of a training is traced, so that it has taps."""
+        if self._waiting and torch.is_grad_enabled() and self._fresh():
+            self._attach(None)
+
+    def before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if torch.compiler.is_compiling():
-            return
+        """Attach a recorder to an optimizer that steps before any call of its model was seen."""
         recorder = self._recorder_of(optimizer)
         if recorder is None and is_attached(optimizer):
             self._records_itself = True
@@ -164,14 +136,13 @@ class Session:
             self._waiting.append(weakref.ref(optimizer))
             recorder = self._attach(None, optimizer)
         if recorder is not None:
-            self._losses.before_step(recorder, args, kwargs)
+            self._losses.before_step(args, kwargs)
 
-    def _after_step(
+    def after_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if torch.compiler.is_compiling():
-            return
-        self._losses.after_step()
+        """Close the recordings of trainings that take no steps any more."""
+        self._losses.after_step(optimizer)
         active = self._recorder_of(optimizer)
         for recorder in list(self._recorders) if len(self._recorders) > 1 else ():
             self._idle[recorder] = 0 if recorder is active else self._idle[recorder] + 1
@@ -183,7 +154,11 @@ class Session:
     # -- attaching ----------------------------------------------------------------------------
 
     def _recorder_of(self, optimizer: Optimizer) -> Recorder | None:
-        return next((r for r, own in self._recorders.items() if optimizer in own), None)
+        return next((r for r, own in self._recorders.items() if is_among(optimizer, own)), None)
+
+    def _watched(self) -> list[Optimizer]:
+        """Optimizers that are recorded, or will be."""
+        return [*(o for own in self._recorders.values() for o in own), *self._fresh()]
 
     def _fresh(self) -> list[Optimizer]:
         """Optimizers that live, train something and are not recorded, by us or by the program."""
@@ -194,8 +169,13 @@ class Session:
             if not is_attached(o) and o not in self._over and o.param_groups
         ]
         wrappers = [o for o in found if self._wraps_known(o, alive)]
-        self._over.update(wrappers)
-        return [o for o in found if o not in wrappers]
+        self._end(wrappers)
+        return [o for o in found if not is_among(o, wrappers)]
+
+    def _end(self, optimizers: Sequence[Optimizer]) -> None:
+        """Record no step of these any more."""
+        for optimizer in optimizers:
+            self._over[optimizer] = None
 
     @staticmethod
     def _wraps_known(optimizer: Optimizer, alive: Mapping[int, Optimizer]) -> bool:
@@ -210,13 +190,15 @@ class Session:
             gc.collect()  # an optimizer that was replaced may live on in a cycle
         optimizers = self._fresh()
         self._waiting.clear()
-        if stepped is not None and not any(o in unwrap_optimizer(stepped) for o in optimizers):
-            return None
+        if stepped is not None:
+            inner = unwrap_optimizer(stepped)
+            if not any(is_among(o, inner) for o in optimizers):
+                return None
         try:
             recorder = self._open(optimizers, find_models(optimizers, called))
         except Exception as error:  # never the end of somebody's training
             self.problems.append(f"{type(error).__name__}: {error}")
-            self._over.update(optimizers)
+            self._end(optimizers)
             return None
         self._close_rivals(recorder)
         return recorder
@@ -233,8 +215,6 @@ class Session:
             recorder.describe(seed=seed)
         self._recorders[recorder] = list(optimizers)
         self._idle[recorder], self._names[recorder] = 0, names
-        self._roots |= dict.fromkeys(models, recorder)
-        self._losses.turn_to(recorder)
         return recorder
 
     def _recorder(
@@ -265,8 +245,7 @@ class Session:
                 self._close(recorder)
 
     def _close(self, recorder: Recorder, status: str | None = None) -> None:
-        self._over.update(self._recorders.pop(recorder))
-        self._roots = {m: r for m, r in self._roots.items() if r is not recorder}
+        self._end(self._recorders.pop(recorder))
         self._losses.forget(recorder)
         n_steps, names, _ = recorder.step, self._names.pop(recorder), self._idle.pop(recorder)
         if self.why_stopped:

@@ -12,7 +12,7 @@ import itertools
 import sys
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +21,9 @@ from torch._C._dynamo import eval_frame as frames
 
 from gradscope.errors import warn
 from gradscope.record.hooks.batch_size import puts_time_first
+
+_open: weakref.WeakValueDictionary[int, Taps] = weakref.WeakValueDictionary()
+_keys = itertools.count()
 
 
 def never_a_frame(*functions: Any) -> None:
@@ -37,6 +40,45 @@ def is_being_compiled() -> bool:
     return ask is None or ask() not in (None, False)
 
 
+def never_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function so that no compiler traces it: in a graph it does nothing.
+
+    Between two graphs of a compiled function it runs as it is.
+    """
+    hidden: list[Callable[..., Any]] = []
+
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return None
+        if not is_being_compiled():
+            return function(*args)
+        if not hidden:
+            hidden.append(torch.compiler.disable(function))
+        return hidden[0](*args)
+
+    never_a_frame(call, is_being_compiled)
+    return call
+
+
+def ignore_compile_warning() -> Callable[[], None]:
+    """Silence what torch says at each call of a compiled module; returns how to undo it.
+
+    Its global hooks fire once more on torch's wrapper: they may. The filter is an entry of its own,
+    also beside an equal one of somebody else, and leaves the lists that it was put into.
+    """
+    key = next(_keys)
+    message = r"Using `torch\.compile\(module\)` when there are global hooks" + f"(?#{key})"
+    warnings.filterwarnings("ignore", message, UserWarning)
+    filters, entry = warnings.filters, warnings.filters[0]
+
+    def undo() -> None:
+        for entries in (filters, warnings.filters):
+            if entry in entries:
+                entries.remove(entry)
+
+    return undo
+
+
 class Listener(Protocol):
     """What a compiled graph reports to."""
 
@@ -48,10 +90,6 @@ class Listener(Protocol):
 
     def see_compiled_grad(self, module: nn.Module, number: int, grad: Tensor) -> None:
         """Take the gradient of a layer's output in the pass of that number."""
-
-
-_open: weakref.WeakValueDictionary[int, Taps] = weakref.WeakValueDictionary()
-_keys = itertools.count()
 
 
 class Taps:
@@ -75,9 +113,7 @@ class Taps:
         self._has_warned = False
         self._clock = torch.zeros((), dtype=torch.int64, device="cpu")
         _open[self.key] = self
-        # torch says at each call that global hooks fire once more on its wrapper: they may
-        message = r"Using `torch\.compile\(module\)` when there are global hooks"
-        warnings.filterwarnings("ignore", message, UserWarning)
+        self._unsilence = ignore_compile_warning()
 
     def add(self, modules: Iterable[nn.Module]) -> None:
         """Tap some more modules, in graphs that are traced from now on."""
@@ -89,6 +125,7 @@ class Taps:
     def close(self) -> None:
         """Listen no more; what graphs still hold only copies."""
         _open.pop(self.key, None)
+        self._unsilence()
 
     def warn_once(self) -> None:
         """Say why a measured step had no activations, if a compiler is why."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradscope.record.guard import Guard
 from gradscope.record.hooks.accumulation import Accumulation, at_end_of_backward
@@ -33,8 +33,9 @@ class Pass:
         self.number = number
         self.examples = UNSEEN
         self.is_measured = False
-        self.seen: set[nn.Module] = set()
-        self.grad_call: dict[nn.Module, Call] = {}
+        self.seen: set[int] = set()
+        self.grad_call: dict[int, Call] = {}
+        """By the id of a layer's module, as ``seen``."""
         self.calls: list[Call] = []
 
     def measure(self, n_layers: int, device: torch.device) -> None:
@@ -105,8 +106,6 @@ class Passes:
         """Backward calls that were thrown away since the last step."""
         self.n_counted = 0
         """Backward calls that reached the parameters, since the recorder was attached."""
-        self.n_discards = 0
-        """How often earlier calls turned out to have been thrown away."""
 
     @property
     def current(self) -> Pass | None:
@@ -176,7 +175,6 @@ class Passes:
         self._on_backward()
         if self._accumulation.begin_call() and self._calls:
             self.n_discarded += len(self._calls)
-            self.n_discards += 1
             self._calls = []
             self._on_discard()
         call = Call(task)

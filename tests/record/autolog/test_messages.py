@@ -84,6 +84,21 @@ def test_a_gradscope_that_cannot_be_loaded_is_not_the_end_of_the_script(tmp_path
     assert "nothing was recorded: gradscope could not start: ImportError: no HDF5" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "hook", ["see_optimizer", "see_scaler", "see_call", "see_compiler", "before_step", "after_step"]
+)
+def test_a_failure_in_a_hook_is_not_the_end_of_the_training(record, monkeypatch, hook):
+    def fail(*_):
+        raise ZeroDivisionError("in a hook")
+
+    *_, bare, _ = record("loops/gpt.py", "--compile", options=["--overwrite"])[1:]
+    monkeypatch.setattr(f"gradscope.record.autolog.session.Session.{hook}", fail)
+    torch.compiler.reset()
+    code, out, err, _ = record("loops/gpt.py", "--compile", options=["--overwrite"])
+    assert code == 0 and losses_printed(out)
+    assert "ZeroDivisionError: in a hook" in err
+
+
 def test_a_failure_while_the_loss_is_noted_is_not_the_end_of_the_training(record, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError

@@ -143,3 +143,59 @@ def test_passes_whose_gradient_is_thrown_away_do_not_count(record, script):
     assert tree["training/loss"].values.tolist() == pytest.approx(losses_printed(out), rel=1e-6)
     assert tree["training/n_microbatches"].values.tolist() == [1] * 4
     assert tree["training/batch_size"].values.tolist() == [6] * 4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor")
+@pytest.mark.parametrize("how", ["eager", "module", "loss_of", "backward", "step"])
+def test_what_a_compiler_sees_is_whole_from_the_first_step(record, how):
+    """Losses, gradients and activations are those of the eager script; nobody warns."""
+    torch.compiler.reset()
+    _, out, err, [tree] = record("loops/compiled.py", how)
+    torch.compiler.reset()
+    *_, [eager] = record("loops/compiled.py", "eager", options=["--overwrite"])
+    assert "warning" not in err
+    assert tree["training/loss"].values.tolist() == pytest.approx(losses_printed(out), rel=1e-6)
+    assert tree["activations"]["layer"].values.tolist() == ["0", "1", "2"]
+    for name in ("gradients/grad_norm", "updates/update_norm", "activations/output_grad_rms"):
+        assert tree[name].shape[0] == 4
+        np.testing.assert_allclose(tree[name].values, eager[name].values, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_script_compiled_before_its_optimizer_was_made(record):
+    torch.compiler.reset()
+    with pytest.warns(RuntimeWarning, match="activations are missing: the model was compiled"):
+        _, out, _, [tree] = record("loops/compiled.py", "before")
+    assert tree["training/loss"].values.tolist() == pytest.approx(losses_printed(out), rel=1e-6)
+    assert np.isfinite(tree["gradients/grad_norm"].values).all()
+
+
+def test_a_loss_goes_to_the_training_that_its_backward_feeds(record):
+    _, out, _, trees = record("loops/lockstep.py")
+    printed = {"first": [], "second": []}
+    halves = {}
+    for words in map(str.split, out.splitlines()):
+        if words[0] == "image":
+            halves.setdefault(words[1], []).append(float(words[2]))
+        else:
+            printed[words[0]].append(float(words[1]))
+    expected = [printed["second"], [sum(pair) for pair in halves.values()], printed["first"]]
+    assert [len(losses) for losses in expected] == [4, 3, 5]
+    for tree, losses in zip(trees, expected, strict=True):  # run-2.h5, run-3.h5, run.h5
+        assert tree["training/loss"].values.tolist() == pytest.approx(losses, rel=1e-6)
+
+
+@pytest.mark.parametrize("how", ["inputs", "zeroed", "raised", "inside"])
+def test_a_backward_that_feeds_no_step_is_no_loss(record, how):
+    _, out, _, [tree] = record("loops/attacks.py", how)
+    assert tree["training/loss"].values.tolist() == pytest.approx(losses_printed(out), rel=1e-6)
+
+
+def test_optimizers_that_cannot_be_compared(record):
+    _, out, err, trees = record("loops/hostile.py")
+    assert "warning" not in err
+    losses = [tree["training/loss"].values.tolist() for tree in reversed(trees)]
+    assert sum(losses, []) == pytest.approx(losses_printed(out), rel=1e-6)
+    for tree in trees:
+        assert np.isfinite(tree["gradients/grad_norm"].values).all()
