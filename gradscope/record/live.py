@@ -7,7 +7,6 @@ import functools
 import os
 import sys
 import types
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,13 +17,13 @@ import torch
 from gradscope.errors import warn
 from gradscope.record.distributed.ranks import Ranks
 from gradscope.record.guard import Guard
+from gradscope.record.model.identity import WeakIdentityMap
 
 if TYPE_CHECKING:
     import xarray
 
-_attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, LiveRecording] = (
-    weakref.WeakKeyDictionary()
-)
+_attached: WeakIdentityMap[LiveRecording] = WeakIdentityMap()
+"""The recorder of each optimizer."""
 
 
 def register(recorder: LiveRecording, optimizers: Iterable[torch.optim.Optimizer]) -> None:
@@ -51,7 +50,7 @@ def detach_others(optimizers: Iterable[torch.optim.Optimizer]) -> None:
 def forget(recorder: LiveRecording) -> None:
     """Forget a recorder that is closed."""
     for optimizer in [o for o, other in _attached.items() if other is recorder]:
-        del _attached[optimizer]
+        _attached.pop(optimizer)
 
 
 @functools.cache
@@ -60,7 +59,8 @@ def _close_at_exit(process: int) -> None:
 
     def close() -> None:
         error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
-        for recorder in set(_attached.values()) if os.getpid() == process else ():
+        recorders = {recorder for _, recorder in _attached.items()}
+        for recorder in recorders if os.getpid() == process else ():
             if recorder._ranks.is_alone:  # other ranks may have left already
                 recorder.close(status_after(error))
 

@@ -120,7 +120,15 @@ def _as_json(value: Any) -> Any:
         return [_as_json(own) for own in value]
     if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1):
         value = value.item()
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else _text(value)
+
+
+def _text(value: Any) -> str:
+    """Return the text of an object, or of its class if it has none."""
+    try:
+        return str(value)
+    except Exception:  # of a user's own class
+        return f"<{type(value).__name__}>"
 
 
 def _storable(text: str) -> str:

@@ -173,7 +173,7 @@ class StepRows:
             self._note_sources(LOGGED)
         if name == "loss":
             self._scalars.set_fact("has_loss", 1.0)
-            self.last_loss = value.detach() if isinstance(value, Tensor) else value
+            self.last_loss = value.detach() if isinstance(value, Tensor) else float(value)
 
     def finish(self) -> None:
         """Complete the row of a step that is over with what is known only at its end."""

@@ -81,17 +81,18 @@ class Activations:
         self._on_forward = on_forward
         self._device = device
         self._is_measuring = is_measuring
-        self._roots = set(table.models.values())
+        self._roots = {id(model) for model in table.models.values()}
         self._seconds = 0.0
         self._sums: Tensor
         self._grad_rows: tuple[Tensor, ...]
         self._on_discard = on_discard
         self.passes = Passes(Accumulation(params), on_backward, self._discard, guard)
-        self.taps = Taps(self, self._roots)
+        self.taps = Taps(self, table.models.values())
         self.taps.is_on = is_measuring
-        self.index: dict[nn.Module, int] = {}
+        self.index: dict[int, int] = {}
+        """Row of each measured layer, by the id of its module."""
         self._restart()
-        self.reindex(table.layers)
+        self.reindex([layer.module for layer in table.layers.values()])
         self._guard_hooks(guard)
         self._handles = [
             torch_module.register_module_forward_pre_hook(self._before_forward),
@@ -114,13 +115,13 @@ class Activations:
     def reindex(self, modules: Iterable[nn.Module]) -> None:
         """Set which row each measured layer has; what was gathered follows."""
         before = self.index
-        measured = modules if self._is_measuring else ()
-        self.index = {module: row for row, module in enumerate(measured)}
-        places = [before.get(module, -1) for module in self.index]
+        measured = list(modules) if self._is_measuring else []
+        self.index = {id(module): row for row, module in enumerate(measured)}
+        places = [before.get(key, -1) for key in self.index]
         self.passes.rearrange(places)
         self._sums = rearranged(self._sums, places)
         self._grad_rows = ()
-        self.taps.add(self.index)
+        self.taps.add(measured)
 
     def close(self) -> None:
         """Remove the hooks."""
@@ -180,9 +181,9 @@ class Activations:
         return None
 
     def _see_before(self, module: nn.Module, args: Args) -> None:
-        is_root = module in self._roots
+        is_root = id(module) in self._roots
         table = self._table
-        is_parent = table.is_learning and module in table.layers and has_children(module)
+        is_parent = table.is_learning and id(module) in table.layers and has_children(module)
         if not (is_root or is_parent) or is_transformed():
             return
         if is_root and not is_in_backward():
@@ -199,7 +200,7 @@ class Activations:
         return self.passes.start(len(self.index) if is_measured else None, self._device)
 
     def _see_after(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> None:
-        is_root, is_layer = module in self._roots, module in self._table.layers
+        is_root, is_layer = id(module) in self._roots, id(module) in self._table.layers
         if not (is_root or is_layer) or is_transformed():
             return
         self._is_in_root &= not is_root
@@ -226,13 +227,14 @@ class Activations:
 
     def _measure(self, module: nn.Module, tensor: Tensor, current: Pass) -> bool:
         """Add an output to the sums of its pass, unless it is not wanted or not new."""
-        row = self.index.get(module)
+        key = id(module)
+        row = self.index.get(key)
         if row is None or not current.is_measured:
             return False
-        if is_in_backward() and module in current.seen:
+        if is_in_backward() and key in current.seen:
             return False  # checkpointing runs the layer once more; it was counted the first time
         if not is_in_backward():
-            current.seen.add(module)
+            current.seen.add(key)
         began = time.perf_counter()
         self._add(tensor, current.rows[row])
         self._seconds += time.perf_counter() - began
@@ -267,7 +269,7 @@ class Activations:
         """Measure the gradient of a layer's output and count its pass."""
         source = self.passes.find(number)
         if source is not None:
-            if source.is_measured and module in self.index:
+            if source.is_measured and id(module) in self.index:
                 self._see_grad(module, source, grad)
             else:
                 self.passes.commit(source)
@@ -279,12 +281,12 @@ class Activations:
 
     def _see_grad(self, module: nn.Module, source: Pass, grad: Tensor) -> None:
         began = time.perf_counter()
-        call, row = self.passes.commit(source), self.index.get(module)
+        call, row = self.passes.commit(source), self.index.get(id(module))
         if call is None or row is None:
             return
         if not self._grad_rows:  # in measured steps only
             self._grad_rows = self._sums[:, OUTPUT_GRAD].unbind()
-        if source.grad_call.setdefault(module, call) is not call:
+        if source.grad_call.setdefault(id(module), call) is not call:
             self._grad_rows[row].fill_(torch.nan)  # squares of two calls do not add
         else:
             self._add(grad, self._grad_rows[row])

@@ -7,11 +7,12 @@ then need a copy.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from gradscope.record.model.identity import WeakIdentityMap
 
 N_PROBES = 3
 """Measured steps of an unknown optimizer whose gradients are compared before and after."""
@@ -22,18 +23,20 @@ class KeptGrads:
     """Copies gradients before the steps of optimizers that write to them."""
 
     def __init__(self) -> None:
-        self._n_probes: weakref.WeakKeyDictionary[torch.optim.Optimizer, int] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._writers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+        self._n_probes: WeakIdentityMap[int] = WeakIdentityMap()
+        self._writers: WeakIdentityMap[None] = WeakIdentityMap()
         self._versions: list[int] = []
+
+    @staticmethod
+    def _is_reader(optimizer: torch.optim.Optimizer) -> bool:
+        return type(optimizer).__module__.startswith(_READERS)
 
     def before(self, optimizer: torch.optim.Optimizer, grads: list[Tensor]) -> list[Tensor]:
         """Return the gradients of a step that begins, or copies of them."""
         self._versions = []
-        if type(optimizer).__module__.startswith(_READERS) or _is_capturing():
+        if self._is_reader(optimizer) or _is_capturing():
             return grads
-        if optimizer in self._writers or self._n_probes.setdefault(optimizer, N_PROBES):
+        if optimizer in self._writers or self._n_probes.get(optimizer, N_PROBES):
             return [grad.clone() for grad in grads]
         self._versions = [_version(grad) for grad in grads]
         return grads
@@ -45,12 +48,13 @@ class KeptGrads:
         if self._versions:
             if self._versions == [_version(grad) for grad in grads]:
                 return True
-            self._writers.add(optimizer)
+            self._writers[optimizer] = None
             return False
-        if self._n_probes.get(optimizer) and optimizer not in self._writers and not _is_capturing():
-            self._n_probes[optimizer] -= 1
+        n_probes = self._n_probes.get(optimizer, 0 if self._is_reader(optimizer) else N_PROBES)
+        if n_probes and optimizer not in self._writers and not _is_capturing():
+            self._n_probes[optimizer] = n_probes - 1
             if not all(map(torch.equal, kept, grads)):
-                self._writers.add(optimizer)
+                self._writers[optimizer] = None
         return True
 
 

@@ -109,7 +109,8 @@ class LayerTable:
 
     def __init__(self, models: Mapping[str, nn.Module]) -> None:
         self.models = dict(models)
-        self.layers: dict[nn.Module, Layer] = {}
+        self.layers: dict[int, Layer] = {}
+        """Layers by the id of their module."""
         self.n_weight_layers = 0
         self._layer_labels, self._param_labels = Labels(), Labels()
         self._params: list[Param] = []
@@ -126,11 +127,11 @@ class LayerTable:
             for name, module in named_modules(model, prefix):
                 if is_parametrization(name, module) or not is_layer(module):
                     continue
-                layer = self.layers.get(module)
+                layer = self.layers.get(id(module))
                 if layer is None:
-                    layer = known.get(module) or Layer(name, module, prefix)
+                    layer = known.get(id(module)) or Layer(name, module, prefix)
                     layer.name, layer.aliases = name, []
-                    self.layers[module] = layer
+                    self.layers[id(module)] = layer
                 elif name != layer.name and name not in layer.aliases:
                     layer.aliases.append(name)
 
@@ -149,14 +150,14 @@ class LayerTable:
 
     def observe_call(self, module: nn.Module) -> None:
         """Note that a layer begins to run."""
-        layer = self.layers[module]
+        layer = self.layers[id(module)]
         if layer.order is None and layer.model not in self._learned:
             layer.order = self._n_observed
             self._n_observed += 1
 
     def observe_output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         """Note a layer's output: its shape, and whether it normalises the one before."""
-        layer = self.layers[module]
+        layer = self.layers[id(module)]
         if layer.model in self._learned:
             return
         self.observe_call(module)
@@ -185,7 +186,7 @@ class LayerTable:
             layer.label = self._layer_labels.of(layer.name, layer.module)
         self.n_weight_layers = n_weight_layers
         set_stages(ordered, self.models.values())
-        self.layers = {layer.module: layer for layer in ordered}
+        self.layers = {id(layer.module): layer for layer in ordered}
         return ordered
 
     def _is_kept(self, layer: Layer) -> bool:

@@ -51,10 +51,10 @@ def _is_of_tokens(ordered: Sequence[Layer]) -> bool:
     return 2 * n_tokens > len(seen)
 
 
-def _count_blocks(ordered: Sequence[Layer], block_of: dict[nn.Module, int]) -> None:
+def _count_blocks(ordered: Sequence[Layer], block_of: dict[int, int]) -> None:
     stage, before = 0, None
     for i, layer in enumerate(ordered):
-        block = block_of.get(layer.module)
+        block = block_of.get(id(layer.module))
         if i and layer.order is not None:  # layers that never run stay with the one before
             stage += block != before
         if layer.order is not None:
@@ -62,10 +62,10 @@ def _count_blocks(ordered: Sequence[Layer], block_of: dict[nn.Module, int]) -> N
         layer.stage = stage
 
 
-def _blocks(models: Iterable[nn.Module]) -> dict[nn.Module, int]:
-    """Return for each module the innermost repeated block that it lies in, by a number."""
-    found: dict[nn.Module, int] = {}
-    spare: dict[nn.Module, int] = {}
+def _blocks(models: Iterable[nn.Module]) -> dict[int, int]:
+    """Return for the id of each module the innermost repeated block around it, by a number."""
+    found: dict[int, int] = {}
+    spare: dict[int, int] = {}
     for model in models:
         for container in model.modules():
             if not isinstance(container, _CONTAINERS):
@@ -76,9 +76,9 @@ def _blocks(models: Iterable[nn.Module]) -> dict[nn.Module, int]:
                 if kinds[class_name(child)] < 2 or sum(map(is_weight_layer, inside)) < 2:
                     continue
                 if any(map(is_norm, inside)):
-                    found.update(dict.fromkeys(inside, id(child)))
+                    found.update(dict.fromkeys(map(id, inside), id(child)))
                 else:  # the experts of a block look like this too
-                    spare |= {m: id(child) for m in inside if m not in spare}
+                    spare |= {id(m): id(child) for m in inside if id(m) not in spare}
     return found or spare
 
 

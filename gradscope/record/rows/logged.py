@@ -65,5 +65,5 @@ def _check_number(name: str, value: Any) -> None:
         return
     try:
         float(value)
-    except (TypeError, ValueError):
+    except Exception:
         raise TypeError(f"`{name}` must be one number; got {type(value).__name__}") from None

@@ -69,8 +69,13 @@ def unknown(_group: Group) -> bool | None:
 
 
 def as_set(*names: str) -> Callable[[Group], bool | None]:
-    """Read a switch of the group that is on unless it says otherwise."""
-    return lambda group: all(bool(group.get(name, True)) for name in names)
+    """Read a switch of the group that is on unless it says otherwise; None if it is no switch."""
+
+    def read(group: Group) -> bool | None:
+        values = [group.get(name, True) for name in names]
+        return all(values) if all(isinstance(value, bool | int) for value in values) else None
+
+    return read
 
 
 class Moments(NamedTuple):
