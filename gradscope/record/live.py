@@ -8,9 +8,9 @@ import os
 import sys
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 
@@ -21,6 +21,8 @@ from gradscope.record.model.identity import WeakIdentityMap
 
 if TYPE_CHECKING:
     import xarray
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _attached: WeakIdentityMap[LiveRecording] = WeakIdentityMap()
 """The recorder of each optimizer."""
@@ -79,11 +81,34 @@ def status_after(error: BaseException | None) -> str | None:
     return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
+def until_closed(method: Method) -> Method:
+    """Let a method of a recorder do nothing once its recording has ended.
+
+    A training must not stop because of a call that comes too late: one warning says so.
+    """
+
+    @functools.wraps(method)
+    def wrapper(self: LiveRecording, *args: Any, **kwargs: Any) -> Any:
+        if not self._is_closed:
+            return method(self, *args, **kwargs)
+        if self._guard.reason is None and not self._has_told:
+            self._has_told = True
+            warn(
+                f"`{method.__name__}` came after the end of the recording {self.path}: it does "
+                "nothing, nor do later calls"
+            )
+        return None
+
+    return wrapper  # type: ignore[return-value]
+
+
 class LiveRecording(ABC):
     """A recording that is being written, as a context manager that can be read and drawn."""
 
     path: Path
     _guard: Guard
+    _is_closed: bool
+    _has_told = False
     _ranks: Ranks
 
     def end(self, reason: str) -> None:

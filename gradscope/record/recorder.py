@@ -19,7 +19,7 @@ from gradscope.record.ending import RecordingCost, abandon, finish
 from gradscope.record.events import StepEvents
 from gradscope.record.guard import Guard
 from gradscope.record.health.watch import HealthWatch, OnHealth
-from gradscope.record.live import LiveRecording, detach_others, forget, register
+from gradscope.record.live import LiveRecording, detach_others, forget, register, until_closed
 from gradscope.record.measure.choose import choose_backend
 from gradscope.record.measure.custom import Measure
 from gradscope.record.model.modules import as_models, device_of
@@ -176,6 +176,7 @@ class Recorder(LiveRecording):
             self._guard.run(self._events.rows.flush)
         return self._events.tables.first_nonfinite
 
+    @until_closed
     def describe(self, **attributes: Any) -> None:
         """Set root attributes: seed, dataset_name, model_name, sample_dims, command and so on.
 
@@ -187,6 +188,7 @@ class Recorder(LiveRecording):
         check_attributes(attributes)
         self._guard.run(lambda: self._writer.set_attrs(**attributes))
 
+    @until_closed
     def log(self, **values: Any) -> None:
         """Add numbers to the step in progress, or to the last finished one until the next forward.
 
@@ -203,8 +205,6 @@ class Recorder(LiveRecording):
         TypeError, ValueError
             If a value is not one number.
         """
-        if self._is_closed and self._guard.reason is None:
-            raise UsageError("this recorder is closed; `log` came after the end of the recording")
         self._guard.run(self._log, *part(values))
 
     def _log(self, evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> None:
@@ -223,6 +223,7 @@ class Recorder(LiveRecording):
         """Go on after `pause`."""
         self._events.clock.unpause()
 
+    @until_closed
     def advance(self) -> None:
         """Count one replay of a CUDA graph as a step: call it after each ``graph.replay()``.
 
@@ -241,6 +242,7 @@ class Recorder(LiveRecording):
         """What a checkpoint of the training should hold: step and own second moments."""
         return self._guard.run(self._events.tables.state_dict) or self._events.clock.state()
 
+    @until_closed
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned: later rows of the recording are dropped.
 
@@ -262,14 +264,15 @@ class Recorder(LiveRecording):
 
     def flush(self) -> None:
         """Bring everything recorded so far to disk."""
-        self._guard.run(self._flush)
+        if not self._is_closed:
+            self._guard.run(self._flush)
 
     def _flush(self) -> None:
         self._events.rows.flush()
         self._writer.flush(wait=True)
 
     def close(self, status: str | None = None) -> None:
-        """Finish the recording; further calls do nothing.
+        """Finish the recording; further calls do nothing, nor do later `log` and `describe`.
 
         Parameters
         ----------

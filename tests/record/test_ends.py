@@ -146,3 +146,57 @@ def test_no_warning_of_ours_stops_a_program_that_takes_warnings_for_errors(tmp_p
     said = capsys.readouterr().err
     for words in ("trains none", "custom measure 'bad'", "parameters change between"):
         assert said.count(words) == 1
+
+
+CALLS = {
+    "log": lambda r: r.log(loss=1.0, val_loss="no number"),
+    "describe": lambda r: r.describe(seed=1, nonsense=2),
+    "advance": lambda r: r.advance(),
+    "load_state_dict": lambda r: r.load_state_dict({"step": 1}),
+    "pause": lambda r: r.pause(),
+    "unpause": lambda r: r.unpause(),
+    "flush": lambda r: r.flush(),
+    "close": lambda r: r.close("failed"),
+    "state_dict": lambda r: r.state_dict()["step"] == 3,
+    "step": lambda r: r.step == 3,
+    "cost": lambda r: r.cost.bytes > 0,
+    "first_nonfinite": lambda r: r.first_nonfinite is None,
+    "data": lambda r: r.data["training"].sizes["step"] == 3,
+    "plot": lambda r: r.plot() is not None,
+    "end": lambda r: None,
+    "path": lambda r: r.path.exists(),
+}
+"""What is public, each called after the end; what is not None must be true."""
+SAID = ("log", "describe", "advance", "load_state_dict")
+
+
+def test_every_call_is_here():
+    public = {name for name in dir(gradscope.Recorder) if not name.startswith("_")} | {"path"}
+    assert public == set(CALLS)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_call_after_the_end_stops_a_training(tmp_path, call):
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        model(torch.randn(5, 6)).square().mean().backward()
+        optimizer.step()
+
+    recorder = gradscope.Recorder(model, optimizer, tmp_path / "run.h5")
+    for _ in range(3):
+        step()
+    recorder.close()
+    written = (tmp_path / "run.h5").read_bytes()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert CALLS[call](recorder) in (None, True)
+            step()
+    said = [str(w.message) for w in caught if "after the end of the recording" in str(w.message)]
+    assert len(said) == (call in SAID) == len([w for w in caught if w.category is RuntimeWarning])
+    assert all(text.startswith(f"`{call}`") for text in said)
+    assert (tmp_path / "run.h5").read_bytes() == written
+    assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
