@@ -1,4 +1,4 @@
-"""What a notebook asks of a recorder that runs: its data, a picture, a fresh start."""
+"""What a notebook asks of a recorder that runs, its data, a picture, a fresh start; and its end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 
-from gradscope.errors import warn
+from gradscope import schema
+from gradscope.errors import unknown, warn
 from gradscope.record.distributed.ranks import Ranks
+from gradscope.record.ending import abandon, finish
+from gradscope.record.events import StepEvents
 from gradscope.record.guard import Guard
+from gradscope.record.health.watch import HealthWatch
 from gradscope.record.model.identity import WeakIdentityMap
+from gradscope.store.write.writer import RecordingWriter
 
 if TYPE_CHECKING:
     import xarray
@@ -106,6 +111,9 @@ class LiveRecording(ABC):
     """A recording that is being written, as a context manager that can be read and drawn."""
 
     path: Path
+    _events: StepEvents
+    _writer: RecordingWriter
+    _watch: HealthWatch
     _guard: Guard
     _is_closed: bool
     _has_told = False
@@ -120,9 +128,36 @@ class LiveRecording(ABC):
     def flush(self) -> None:
         """Bring everything recorded so far to disk."""
 
-    @abstractmethod
     def close(self, status: str | None = None) -> None:
-        """Finish the recording."""
+        """Finish the recording; further calls do nothing, nor do later `log` and `describe`.
+
+        Parameters
+        ----------
+        status : str, optional
+            One of `schema.STATUSES`; by default "diverged" after a loss that is not finite, else
+            "finished".
+        """
+        if status is not None and status not in schema.STATUSES:
+            raise ValueError(unknown("status", status, schema.STATUSES))
+        if self._is_closed:
+            self._events.detach()  # a hook that failed may have left some of them
+        else:
+            self._guard.run(self._finish, status)
+
+    def _finish(self, status: str | None) -> None:
+        self._leave()
+        finish(self._events, self._writer, status)
+        self._watch.close()
+
+    def _stop(self, reason: str) -> None:
+        """End the recording because of an error of our own: rows stay, the training goes on."""
+        self._leave()
+        abandon(self._events, self._writer, reason)
+
+    def _leave(self) -> None:
+        self._is_closed = True
+        self._watch.stop()
+        forget(self)
 
     @property
     def data(self) -> xarray.DataTree:

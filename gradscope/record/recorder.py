@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradscope import schema
-from gradscope.errors import UsageError, unknown
+from gradscope.errors import UsageError
 from gradscope.record.distributed.ranks import Ranks
 from gradscope.record.distributed.writer import open_writer
-from gradscope.record.ending import RecordingCost, abandon, finish
+from gradscope.record.ending import RecordingCost
 from gradscope.record.events import StepEvents
 from gradscope.record.guard import Guard
 from gradscope.record.health.watch import HealthWatch, OnHealth
-from gradscope.record.live import LiveRecording, detach_others, forget, register, until_closed
+from gradscope.record.live import LiveRecording, detach_others, register, until_closed
 from gradscope.record.measure.choose import choose_backend
 from gradscope.record.measure.custom import Measure
 from gradscope.record.model.modules import as_models, device_of
@@ -28,7 +27,7 @@ from gradscope.record.model.params import Selector
 from gradscope.record.pipeline import Stages
 from gradscope.record.provenance import check_attributes, describe_run, describe_story
 from gradscope.record.rows.cadence import Cadence
-from gradscope.record.rows.logged import part
+from gradscope.record.rows.logged import LoggedNames
 from gradscope.record.rows.scalars import ScalarRows
 from gradscope.record.rows.stream import CAPACITY
 from gradscope.record.settings import make_settings
@@ -152,6 +151,7 @@ class Recorder(LiveRecording):
         except BaseException:
             self._events.detach()
             raise
+        self._names = LoggedNames(str(self._writer.inherited.get("logged_names", "{}")))
         self._events.begin(self._writer)
         self._events.rows.last_step = self._ranks.agree_on_number(self._writer.last_step)
         self.path = self._writer.path
@@ -205,10 +205,12 @@ class Recorder(LiveRecording):
         TypeError, ValueError
             If a value is not one number.
         """
-        self._guard.run(self._log, *part(values))
+        self._guard.run(self._log, *self._names.part(values))
 
     def _log(self, evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         self._events.rows.go_on()
+        if (names := self._names.news()) is not None:
+            self._writer.set_attrs(logged_names=names)
         for name, value in training.items():
             self._events.rows.log(name, value)
         if evaluation:
@@ -270,34 +272,3 @@ class Recorder(LiveRecording):
     def _flush(self) -> None:
         self._events.rows.flush()
         self._writer.flush(wait=True)
-
-    def close(self, status: str | None = None) -> None:
-        """Finish the recording; further calls do nothing, nor do later `log` and `describe`.
-
-        Parameters
-        ----------
-        status : str, optional
-            One of `schema.STATUSES`; by default "diverged" after a loss that is not finite, else
-            "finished".
-        """
-        if status is not None and status not in schema.STATUSES:
-            raise ValueError(unknown("status", status, schema.STATUSES))
-        if self._is_closed:
-            self._events.detach()  # a hook that failed may have left some of them
-        else:
-            self._guard.run(self._finish, status)
-
-    def _finish(self, status: str | None) -> None:
-        self._leave()
-        finish(self._events, self._writer, status)
-        self._watch.close()
-
-    def _stop(self, reason: str) -> None:
-        """End the recording because of an error of our own: rows stay, the training goes on."""
-        self._leave()
-        abandon(self._events, self._writer, reason)
-
-    def _leave(self) -> None:
-        self._is_closed = True
-        self._watch.stop()
-        forget(self)

@@ -38,6 +38,7 @@ ROOT_ATTRIBUTES: dict[str, str] = {
     "optimizer_names": "classes of several optimizers, in the order of their index",
     "sample_dims": "dimensions of the data set's samples",
     "config_json": "configuration, enough to run it again",
+    "logged_names": "JSON of the names in the file to the names that were logged",
     "custom_json": "long_name, units, aggregation and scale of the variables of /custom, by name",
     "record_bytes": "bytes written, merges included",
     "record_seconds": "host time that recording took",

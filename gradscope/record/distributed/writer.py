@@ -7,7 +7,7 @@ import datetime
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from gradscope.errors import RecordingError, RecordingExistsError
 from gradscope.record.distributed.ranks import Ranks
@@ -20,6 +20,7 @@ class SilentWriter:
     error = None
     bytes_written = 0
     last_step = 0
+    inherited: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -19,7 +19,7 @@ from gradscope.store.read.lazy import files_of
 
 _NOT_COMPARED = {
     *("created_at", "config_json", "custom_json", "command", "is_complete", "resume_step"),
-    *("failure", "record_bytes", "record_seconds", "schema_version"),
+    *("failure", "logged_names", "record_bytes", "record_seconds", "schema_version"),
 }
 _HYPERPARAMETERS = ("alpha", "lr", "beta1", "beta2", "eps", "weight_decay")
 

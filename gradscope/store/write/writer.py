@@ -84,7 +84,8 @@ class RecordingWriter:
         given = _checked(attrs or {})
         lock = claim(finished_path(path), if_exists)
         try:
-            before = inherited(self.path)
+            before = self.inherited = inherited(self.path)
+            """Root attributes of the recording that is resumed."""
             self.last_step = last_step(self.path)
             """Last step of the recording that is resumed; 0 for a new one."""
         except BaseException:

@@ -41,7 +41,8 @@ OUTSIDE = {
     "is_exporting",
     "Worker._run",
     # What tells a user of a mistake in a call of `Recorder.log`.
-    "part",
+    "LoggedNames.part",
+    "LoggedNames.of",
     "stored_name",
     "_check_number",
 }
