@@ -110,7 +110,6 @@ def until_closed(method: Method) -> Method:
 class LiveRecording(ABC):
     """A recording that is being written, as a context manager that can be read and drawn."""
 
-    path: Path
     _events: StepEvents
     _writer: RecordingWriter
     _watch: HealthWatch
@@ -118,6 +117,11 @@ class LiveRecording(ABC):
     _is_closed: bool
     _has_told = False
     _ranks: Ranks
+
+    @property
+    def path(self) -> Path:
+        """The recording; another than was asked for if somebody else has put a file there."""
+        return self._writer.path
 
     def end(self, reason: str) -> None:
         """Ignore, with one warning, what the program still tells a recorder that was closed."""
@@ -137,12 +141,12 @@ class LiveRecording(ABC):
             One of `schema.STATUSES`; by default "diverged" after a loss that is not finite, else
             "finished".
         """
-        if status is not None and status not in schema.STATUSES:
-            raise ValueError(unknown("status", status, schema.STATUSES))
         if self._is_closed:
             self._events.detach()  # a hook that failed may have left some of them
-        else:
-            self._guard.run(self._finish, status)
+            return
+        if status is not None and status not in schema.STATUSES:
+            raise ValueError(unknown("status", status, schema.STATUSES))
+        self._guard.run(self._finish, status)
 
     def _finish(self, status: str | None) -> None:
         self._leave()

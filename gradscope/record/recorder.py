@@ -154,7 +154,6 @@ class Recorder(LiveRecording):
         self._names = LoggedNames(str(self._writer.inherited.get("logged_names", "{}")))
         self._events.begin(self._writer)
         self._events.rows.last_step = self._ranks.agree_on_number(self._writer.last_step)
-        self.path = self._writer.path
         self._watch = HealthWatch(self.path, None if self._ranks.rank else on_health)
         register(self, optimizers.values())
 

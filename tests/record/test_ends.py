@@ -7,10 +7,13 @@ import subprocess
 import sys
 import warnings
 
+import h5py
 import pytest
 import torch
 
 import gradscope
+from gradscope.errors import RecordingError
+from tests.helpers import write_recording
 from tests.record.loops.training_loops import mlp
 
 PROGRAM = """
@@ -200,3 +203,54 @@ def test_no_call_after_the_end_stops_a_training(tmp_path, call):
     assert all(text.startswith(f"`{call}`") for text in said)
     assert (tmp_path / "run.h5").read_bytes() == written
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
+
+
+FOREIGN = {
+    "text": lambda path: path.write_text("results of somebody else"),
+    "hdf5": lambda path: h5py.File(path, "w").create_dataset("x", data=[1.0]).file.close(),
+    "recording": lambda path: write_recording(path.parent / "other.h5").rename(path),
+    "folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("end", ["close", "fail", "interrupt"])
+def test_what_is_not_ours_is_never_overwritten(tmp_path, monkeypatch, kind, end):
+    """A file appears at the path while the training runs: it stays, and so does the recording."""
+    path = tmp_path / "run.h5"
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = gradscope.Recorder(model, optimizer, path)
+    for k in range(4):
+        model(torch.randn(5, 6)).sum().backward()
+        optimizer.step()
+        if k == 1:
+            FOREIGN[kind](path)
+            (tmp_path / "run-2.h5").write_text("taken too")
+            content = path.read_bytes() if path.is_file() else sorted(path.iterdir())
+    if end == "fail":
+        monkeypatch.setattr(type(recorder), "_finish", lambda *_: 1 / 0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        recorder.close("interrupted" if end == "interrupt" else None)
+    said = [str(w.message) for w in caught if "has appeared while" in str(w.message)]
+    assert len(said) == 1 and f"{path} has" in said[0] and "saved as" in said[0]
+    assert recorder.path == tmp_path / "run-3.h5"
+    n_rows, status = rows(recorder.path)
+    assert n_rows == 4
+    assert status == {"close": "finished", "fail": "failed", "interrupt": "interrupted"}[end]
+    assert content == (path.read_bytes() if path.is_file() else sorted(path.iterdir()))
+    assert (tmp_path / "run-2.h5").read_text() == "taken too"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run-2.h5", "run-3.h5", "run.h5"]
+    assert recorder.data["training"].sizes["step"] == 4
+
+
+def test_what_is_no_recording_is_not_resumed_and_stays(tmp_path):
+    path = tmp_path / "run.h5"
+    path.write_text("results of somebody else")
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(RecordingError):
+        gradscope.Recorder(model, optimizer, path, if_exists="resume")
+    assert path.read_text() == "results of somebody else"
+    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]

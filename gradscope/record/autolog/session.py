@@ -256,7 +256,7 @@ class Session:
             self.problems.append(f"{recorder.path} was not finished: {error}")
         if n_steps:
             self.recorded.append(Recorded(recorder.path, n_steps, *names))
-        else:
+        elif recorder._writer.saved is not None:
             recorder.path.unlink(missing_ok=True)
 
     @property

@@ -20,6 +20,7 @@ class SilentWriter:
     error = None
     bytes_written = 0
     last_step = 0
+    saved = None
     inherited: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, path: Path) -> None:

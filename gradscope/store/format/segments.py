@@ -100,20 +100,26 @@ def _outermost(found: list[Segment], folder: Path) -> list[Segment]:
     return kept
 
 
-def publish(target: Path, write: Callable[[h5py.File], None]) -> int:
-    """Write a file atomically; return its size in bytes."""
+def publish(target: Path, write: Callable[[h5py.File], None], *, is_new: bool = False) -> int:
+    """Write a file atomically; return its size in bytes.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something at ``target`` that must not be replaced (``is_new``).
+    """
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         with new_file(temporary) as file:
             write(file)
-        return move(temporary, target)
+        return move(temporary, target, is_new=is_new)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
 
 
-def move(source: Path, target: Path) -> int:
+def move(source: Path, target: Path, *, is_new: bool = False) -> int:
     """Give a complete file its final name (steps 2 to 4 above); return its size in bytes."""
     descriptor = os.open(source, os.O_RDONLY)
     try:
@@ -121,11 +127,24 @@ def move(source: Path, target: Path) -> int:
         size = os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
+    if is_new:
+        _reserve(source, target)
     source.replace(target)
+    source.unlink(missing_ok=True)  # two names of one file stay two
     sync_folder(target.parent)
     if source.parent != target.parent:
         sync_folder(source.parent)
     return size
+
+
+def _reserve(source: Path, target: Path) -> None:
+    """Take a name that nobody has, so that nobody else takes it meanwhile."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: an empty file stands there for a moment
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
 
 
 def sync_folder(folder: Path) -> None:

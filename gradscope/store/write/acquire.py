@@ -1,12 +1,14 @@
-"""Acquisition of the path of a new or resumed recording."""
+"""Acquisition of the path of a new or resumed recording, and its first attributes."""
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gradscope import schema
-from gradscope.errors import RecordingExistsError
+from gradscope import __version__, schema
+from gradscope.errors import RecordingExistsError, unknown
 from gradscope.store.format.contents import read_contents
 from gradscope.store.format.segments import (
     LOCK_NAME,
@@ -27,6 +29,8 @@ def claim(path: Path, if_exists: str) -> WriterLock:
             f"a recording stands at {path}; choose another name, "
             "or if_exists='overwrite' or 'resume'"
         )
+    if if_exists == "resume" and path.exists():
+        read_contents(path, groups=())  # raises for what is no recording, and leaves it there
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = WriterLock(folder / LOCK_NAME)
@@ -38,6 +42,30 @@ def claim(path: Path, if_exists: str) -> WriterLock:
         lock.release()
         raise
     return lock
+
+
+def birth() -> dict[str, Any]:
+    """Return the root attributes that every recording has."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {
+        "created_at": now,
+        "creation_library": "gradscope",
+        "creation_library_version": __version__,
+    }
+
+
+def checked(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy root attributes.
+
+    Raises
+    ------
+    ValueError
+        If the schema does not declare one.
+    """
+    for name in attrs:
+        if name not in schema.ROOT_ATTRIBUTES:
+            raise ValueError(unknown("root attribute", name, schema.ROOT_ATTRIBUTES))
+    return dict(attrs)
 
 
 def inherited(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def merge_files(
     attrs: dict[str, Any] | None = None,
     resume_step: int | None = None,
     is_packed: bool = True,
+    is_new: bool = False,
 ) -> int:
     """Merge files into one; return its size in bytes.
 
@@ -43,9 +44,13 @@ def merge_files(
     is_packed : bool, default True
         Whether to compress, as for a finished file. Segments that will be merged again are not
         compressed.
+    is_new : bool, default False
+        Whether ``target`` may not be there yet.
 
     Raises
     ------
+    FileExistsError
+        If it is there.
     RecordingError
         If a segment is damaged.
     OSError
@@ -55,7 +60,7 @@ def merge_files(
     # Attributes of variables come from the last file or the schema, so the others are not read.
     files = (read_contents(path, has_attrs=path == paths[-1]) for path in paths)
     merged = plan(list(files), resume_step)
-    return publish(target, lambda file: _write(file, merged, attrs or {}, is_packed))
+    return publish(target, lambda f: _write(f, merged, attrs or {}, is_packed), is_new=is_new)
 
 
 def _write(file: h5py.File, merged: RecordingPlan, attrs: dict[str, Any], is_packed: bool) -> None:

@@ -6,6 +6,7 @@ The thread is independent of the training loop, and the training loop does not u
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -59,6 +60,7 @@ class Worker:
         self.path = path
         self.pid = os.getpid()
         self.error: Exception | None = None
+        self.saved: Path | None = None
         self.bytes_written = 0
         self._lock = lock
         self._flush_seconds = flush_seconds
@@ -251,6 +253,20 @@ class Worker:
         words = " ".join(f"{type(self.error).__name__}: {self.error}".split())
         return f"writing: {words}"[:300]
 
+    def _save(self, paths: list[Path], attrs: dict[str, Any]) -> None:
+        """Merge under the name of the recording, or beside what has appeared there meanwhile."""
+        if self.saved is not None:  # closing failed after that
+            return
+        for number in itertools.count(1):
+            stem = self.path.stem if number == 1 else f"{self.path.stem}-{number}"
+            target = self.path.with_name(stem + self.path.suffix)
+            if target.exists() or (number > 1 and part_folder(target).exists()):
+                continue
+            with contextlib.suppress(FileExistsError):
+                self.bytes_written += merge_files(paths, target, attrs=attrs, is_new=True)
+                self.saved = target
+                return
+
     def _on_close(self, status: str) -> None:
         """Make one file of all segments; after a failure too, if it can be done by now."""
         self._attrs["status"] = status
@@ -260,7 +276,7 @@ class Worker:
             self._write_segment()
             paths = [segment.path for segment in self._segments]
             attrs = {"is_complete": 1, "resume_step": None}
-            self.bytes_written += merge_files(paths, self.path, attrs=attrs)
+            self._save(paths, attrs)
             remove_part(part_folder(self.path))
         except Exception as error:
             self.error = self.error or error

@@ -6,23 +6,23 @@ warning, but not the training, and rows written before remain readable.
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 import sys
 import threading
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gradscope import __version__, schema
+from gradscope import schema
 from gradscope.errors import unknown, warn
 from gradscope.store.format import layout
 from gradscope.store.format.layout import Axis
 from gradscope.store.format.segments import finished_path, part_folder
-from gradscope.store.write.acquire import claim, inherited, last_step
+from gradscope.store.write.acquire import birth, checked, claim, inherited, last_step
 from gradscope.store.write.leaving import leave
 from gradscope.store.write.thread import Worker
 
@@ -81,7 +81,7 @@ class RecordingWriter:
                 f"got {flush_seconds} and {flush_rows}"
             )
         self.path = finished_path(path).absolute()  # a program may change its folder
-        given = _checked(attrs or {})
+        given = checked(attrs or {})
         lock = claim(finished_path(path), if_exists)
         try:
             before = self.inherited = inherited(self.path)
@@ -98,7 +98,7 @@ class RecordingWriter:
         self._worker = Worker(
             self.path,
             lock,
-            attrs=_checked({**_birth(), **before, **given, **kept, **_BEGUN}),
+            attrs=checked({**birth(), **before, **given, **kept, **_BEGUN}),
             flush_seconds=flush_seconds,
             flush_rows=flush_rows,
         )
@@ -111,6 +111,11 @@ class RecordingWriter:
     def error(self) -> Exception | None:
         """The first failure to write, or None."""
         return self._worker.error
+
+    @property
+    def saved(self) -> Path | None:
+        """The finished file; None before `close`, and if it could not be written."""
+        return self._worker.saved
 
     @property
     def bytes_written(self) -> int:
@@ -220,7 +225,7 @@ class RecordingWriter:
 
     def set_attrs(self, **attrs: Any) -> None:
         """Change root attributes; they are written with the next flush."""
-        self._worker.put("attrs", _checked(attrs))
+        self._worker.put("attrs", checked(attrs))
 
     def flush(self, wait: bool = False) -> None:
         """Write appended rows to disk and optionally wait until this is done."""
@@ -229,6 +234,8 @@ class RecordingWriter:
 
     def close(self, status: str = "finished") -> None:
         """Merge all segments into ``path``; repeated calls do nothing.
+
+        A file that somebody else has put there meanwhile stays; ``path`` is then another one.
 
         Parameters
         ----------
@@ -244,6 +251,13 @@ class RecordingWriter:
                 raise
             self._finalizer.detach()
             self._warn_once()
+            if self.saved not in (None, self.path):
+                warn(
+                    f"{self.path} has appeared while the recording was written and is not its "
+                    f"own: it is left as it is, and the recording is saved as {self.saved}",
+                    stacklevel=4,
+                )
+                self.path = self.saved
 
     def __enter__(self) -> RecordingWriter:
         return self
@@ -262,22 +276,6 @@ class RecordingWriter:
                 f"written is in {part_folder(self.path)}; `gradscope repair` makes a file of it",
                 stacklevel=4,
             )
-
-
-def _birth() -> dict[str, Any]:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {
-        "created_at": now,
-        "creation_library": "gradscope",
-        "creation_library_version": __version__,
-    }
-
-
-def _checked(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    for name in attrs:
-        if name not in schema.ROOT_ATTRIBUTES:
-            raise ValueError(unknown("root attribute", name, schema.ROOT_ATTRIBUTES))
-    return dict(attrs)
 
 
 def _default_labels(dim: str, length: int) -> np.ndarray:
