@@ -81,8 +81,12 @@ class StepEvents:
         layers = LayerTable(models)
         self._hooks = Attachment(self, layers, stages, grad_scaler=grad_scaler)
         activations = self._hooks.activations
-        self.tables = Tables(layers, self.optimizers, activations, self.clock)
-        self.rows = StepRows(self.optimizers, stages, self.tables, activations, self.clock)
+        try:
+            self.tables = Tables(layers, self.optimizers, activations, self.clock)
+            self.rows = StepRows(self.optimizers, stages, self.tables, activations, self.clock)
+        except BaseException:
+            self._hooks.close()
+            raise
 
     @property
     def device(self) -> torch.device:

@@ -158,6 +158,18 @@ class LiveRecording(ABC):
         self._leave()
         abandon(self._events, self._writer, reason)
 
+    def _give_up(self) -> None:
+        """Leave nothing behind of a recorder that could not be attached."""
+        self._is_closed = True
+        forget(self)
+        self._events.detach()
+        self._ranks.close()
+        begun = vars(self)
+        if "_watch" in begun:
+            self._watch.stop()
+        if "_writer" in begun:
+            self._writer.discard()
+
     def _leave(self) -> None:
         self._is_closed = True
         self._watch.stop()

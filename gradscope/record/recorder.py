@@ -148,14 +148,14 @@ class Recorder(LiveRecording):
         self._events = StepEvents(models, optimizers, stages, grad_scaler=grad_scaler)
         try:  # the file last: what is wrong with the arguments must not cost a recording
             self._writer = open_writer(self._ranks, path, attrs, if_exists)
+            self._names = LoggedNames(str(self._writer.inherited.get("logged_names", "{}")))
+            self._events.begin(self._writer)
+            self._events.rows.last_step = self._ranks.agree_on_number(self._writer.last_step)
+            self._watch = HealthWatch(self.path, None if self._ranks.rank else on_health)
+            register(self, optimizers.values())
         except BaseException:
-            self._events.detach()
+            self._give_up()
             raise
-        self._names = LoggedNames(str(self._writer.inherited.get("logged_names", "{}")))
-        self._events.begin(self._writer)
-        self._events.rows.last_step = self._ranks.agree_on_number(self._writer.last_step)
-        self._watch = HealthWatch(self.path, None if self._ranks.rank else on_health)
-        register(self, optimizers.values())
 
     @property
     def step(self) -> int:

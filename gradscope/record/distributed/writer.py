@@ -38,6 +38,9 @@ class SilentWriter:
     def flush(self, *, wait: bool = True) -> None:
         """Do nothing."""
 
+    def discard(self) -> None:
+        """Do nothing."""
+
     def close(self, status: str = "finished") -> None:
         """Do nothing."""
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
+from torch.utils.hooks import RemovableHandle
 
 from gradscope.record.guard import Guard
 from gradscope.record.hooks import cuda_graphs
@@ -87,17 +88,25 @@ class Activations:
         self._grad_rows: tuple[Tensor, ...]
         self._on_discard = on_discard
         self.passes = Passes(Accumulation(params), on_backward, self._discard, guard)
-        self.taps = Taps(self, table.models.values())
-        self.taps.is_on = is_measuring
         self.index: dict[int, int] = {}
         """Row of each measured layer, by the id of its module."""
-        self._restart()
-        self.reindex([layer.module for layer in table.layers.values()])
-        self._guard_hooks(guard)
-        self._handles = [
-            torch_module.register_module_forward_pre_hook(self._before_forward),
-            torch_module.register_module_forward_hook(self._after_forward, with_kwargs=True),
-        ]
+        self._handles: list[RemovableHandle] = []
+        self.taps = Taps(self, table.models.values())
+        self.taps.is_on = is_measuring
+        try:
+            self._restart()
+            self.reindex([layer.module for layer in table.layers.values()])
+            self._guard_hooks(guard)
+            self._hook_forward()
+        except BaseException:
+            self.close()
+            raise
+
+    def _hook_forward(self) -> None:
+        before = torch_module.register_module_forward_pre_hook(self._before_forward)
+        self._handles.append(before)
+        after = torch_module.register_module_forward_hook(self._after_forward, with_kwargs=True)
+        self._handles.append(after)
 
     def _guard_hooks(self, guard: Guard) -> None:
         """Guard what torch calls; what is traced into a graph stays as it is."""

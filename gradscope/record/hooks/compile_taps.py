@@ -112,8 +112,8 @@ class Taps:
         self._roots = {root: not puts_time_first(root) for root in inner}
         self._has_warned = False
         self._clock = torch.zeros((), dtype=torch.int64, device="cpu")
-        _open[self.key] = self
         self._unsilence = ignore_compile_warning()
+        _open[self.key] = self
 
     def add(self, modules: Iterable[nn.Module]) -> None:
         """Tap some more modules, in graphs that are traced from now on."""

@@ -56,9 +56,13 @@ class ClipWatch:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         ClipWatch._listeners.append(self)
-        if not ClipWatch._originals:
-            _replace(_BY_NORM, _watched_clip_by_norm)
-            _replace(_BY_VALUE, _watched_clip_by_value)
+        try:
+            if not ClipWatch._originals:
+                _replace(_BY_NORM, _watched_clip_by_norm)
+                _replace(_BY_VALUE, _watched_clip_by_value)
+        except BaseException:
+            self.close()
+            raise
 
     def take(self, params: Iterable[Tensor]) -> Clipping:
         """Hand over what was done to the gradients of some parameters, which step now."""

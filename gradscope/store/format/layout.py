@@ -92,6 +92,20 @@ def coordinates_of(dim: str) -> dict[str, schema.Variable]:
     return {dim: schema.INDEXES[dim], **more.get(dim, {})}
 
 
+def default_labels(dim: str, length: int) -> np.ndarray:
+    """Return labels of a dimension without: log2 exponents for bins, numbers otherwise.
+
+    Raises
+    ------
+    ValueError
+        If its labels are names.
+    """
+    if dim in ("param", "layer"):
+        raise ValueError(f"call set_axis({dim!r}, …) before rows along it")
+    first = {"grad_bin": schema.GRAD_BIN_RANGE[0], "moment_bin": schema.MOMENT_BIN_RANGE[0]}
+    return np.arange(length) + first.get(dim, 0)
+
+
 def numpy_dtype(variable: schema.Variable) -> np.dtype:
     """Return the dtype in the file: int8 for booleans; strings get their length when written."""
     if variable.dtype == "str":

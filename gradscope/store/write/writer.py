@@ -214,7 +214,7 @@ class RecordingWriter:
         expected = [n_rows]
         for i, dim in enumerate(variable.dims[1:], start=1):
             if dim not in self._axes and array.ndim > i:
-                self.set_axis(dim, {dim: _default_labels(dim, array.shape[i])})
+                self.set_axis(dim, {dim: layout.default_labels(dim, array.shape[i])})
             expected.append(len(self._axes[dim]) if dim in self._axes else -1)
         if array.shape != tuple(expected):
             raise ValueError(
@@ -259,6 +259,13 @@ class RecordingWriter:
                 )
                 self.path = self.saved
 
+    def discard(self) -> None:
+        """Close as if nothing had begun: a new recording leaves no file."""
+        status = str(self.inherited.get("status", "failed"))
+        self.close("interrupted" if status == "running" else status)
+        if not self.inherited and self.saved is not None:
+            self.saved.unlink()
+
     def __enter__(self) -> RecordingWriter:
         return self
 
@@ -276,14 +283,6 @@ class RecordingWriter:
                 f"written is in {part_folder(self.path)}; `gradscope repair` makes a file of it",
                 stacklevel=4,
             )
-
-
-def _default_labels(dim: str, length: int) -> np.ndarray:
-    """Return default labels: log2 exponents for bins, numbers otherwise, none for names."""
-    if dim in ("param", "layer"):
-        raise ValueError(f"call set_axis({dim!r}, …) before rows along it")
-    first = {"grad_bin": schema.GRAD_BIN_RANGE[0], "moment_bin": schema.MOMENT_BIN_RANGE[0]}
-    return np.arange(length) + first.get(dim, 0)
 
 
 def _close_forgotten(worker: Worker, pid: int) -> None:

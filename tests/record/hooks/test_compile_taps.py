@@ -212,3 +212,28 @@ def test_attached_after_compiling_says_once_what_is_missing(tmp_path):
         assert np.isfinite(tree[name]).all()
     assert "activations" not in tree.children
     assert len(said) == 1 and "before the recorder was attached" in said[0]
+
+
+@pytest.mark.parametrize("where", ["plain", "inner", "outer", "reset"])
+def test_the_filters_of_warnings_are_those_of_before(tmp_path, where):
+    model, optimizer = make()
+    message = r"Using `torch\.compile\(module\)` when there are global hooks"
+    warnings.filterwarnings("ignore", message, UserWarning)  # the user's own, of the same text
+    warnings.filterwarnings("error", "nothing like it")
+    before = list(warnings.filters)
+    if where == "inner":  # attached within, closed outside
+        with warnings.catch_warnings():
+            recorder = gradscope.Recorder(model, optimizer, tmp_path / "run.h5")
+        recorder.close()
+    else:
+        recorder = gradscope.Recorder(model, optimizer, tmp_path / "run.h5")
+        if where == "outer":
+            with warnings.catch_warnings():
+                recorder.close()
+        elif where == "reset":
+            warnings.resetwarnings()
+            recorder.close()
+            before = []
+        else:
+            recorder.close()
+    assert list(warnings.filters) == before
