@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from gradscope.record.autolog.backward_loss import LossWatch
 from gradscope.record.recorder import Recorder
@@ -33,14 +34,17 @@ class RecordedTraining:
         super().__init__()
         self.recorder: Recorder | None = None
         self._path, self._options = path, options
-        self._losses = LossWatch()
-        self._stop_watching: Callable[[], None] | None = None
+        self._losses = LossWatch(self._optimizers, lambda _: self.recorder)
+        self._is_watching = False
         self._restored: Mapping[str, Any] | None = None
 
     @property
     def is_recording(self) -> bool:
         """Whether a training is being recorded now."""
-        return self._stop_watching is not None
+        return self._is_watching
+
+    def _optimizers(self) -> list[Optimizer]:
+        return [] if self.recorder is None else list(self.recorder._events.optimizers.values())
 
     def _begin(self, model: nn.Module, optimizer: Any, *, grad_scaler: Any, n_steps: int) -> None:
         """Attach a recorder; steps go on from the checkpoint, or from those the trainer counts."""
@@ -53,8 +57,8 @@ class RecordedTraining:
             restored = {"step": n_steps, "round": n_steps, "n_recorded": n_steps, "own": {}}
         if restored is not None and restored["step"]:
             self.recorder.load_state_dict(restored)
-        self._losses.turn_to(self.recorder)
-        self._stop_watching = self._losses.start()
+        self._is_watching = True
+        self._losses.start()
 
     def _log(self, metrics: Mapping[str, Any], prefixes: tuple[str, ...]) -> None:
         """Log the metrics of an evaluation, those of other prefixes left out."""
@@ -65,9 +69,9 @@ class RecordedTraining:
 
     def close(self, status: str | None = None) -> None:
         """Finish a recording that is still open, as after an exception."""
-        if self.recorder is None or self._stop_watching is None:
+        if self.recorder is None or not self._is_watching:
             return
-        self._stop_watching()
-        self._stop_watching = None
+        self._losses.stop()
+        self._is_watching = False
         self._losses.forget(self.recorder)
         self.recorder.close(status)

@@ -17,6 +17,8 @@ ROOT_ATTRIBUTES: dict[str, str] = {
     "failure": "why recording stopped early, when an error of gradscope closed it",
     "changed_outside_step": "first step before which parameters were changed outside the "
     "optimizer's step; updates are the optimizer's own",
+    "shared_params": "parameters that several optimizers step; each of these steps is a row of its "
+    "own, and param_group is -1",
     "stop_reason": "finding of a health rule that ended the training, as asked for",
     "run_name": "name that the user gave the run",
     "tags": "words that the user put the run under, between commas",

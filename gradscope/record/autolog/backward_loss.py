@@ -18,11 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from gradscope.errors import warn
 from gradscope.record.guard import contained
 from gradscope.record.hooks.compile_taps import never_a_frame, never_compiled
-from gradscope.record.hooks.step_calls import has_closure
+from gradscope.record.hooks.step_calls import StepCalls, has_closure
 from gradscope.record.model.identity import WeakIdentityMap, is_among
 from gradscope.record.recorder import Recorder
 
@@ -81,7 +85,7 @@ class LossWatch:
         self._undo: list[Callable[[], None]] = []
 
     def start(self) -> None:
-        """Wrap ``torch.autograd.backward`` and ``GradScaler.scale``."""
+        """Wrap ``torch.autograd.backward`` and ``GradScaler.scale``, and watch steps."""
         backward, scale = torch.autograd.backward, torch.amp.GradScaler.scale
         see, end = (never_compiled(contained(f, _tell)) for f in (self._see, self._end))
 
@@ -110,9 +114,13 @@ class LossWatch:
         torch.autograd.backward = watched_backward
         torch.amp.GradScaler.scale = watched_scale  # type: ignore[method-assign, assignment]
         self._undo.append(undo)
+        calls = StepCalls(self._before_step, self._after_step)
+        before, after = (never_compiled(contained(f, _tell)) for f in (calls.before, calls.after))
+        self._undo.append(register_optimizer_step_pre_hook(before).remove)
+        self._undo.append(register_optimizer_step_post_hook(after).remove)
 
     def stop(self) -> None:
-        """Put torch's own functions back."""
+        """Put torch's own functions back, and watch no more."""
         while self._undo:
             self._undo.pop()()
 
@@ -122,11 +130,11 @@ class LossWatch:
 
     # -- steps
 
-    def before_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _before_step(self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note a step; with a closure, only its first ``backward`` is at the parameters before."""
         self._n_in_closure = 0 if has_closure(args, kwargs) else None
 
-    def after_step(self, optimizer: Optimizer) -> None:
+    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
         """Give a step the losses that its gradients come from."""
         self._n_in_closure = None
         recorder, fed = self._recorder_of(optimizer), self._fed.get(optimizer)

@@ -134,15 +134,12 @@ class Session:
             self._records_itself = True
         elif recorder is None and optimizer not in self._over:
             self._waiting.append(weakref.ref(optimizer))
-            recorder = self._attach(None, optimizer)
-        if recorder is not None:
-            self._losses.before_step(args, kwargs)
+            self._attach(None, optimizer)
 
     def after_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Close the recordings of trainings that take no steps any more."""
-        self._losses.after_step(optimizer)
         active = self._recorder_of(optimizer)
         for recorder in list(self._recorders) if len(self._recorders) > 1 else ():
             self._idle[recorder] = 0 if recorder is active else self._idle[recorder] + 1

@@ -24,7 +24,11 @@ from torch.optim.optimizer import (
 )
 
 from gradscope.record.guard import contained
-from gradscope.record.hooks.compile_taps import ignore_compile_warning, never_compiled
+from gradscope.record.hooks.compile_taps import (
+    ignore_compile_warning,
+    never_a_frame,
+    never_compiled,
+)
 from gradscope.record.hooks.step_calls import StepCalls
 
 Args = tuple[Any, ...]
@@ -53,7 +57,7 @@ class Listener(Protocol):
         """An optimizer has stepped."""
 
     def leave_child(self) -> None:
-        """This process is a fork of the one that is recorded."""
+        """The process is a fork of the one that is recorded."""
 
 
 class TorchWatch:
@@ -104,10 +108,10 @@ class TorchWatch:
         self._listener.leave_child()
 
     def _see_optimizer(self, optimizer: Optimizer) -> None:
+        self._listener.see_optimizer(optimizer)
         if not self._is_complete:
             self._is_complete = True
             self._watch_training()
-        self._listener.see_optimizer(optimizer)
 
     def _watch_training(self) -> None:
         """Watch forward passes, steps and the compiler."""
@@ -125,10 +129,13 @@ class TorchWatch:
             self._undo.append(handle.remove)
         from torch._dynamo.callback import callback_handler
 
-        see_compiler = self._contained(listener.see_compiler)
+        # Torch holds a lock meanwhile: a frame of ours that was compiled would wait for ever.
+        see_compiler = torch.compiler.disable(self._contained(listener.see_compiler))
 
-        def on_start(*_about: Any) -> None:  # some versions of torch say what is compiled
-            see_compiler()
+        def on_start(*about: Any) -> None:  # some versions of torch say nothing about it
+            if not about or about[0].callback_trigger.name == "DYNAMO":
+                see_compiler()
 
+        never_a_frame(on_start)
         callback_handler.register_start_callback(on_start)
         self._undo.append(lambda: callback_handler.remove_start_callback(on_start))

@@ -24,13 +24,7 @@ from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.accumulation import Accumulation
 from gradscope.record.hooks.batch_size import count_compiled, count_examples
 from gradscope.record.hooks.compile_taps import Taps, is_being_compiled, never_a_frame
-from gradscope.record.hooks.passes import (
-    Pass,
-    PassCounts,
-    Passes,
-    is_in_backward,
-    rearranged,
-)
+from gradscope.record.hooks.passes import Pass, PassCounts, Passes, is_in_backward, rearranged
 from gradscope.record.hooks.tracing import is_exporting, is_transformed
 from gradscope.record.measure.dense import dense
 from gradscope.record.measure.reference.sums import (

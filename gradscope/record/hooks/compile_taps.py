@@ -13,7 +13,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ def ignore_compile_warning() -> Callable[[], None]:
     def undo() -> None:
         for entries in (filters, warnings.filters):
             if entry in entries:
-                entries.remove(entry)
+                cast(list[Any], entries).remove(entry)
 
     return undo
 

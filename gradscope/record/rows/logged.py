@@ -7,6 +7,7 @@ would be stored alike get a number.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -44,8 +45,8 @@ class LoggedNames:
 
     def __init__(self, attribute: str = "{}") -> None:
         self._logged: dict[str, str] = json.loads(attribute)
+        self._stored: dict[str, str] = {own: stored for stored, own in self._logged.items()}
         self._n_told = len(self._logged)
-        self._stored = {logged: stored for stored, logged in self._logged.items()}
 
     def news(self) -> str | None:
         """Return the root attribute, stored to logged names, if it is another than at last."""
@@ -77,21 +78,23 @@ class LoggedNames:
         """Return the name under which a logged number is stored; see `stored_name`."""
         if name in _OWN:
             return name
-        if name not in self._stored:
-            wanted = stored_name(name)
-            stored, number = wanted, 1
-            while stored in _OWN or stored in self._logged:
-                number += 1
-                stored = f"{wanted}-{number}"
-            if number > 1:
-                other = self._logged.get(wanted, wanted)
-                warn(
-                    f"{name!r} would be stored under the name of {other!r}: it is stored as "
-                    f"{stored!r}",
-                    stacklevel=6,
-                )
-            self._stored[name], self._logged[stored] = stored, name
-        return self._stored[name]
+        return self._stored.get(name) or self._find(name)
+
+    def _find(self, name: str) -> str:
+        """Find a stored name that no other logged name has."""
+        wanted = stored = stored_name(name)
+        for number in itertools.count(2):
+            if stored not in _OWN and stored not in self._logged:
+                break
+            stored = f"{wanted}-{number}"
+        self._stored[name], self._logged[stored] = stored, name
+        if stored != wanted:
+            other = self._logged.get(wanted, wanted)
+            warn(
+                f"{name!r} would be stored under the name of {other!r}: it is stored as {stored!r}",
+                stacklevel=6,
+            )
+        return stored
 
 
 def stored_name(name: str) -> str:

@@ -130,7 +130,9 @@ def move(source: Path, target: Path, *, is_new: bool = False) -> int:
     if is_new:
         _reserve(source, target)
     source.replace(target)
-    source.unlink(missing_ok=True)  # two names of one file stay two
+    if is_new:
+        with contextlib.suppress(FileNotFoundError):
+            source.unlink()  # of two names of one file, both have stayed
     sync_folder(target.parent)
     if source.parent != target.parent:
         sync_folder(source.parent)

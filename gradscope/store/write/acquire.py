@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,12 +37,23 @@ def claim(path: Path, if_exists: str) -> WriterLock:
         lock = WriterLock(folder / LOCK_NAME)
     except BlockingIOError as error:
         raise RecordingExistsError(f"{path} is being written by another process") from error
+    except BaseException:
+        give_back(None, path)
+        raise
     try:
         _clear(path, folder, if_exists)
     except BaseException:
-        lock.release()
+        give_back(lock, path)
         raise
     return lock
+
+
+def give_back(lock: WriterLock | None, path: Path) -> None:
+    """Release the lock, and remove the folder of segments if there are none."""
+    if lock is not None:
+        lock.release()
+    with contextlib.suppress(OSError):
+        part_folder(path).rmdir()
 
 
 def birth() -> dict[str, Any]:

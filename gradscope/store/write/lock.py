@@ -91,6 +91,8 @@ def _open_locked(path: Path) -> int:
             pass
         except BaseException:
             os.close(descriptor)
+            if is_new:
+                path.unlink(missing_ok=True)
             raise
         os.close(descriptor)
 

@@ -122,6 +122,7 @@ class Worker:
         try:
             self._work()
         finally:
+            self._lock.release()
             self._is_over.set()
 
     def _work(self) -> None:

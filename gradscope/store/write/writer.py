@@ -22,7 +22,7 @@ from gradscope.errors import unknown, warn
 from gradscope.store.format import layout
 from gradscope.store.format.layout import Axis
 from gradscope.store.format.segments import finished_path, part_folder
-from gradscope.store.write.acquire import birth, checked, claim, inherited, last_step
+from gradscope.store.write.acquire import birth, checked, claim, give_back, inherited, last_step
 from gradscope.store.write.leaving import leave
 from gradscope.store.write.thread import Worker
 
@@ -83,25 +83,25 @@ class RecordingWriter:
         self.path = finished_path(path).absolute()  # a program may change its folder
         given = checked(attrs or {})
         lock = claim(finished_path(path), if_exists)
+        self._axes: dict[str, Axis] = {}
+        self._last_rows: dict[str, int] = {}
+        self._has_warned = False
         try:
             before = self.inherited = inherited(self.path)
             """Root attributes of the recording that is resumed."""
             self.last_step = last_step(self.path)
             """Last step of the recording that is resumed; 0 for a new one."""
+            kept = {"created_at": before["created_at"]} if "created_at" in before else {}
+            self._worker = Worker(
+                self.path,
+                lock,
+                attrs=checked({**birth(), **before, **given, **kept, **_BEGUN}),
+                flush_seconds=flush_seconds,
+                flush_rows=flush_rows,
+            )
         except BaseException:
-            lock.release()
+            give_back(lock, self.path)
             raise
-        self._axes: dict[str, Axis] = {}
-        self._last_rows: dict[str, int] = {}
-        self._has_warned = False
-        kept = {"created_at": before["created_at"]} if "created_at" in before else {}
-        self._worker = Worker(
-            self.path,
-            lock,
-            attrs=checked({**birth(), **before, **given, **kept, **_BEGUN}),
-            flush_seconds=flush_seconds,
-            flush_rows=flush_rows,
-        )
         self._finalizer = weakref.finalize(self, _close_forgotten, self._worker, os.getpid())
         if before and resume_step is not None:
             self.set_attrs(resume_step=int(resume_step))

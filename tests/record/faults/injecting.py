@@ -27,6 +27,7 @@ OUTSIDE = {
     "is_being_compiled",
     "is_exporting",
     "Worker._run",
+    "Worker._work",
     "LiveRecording.close",
     "LiveRecording.path",
     "LiveRecording._stop",

@@ -44,7 +44,10 @@ def surroundings(optimizers, folder):
 
 def test_a_recorder_that_cannot_be_attached_leaves_nothing_behind(tmp_path, calls):
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    optimizers = {"a": torch.optim.Adam(model[0].parameters()), "b": torch.optim.SGD([*model[2].parameters()], lr=0.1)}
+    optimizers = {
+        "a": torch.optim.Adam(model[0].parameters()),
+        "b": torch.optim.SGD([*model[2].parameters()], lr=0.1),
+    }
     scaler = torch.amp.GradScaler("cpu")
 
     def attach(at):
@@ -68,7 +71,7 @@ def test_a_recorder_that_cannot_be_attached_leaves_nothing_behind(tmp_path, call
     for at in numbered[: max(n_functions, N_FAULTS)]:
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
-            within = surroundings(optimizers, tmp_path)
+            within = before | {"filters": list(warnings.filters)}
             try:
                 recorder = attach(at)
             except Fault:

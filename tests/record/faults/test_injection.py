@@ -18,6 +18,8 @@ from gradscope.record.recorder import Recorder
 from tests.record.faults.injecting import FULL, LIGHT, N_FAULTS, SEED, places
 
 N_STEPS = 4
+
+
 def train(recorder=None, on_ready=lambda: None):
     """A training with most that can be seen: accumulation, clipping, a scaler, two optimizers."""
     torch.manual_seed(3)

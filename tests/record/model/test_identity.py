@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import doctest
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-import gradscope
 from gradscope.record.model import identity
 from tests.record.loops.training_loops import data, mlp, run
 
@@ -26,8 +26,8 @@ def give_array(*_):
     return np.zeros(2, dtype=bool)
 
 
-HOSTILE = {
-    "raises": {name: refuse for name in ("__eq__", "__ne__", "__hash__", "__bool__", "__len__")},
+HOSTILE: dict[str, dict[str, Any]] = {
+    "raises": dict.fromkeys(("__eq__", "__ne__", "__hash__", "__bool__", "__len__"), refuse),
     "unhashable": {"__eq__": give_array, "__hash__": None},
     "arrays": {"__eq__": give_array, "__ne__": give_array, "__hash__": lambda _: 7},
     "all equal": {"__eq__": lambda *_: True, "__hash__": lambda _: 7, "__len__": lambda _: 0},
@@ -70,11 +70,13 @@ def test_optimizers(tmp_path, kind):
 def test_modules_that_equal_each_other_are_two(tmp_path, kind):
     torch.manual_seed(0)
     linear = hostile(nn.Linear, kind)
-    linear.__hash__ = nn.Module.__hash__ if kind == "arrays" else HOSTILE[kind]["__hash__"]
+    container: Any = nn.Sequential
+    if kind == "arrays":
+        linear.__hash__ = object.__hash__
+        container = hostile(nn.Sequential, kind)
+        container.__hash__ = object.__hash__
     first, second = linear(6, 5), linear(5, 4)
-    model = hostile(nn.Sequential, "arrays") if kind == "arrays" else nn.Sequential
-    model.__hash__ = nn.Module.__hash__
-    model = model(first, nn.Tanh(), second)
+    model = container(first, nn.Tanh(), second)
     params = [first.weight, first.bias, second.weight, second.bias]
     optimizer = torch.optim.SGD(params, lr=0.1)
     x, y = data()
@@ -99,7 +101,7 @@ def test_modules_that_equal_each_other_are_two(tmp_path, kind):
 class Odd:
     """A number, a setting, an entry of a parameter group."""
 
-    __eq__ = __ne__ = __hash__ = __bool__ = __len__ = __str__ = __repr__ = refuse  # type: ignore
+    __eq__ = __ne__ = __hash__ = __bool__ = __len__ = __str__ = __repr__ = refuse
 
     def __float__(self):
         return 0.25

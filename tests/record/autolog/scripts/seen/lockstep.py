@@ -14,7 +14,7 @@ def begin():
 
 def step(*trainings):
     losses = [net(x).square().mean() for net, _ in trainings]
-    for (net, optimizer), loss in zip(trainings, losses, strict=True):
+    for (_, optimizer), loss in zip(trainings, losses, strict=True):
         optimizer.zero_grad()
         loss.backward()
     for _, optimizer in trainings:

@@ -1,5 +1,6 @@
 """Backward calls that reach no parameter, are zeroed in place, or step inside themselves."""
 
+import contextlib
 import sys
 
 import torch
@@ -27,10 +28,8 @@ for _ in range(3):
         (100 * net(x).square().mean()).backward()
         optimizer.zero_grad(set_to_none=False)
     elif sys.argv[1] == "raised":
-        try:
+        with contextlib.suppress(RuntimeError):
             (7 * net(x).square().mean()).backward(torch.ones(3))
-        except RuntimeError:
-            pass
     loss = net(x).square().mean()
     loss.backward()
     if sys.argv[1] != "inside":
