@@ -1,7 +1,8 @@
 """Which step it is, which round, whether its row is open, and whether it is measured.
 
 A row belongs to one attempted step. Optimizers that step with no forward pass between them share a
-row; one that has stepped already begins a new one. A round ends when every optimizer that takes
+row; one that has stepped already begins a new one, and so does one that trains a parameter of
+another's that has. A round ends when every optimizer that takes
 part has stepped; the cadence counts rounds, and all rows of a recorded round are measured, so that
 every parameter is sampled alike.
 """
@@ -117,9 +118,14 @@ class StepClock:
             return self.is_measured
         return self._cadence(self.round + 1)
 
-    def needs_row(self, optimizer: int) -> bool:
-        """Whether the step of an optimizer begins a new row rather than joining the present one."""
-        return not self.is_open and (self._is_sealed or optimizer in self._in_row)
+    def needs_row(self, optimizer: int, rivals: frozenset[int] = frozenset()) -> bool:
+        """Whether the step of an optimizer begins a new row rather than joining the present one.
+
+        ``rivals`` are other optimizers that train a parameter of its own.
+        """
+        if self.is_open:
+            return False
+        return self._is_sealed or optimizer in self._in_row or bool(rivals & self._in_row)
 
     def begin(self) -> None:
         """Begin the row of the next step."""

@@ -189,8 +189,11 @@ class StepEvents:
 
     def _enter(self, optimizer: Any) -> None:
         """Open a row for the step of an optimizer, or let it join the present one."""
-        if self._attempt is not optimizer and self.clock.needs_row(self._index[id(optimizer)]):
-            self.rows.open()
+        if self._attempt is not optimizer:
+            number, pipeline = self._index[id(optimizer)], self._pipeline
+            rivals = pipeline.table.rivals(number) if pipeline is not None else frozenset()
+            if self.clock.needs_row(number, rivals):
+                self.rows.open()
         self._attempt = optimizer
 
     def _measure_gradients(
@@ -212,12 +215,13 @@ class StepEvents:
 
     def _end_step(self, optimizer: Any, began: float) -> None:
         """Note what is known right after a step."""
-        coefficient = self.rows.facts.clip_coefficient(self._hooks.clip, optimizer)
+        assert self._pipeline is not None
+        owners = self._pipeline.table.owners
+        coefficient = self.rows.facts.clip_coefficient(self._hooks.clip, optimizer, owners)
         known = {} if coefficient is None else {"clip_coefficient": coefficient}
         activations = self._hooks.activations
         wants_layers = self.rows.wants_layers(self.clock.is_measured)
-        has_passes = activations.passes.n_calls or self._scalars.get("n_microbatches")
-        if wants_layers and activations.index and not has_passes:
+        if wants_layers and activations.index and not activations.passes.n_counted:
             activations.taps.warn_once()
         is_capturing = cuda_graphs.is_capturing()
         if is_capturing:

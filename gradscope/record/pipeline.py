@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradscope.errors import warn
 from gradscope.record.clock import StepClock
 from gradscope.record.distributed.ranks import Ranks
 from gradscope.record.distributed.reduce import Reducer
@@ -121,6 +122,17 @@ class Pipeline:
         self.captured: dict[str, Tensor] = {}
         """Rows that a captured CUDA graph fills at each replay, by kind."""
         self._rows: dict[str, Tensor] = {}
+
+    def tell_of_shared(self) -> None:
+        """Declare parameters that several optimizers step."""
+        names = self.table.shared
+        if names:
+            self.delivery.describe(shared_params=names)
+            warn(
+                f"several optimizers step {', '.join(map(repr, names[:3]))}"
+                f"{' and others' * (len(names) > 3)}: each step has a row of its own, and what "
+                "needs the one learning rate or beta of a parameter is missing"
+            )
 
     @property
     def nbytes(self) -> int:

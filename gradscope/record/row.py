@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -54,14 +54,18 @@ class OptimizerFacts:
         self._clipping = None
 
     def clip_coefficient(
-        self, clip: ClipWatch, optimizer: torch.optim.Optimizer
+        self,
+        clip: ClipWatch,
+        optimizer: torch.optim.Optimizer,
+        owners: Mapping[int, Collection[int]],
     ) -> float | torch.Tensor | None:
         """Return the factor of clipping for a step: None without, NaN where it is not one number.
 
-        Optimizers that share a row must have been clipped together, or not at all.
+        Optimizers that share a row must have been clipped together, or not at all. ``owners`` are
+        those of each parameter that several train, by its id.
         """
         params = [p for group in optimizer.param_groups for p in group["params"]]
-        clipping, shared = clip.take(params), self._clipping
+        clipping, shared = clip.take(params, owners), self._clipping
         self._clipping = clipping
         coefficient = clipping.coefficient
         if shared is not None and shared.calls != clipping.calls:

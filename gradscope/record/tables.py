@@ -53,6 +53,7 @@ class Tables:
         """
         if self.pipeline is None:
             self.pipeline = self._make(stages)
+            self.pipeline.tell_of_shared()
             self._apply_resumed(stages.device)
         elif self.pipeline.table.is_stale(optimizer):
             send_all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gradscope.errors import warn
 from gradscope.record.finalize.finalizer import Finalizer
 from gradscope.record.finalize.flight_recorder import FlightRecorder
@@ -60,7 +62,7 @@ class Delivery:
         for group, rows in self._finalizer.stat_rows(facts, raw).items():
             self._writer.append(group, rows)
 
-    def describe(self, **attributes: str) -> None:
+    def describe(self, **attributes: Any) -> None:
         """Set root attributes."""
         self._writer.set_attrs(**attributes)
 

@@ -6,7 +6,7 @@ left in place; what they wrap is replaced while a recorder is attached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,8 +28,8 @@ class _Call:
 
     params: frozenset[int]
     factor: Callable[[], Tensor] | None
-    left: set[int]
-    """Parameters that have not stepped since."""
+    left: dict[int, int]
+    """Parameters that have steps to come, and how many each has taken since."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,20 @@ class ClipWatch:
             self.close()
             raise
 
-    def take(self, params: Iterable[Tensor]) -> Clipping:
-        """Hand over what was done to the gradients of some parameters, which step now."""
+    def take(
+        self, params: Iterable[Tensor], owners: Mapping[int, Collection[int]] | None = None
+    ) -> Clipping:
+        """Hand over what was done to the gradients of some parameters, which step now.
+
+        Those of which ``owners`` names several optimizers, by their id, step once for each.
+        """
         own = {id(p) for p in params if p.grad is not None}
-        seen = [call for call in self._calls if own & call.left]
+        seen = [call for call in self._calls if own & call.left.keys()]
         for call in seen:
-            call.left -= own
+            for key in own & call.left.keys():
+                call.left[key] += 1
+                if call.left[key] >= len((owners or {}).get(key, (0,))):
+                    del call.left[key]
         self._calls = [call for call in self._calls if call.left]
         if not seen:
             return Clipping()
@@ -100,7 +108,10 @@ class ClipWatch:
         """Note one call; no factor where there is none."""
         clipped = frozenset(id(p) for p in parameters if p.grad is not None)
         if clipped:
-            self._calls = [*self._calls[-MAX_CALLS:], _Call(clipped, factor, set(clipped))]
+            self._calls = [
+                *self._calls[-MAX_CALLS:],
+                _Call(clipped, factor, dict.fromkeys(clipped, 0)),
+            ]
 
 
 def _replace(name: str, function: Callable[..., Any]) -> None:

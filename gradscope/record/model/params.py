@@ -82,6 +82,8 @@ class ParamTable:
         self.numel = np.array([p.tensor.numel() for p in self.params], dtype=np.int64)
         self._optimizers = optimizers
         self._n_groups = self.n_groups
+        self.owners = _owners(optimizers)
+        """The optimizers of each parameter that several train, by its id."""
         self.group = self._groups()
 
     def _is_kept(self, layer: Layer) -> bool:
@@ -95,14 +97,25 @@ class ParamTable:
         return sum(len(o.param_groups) for o in self._optimizers.values())
 
     def _groups(self) -> np.ndarray:
-        """Index of each parameter's group, counted through all optimizers; -1 without one."""
+        """Index of each parameter's group, counted through all optimizers; -1 without just one."""
         groups = np.full(len(self.params), -1, dtype=np.int32)
         everything = [g for o in self._optimizers.values() for g in o.param_groups]
         for index, group in enumerate(everything):
             for tensor in group["params"]:
                 if id(tensor) in self.row:
                     groups[self.row[id(tensor)]] = index
+        groups[[self.row[key] for key in self.owners if key in self.row]] = -1
         return groups
+
+    @property
+    def shared(self) -> list[str]:
+        """Names of parameters that several optimizers train."""
+        return [p.name for p in self.params if id(p.tensor) in self.owners]
+
+    def rivals(self, optimizer: int) -> frozenset[int]:
+        """Optimizers, by number, that train a parameter which this one trains too."""
+        together = [owners for owners in self.owners.values() if optimizer in owners]
+        return frozenset().union(*together) - {optimizer}
 
     def owned(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
         """Watched parameters that this optimizer trains."""
@@ -155,6 +168,16 @@ class ParamTable:
         if layer is None:
             return float("nan")
         return layer.depth / max(self._n_weight_layers - 1, 1)
+
+
+def _owners(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[int, frozenset[int]]:
+    """Numbers of the optimizers of each parameter that more than one trains, by its id."""
+    found: dict[int, set[int]] = {}
+    for number, optimizer in enumerate(optimizers.values()):
+        for group in optimizer.param_groups:
+            for tensor in group["params"]:
+                found.setdefault(id(tensor), set()).add(number)
+    return {key: frozenset(owners) for key, owners in found.items() if len(owners) > 1}
 
 
 def _strays(optimizers: Mapping[str, torch.optim.Optimizer], owned: set[int]) -> list[Param]:
