@@ -221,7 +221,7 @@ class Worker:
             if group in self._last:
                 blocks = repeat_last(group, self._last[group], blocks)
             groups[group] = combine(group, blocks)
-            self._last[group] = {name: a[-1:] for name, a in groups[group].items()}
+            self._last[group] = {name: a[-1:].copy() for name, a in groups[group].items()}
         path = part_folder(self.path) / segment_name(number, number)
         self.bytes_written += publish(path, lambda file: self._write_groups(file, groups))
         self._segments.append(Segment(number, number, path))
