@@ -8,19 +8,38 @@ from gradscope.native.bits import (
     INFINITY,
     MAGNITUDE,
     exponent_of,
-    finite_magnitude,
     finite_or_zero,
-    is_out_of_range,
+    finite_peak,
     magnitude_of,
 )
 from gradscope.native.compiler import Array, Float32, Int32, jit
 
+LONGEST = 4096
+"""Entries of a block, at most: the squares of so many stay finite below 2**HIGHEST."""
+LOWEST, HIGHEST = -40, 50
+"""Exponents of a block's largest entry where float32 carries the squares of all that count."""
+
 
 @jit
-def _sweep(x: Array, bits: Array, e: Int32) -> tuple[Float32, ...]:
+def _moderate_sweep(x: Array, bits: Array) -> tuple[Float32, ...]:
+    """Sum entries that are all finite; the peak (bits of a magnitude) tells whether they were."""
+    total, square = np.float32(0), np.float32(0)
+    zeros, peak = np.int32(0), np.int32(0)
+    for i in range(x.shape[0]):
+        b = np.int32(bits[i] & MAGNITUDE)
+        total += x[i]
+        square += x[i] * x[i]
+        zeros = np.int32(zeros + np.int32(b == 0))
+        peak = max(peak, b)
+    return total, square, zeros, peak
+
+
+@jit
+def _any_sweep(x: Array, bits: Array, e: Int32) -> tuple[Float32, ...]:
+    """`_moderate_sweep` of entries scaled by ``2**-e``, of which some may not be finite."""
     s = np.float32(2.0**-e)
     total, square = np.float32(0), np.float32(0)
-    zeros, nonfinite, peak = np.int32(0), np.int32(0), np.int32(0)
+    zeros, nonfinite = np.int32(0), np.int32(0)
     for i in range(x.shape[0]):
         b = np.int32(bits[i] & MAGNITUDE)
         y = finite_or_zero(x[i], bits[i]) * s
@@ -28,23 +47,22 @@ def _sweep(x: Array, bits: Array, e: Int32) -> tuple[Float32, ...]:
         square += y * y
         zeros = np.int32(zeros + np.int32(b == 0))
         nonfinite = np.int32(nonfinite + np.int32(b >= INFINITY))
-        peak = max(peak, finite_magnitude(bits[i]))
-    return total, square, zeros, nonfinite, peak
+    return total, square, zeros, nonfinite
 
 
 @jit
-def add_output_block(x: Array, bits: Array, guess: Int32, out: Array) -> Int32:
-    """Add `OUTPUT_SUMS` of a block to a row; return the exponent of its largest entry."""
-    e = guess
-    sums = _sweep(x, bits, e)
-    peak = sums[4]
-    if is_out_of_range(e, peak):
+def add_output_block(x: Array, bits: Array, out: Array) -> None:
+    """Add `OUTPUT_SUMS` of a block of at most `LONGEST` entries to a row."""
+    total, square, zeros, peak = _moderate_sweep(x, bits)
+    e, nonfinite = np.int32(0), np.int32(0)
+    is_moderate = peak == 0 or LOWEST <= exponent_of(peak) <= HIGHEST
+    if peak >= INFINITY or not is_moderate:
+        peak = finite_peak(bits)
         e = exponent_of(peak)
-        sums = _sweep(x, bits, e)
-    out[0] += sums[0] * 2.0**e
-    out[1] += sums[1] * 2.0 ** (2 * e)
+        total, square, zeros, nonfinite = _any_sweep(x, bits, e)
+    out[0] += total * 2.0**e
+    out[1] += square * 2.0 ** (2 * e)
     out[2] = max(out[2], np.float64(magnitude_of(peak)))
-    out[3] += sums[2]
-    out[4] += sums[3]
+    out[3] += zeros
+    out[4] += nonfinite
     out[5] += x.shape[0]
-    return exponent_of(peak)

@@ -34,7 +34,7 @@ def _update(data: Address, kind: int, has_decay: bool) -> None:
     old, m_sums = np.empty(BLOCK, np.float32), np.zeros(6)
     table, numel, first, last, out = next_part(data, 4)
     while first < last:
-        is_moderate, e, ue, ge, me = True, 0, 0, 0, 0  # exponents of the block before
+        is_moderate, e, ue, ge = True, 0, 0, 0  # exponents of the block before
         for item, start, stop in blocks(numel, first, last):
             n, at, row = stop - start, 4 * start, out[item]
             theta, g = float32_array(table[item, 0] + at, n), float32_array(table[item, 1] + at, n)
@@ -54,7 +54,7 @@ def _update(data: Address, kind: int, has_decay: bool) -> None:
             edges = thresholds[item]
             add_moment_block(v, v_bits, edges.below, edges.above, row[12:])
             m_sums[1] = 0.0
-            me = add_output_block(m, m_bits, me, m_sums)
+            add_output_block(m, m_bits, m_sums)
             row[19] += m_sums[1]
         table, numel, first, last, out = next_part(data, 4)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradscope.native.compiler import Kernel
-from gradscope.native.jobs import JOB, combine_parts, n_parts, run_job
+from gradscope.native.jobs import JOB, MOST_PARTS, combine_parts, n_parts, run_job
 from gradscope.native.sums.moments import round_inward
 from gradscope.native.tensors import fit_together, is_plain
 from gradscope.native.threads import Threads
@@ -43,7 +43,7 @@ class CompiledBackend(ReferenceBackend):
 
     def __init__(self) -> None:
         self._threads = Threads()
-        self._small = _Small()
+        self._output = _OutputJob()
 
     def probe(self) -> None:
         """Compile or load every kernel.
@@ -63,12 +63,15 @@ class CompiledBackend(ReferenceBackend):
         if not is_plain(tensor):
             super().add_output(tensor, sums)
             return
-        n = tensor.numel()
-        if n_parts(n) == 1:  # as most are: added to the sums at once, with little around it
-            self._threads.run(outputs, self._small.job(tensor.data_ptr(), n, sums.data_ptr()), 1)
+        n, job = tensor.numel(), self._output
+        n_cut = n_parts(n)
+        if n_cut == 1:  # as most are: added to the sums at once
+            self._threads.run(outputs, job.set(tensor.data_ptr(), n, 1, sums.data_ptr()), 1)
             return
-        table, numel = np.array([[tensor.data_ptr()]]), np.array([n])
-        parts = run_job(outputs, self._threads, table, numel, n_sums=len(OUTPUT_SUMS))[:, 0]
+        parts = job.parts[:n_cut]
+        parts.fill(0.0)
+        address = job.set(tensor.data_ptr(), n, n_cut, parts.ctypes.data)
+        self._threads.run(outputs, address, min(n_cut, torch.get_num_threads()))
         target = sums.numpy()
         peak = max(target[2], parts[:, 2].max())
         target += parts.sum(axis=0)
@@ -167,20 +170,22 @@ class CompiledBackend(ReferenceBackend):
         return slow
 
 
-class _Small(threading.local):
+class _OutputJob(threading.local):
     """The job of one output, kept between calls; each thread that trains has its own."""
 
     def __init__(self) -> None:
+        self.parts = np.zeros((MOST_PARTS, len(OUTPUT_SUMS)))
         self._words = np.zeros(len(_WORD) + 2, dtype=np.int64)
         self._address = self._words.ctypes.data
         table = self._address + 8 * len(_WORD)
-        fixed = {"n_parts": 1, "n_tensors": 1, "table": table, "numel": table + 8}
-        for name, value in {**fixed, "n_sums": len(OUTPUT_SUMS)}.items():
+        fixed = {"n_tensors": 1, "table": table, "numel": table + 8, "n_sums": len(OUTPUT_SUMS)}
+        for name, value in fixed.items():
             self._words[_WORD[name]] = value
 
-    def job(self, tensor: int, n: int, sums: int) -> int:
+    def set(self, tensor: int, n: int, n_parts: int, sums: int) -> int:
         """Fill in the addresses of tensor and sums; return the address of the job."""
         words = self._words
         words[_WORD["next"]], words[_WORD["n_entries"]], words[_WORD["out"]] = 0, n, sums
+        words[_WORD["n_parts"]] = n_parts
         words[len(_WORD)], words[len(_WORD) + 1] = tensor, n
         return self._address

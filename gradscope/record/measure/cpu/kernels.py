@@ -10,7 +10,7 @@ from gradscope.native.compiler import Address, Array, Int64, Kernel, jit
 from gradscope.native.jobs import blocks, job_of, next_part
 from gradscope.native.sums.gradients import add_gradient_block
 from gradscope.native.sums.moments import THRESHOLDS, add_moment_block
-from gradscope.native.sums.outputs import add_output_block
+from gradscope.native.sums.outputs import LONGEST, add_output_block
 from gradscope.native.sums.updates import add_update_block
 
 _thresholds_at = pointer_to(THRESHOLDS)
@@ -61,11 +61,10 @@ def updates(data: Address) -> None:
 
 @jit
 def _add_outputs(table: Array, numel: Array, first: Int64, last: Int64, out: Array) -> None:
-    e = 0
-    for item, start, stop in blocks(numel, first, last):
+    for item, start, stop in blocks(numel, first, last, LONGEST):
         n, at = stop - start, 4 * start
         y, b = float32_array(table[item, 0] + at, n), int32_array(table[item, 0] + at, n)
-        e = add_output_block(y, b, e, out[item])
+        add_output_block(y, b, out[item])
 
 
 @Kernel
@@ -81,7 +80,6 @@ def outputs(data: Address) -> None:
 def _add_moments(
     table: Array, numel: Array, first: Int64, last: Int64, thresholds: Array, out: Array
 ) -> None:
-    me = 0
     m_sums = np.zeros(6)
     for item, start, stop in blocks(numel, first, last):
         n, at = stop - start, 4 * start
@@ -92,7 +90,7 @@ def _add_moments(
             m = float32_array(table[item, 1] + at, n)
             mb = int32_array(table[item, 1] + at, n)
             m_sums[1] = 0.0
-            me = add_output_block(m, mb, me, m_sums)
+            add_output_block(m, mb, m_sums)
             out[item, 7] += m_sums[1]
 
 
