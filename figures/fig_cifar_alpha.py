@@ -1,0 +1,74 @@
+"""The paper's first three experiments at scale mini: accuracy, steps and slopes over alpha."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.parts.marks import draw_means, letter
+from figures.parts.results import DATA
+from gradscope.plots.axes.style import WIDTHS_MM, new_figure
+
+FOLDER = "results/cifar/mini"
+INPUTS = (f"{FOLDER}/outcome_means.csv", f"{FOLDER}/slope_means.csv")
+CAPTION = (
+    "VGG13 with an eighth of its channels on all of CIFAR-10 and CIFAR-100, six epochs, scale "
+    "mini, exploratory. Filled: one learning rate (0.3) for every alpha; open: the direction of "
+    "alpha with the global step size of alpha = 0. Points are means over seeds; bars, where there "
+    "are two seeds or more, 95 % t intervals. a, b, test accuracy; the shaded range is where the "
+    "paper reports the optimum. c, root mean square step of the weights at one learning rate. d, "
+    "depth slope of ln RMS output gradient over the last tenth of the steps, CIFAR-10 (negative: "
+    "gradients grow toward the input)."
+)
+SPECS = {"cifar10-alpha": "CIFAR-10", "cifar100-alpha": "CIFAR-100"}
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fixed": ("one learning rate", {"color": "C0"}),
+    "grafted": ("step size of alpha = 0", {"color": "C1", "mfc": "white"}),
+}
+CLAIMED = (-0.3, 0.1)
+
+
+def draw() -> Figure:
+    """Draw accuracy on both data sets, measured steps and late depth slopes."""
+    outcomes, slopes = (pd.read_csv(DATA / path) for path in INPUTS)
+    figure = new_figure(WIDTHS_MM["page"], 100)
+    axes = figure.subplots(2, 2, sharex=True).ravel()
+    for ax, (spec, name) in zip(axes, SPECS.items(), strict=False):
+        own = outcomes[(outcomes["spec"] == spec) & (outcomes["quantity"] == "accuracy")]
+        ax.axvspan(*CLAIMED, color="0.93", linewidth=0, zorder=0)
+        draw_arms(own, ax=ax)
+        ax.set_ylabel("test accuracy")
+        ax.set_title(name)
+    draw_steps(outcomes, ax=axes[2])
+    late = slopes[(slopes["phase"] == "last 10 %") & (slopes["quantity"] == "output_grad_rms")]
+    draw_arms(late[late["spec"] == "cifar10-alpha"], ax=axes[3])
+    axes[3].axhline(0, color="0.6", linewidth=0.5, zorder=0)
+    axes[3].set_ylabel("depth slope (nat a layer)")
+    axes[3].set_title("late gradient slope, CIFAR-10")
+    for ax in axes[2:]:
+        ax.set_xlabel("alpha")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    letter(list(axes))
+    return figure
+
+
+def draw_arms(rows: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw a value over alpha for both arms; alpha = 0 belongs to both."""
+    for arm, (label, style) in ARMS.items():
+        own = rows[(rows["arm"] == arm) | (rows["alpha"] == 0)]
+        draw_means(own, "alpha", ax=ax, label=label, **style)
+
+
+def draw_steps(outcomes: pd.DataFrame, *, ax: Axes) -> None:
+    """Draw the measured step of the fixed arm, a line a data set."""
+    own = outcomes[(outcomes["arm"] == "fixed") & (outcomes["quantity"] == "step")]
+    for (spec, name), marker in zip(SPECS.items(), "os", strict=True):
+        rows = own[own["spec"] == spec]
+        draw_means(rows, "alpha", ax=ax, label=name, fmt=f"{marker}-", color="C0")
+    ax.set_yscale("log")
+    ax.set_ylabel("RMS step")
+    ax.set_title("measured step at one learning rate")
+    ax.legend()
