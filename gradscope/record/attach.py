@@ -9,6 +9,7 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from gradscope.record.guard import Guard
+from gradscope.record.hooks import step_calls
 from gradscope.record.hooks.activations import Activations
 from gradscope.record.hooks.grad_clip import ClipWatch
 from gradscope.record.hooks.grad_scaler import ScalerWatch
@@ -37,6 +38,7 @@ class Attachment:
     ) -> None:
         guard = stages.guard
         self._handles: list[RemovableHandle] = []
+        self._before: list[tuple[torch.optim.Optimizer, RemovableHandle]] = []
         self._undo: list[Callable[[], None]] = []
         self._n_running = 0
         try:
@@ -69,8 +71,22 @@ class Attachment:
         before = self._step_hook(guard.wrap(calls.before))
         after = self._step_hook(guard.wrap(calls.after))
         for optimizer in events.optimizers.values():
-            self._handles.append(optimizer.register_step_pre_hook(before))
+            handle = optimizer.register_step_pre_hook(before)
+            self._handles.append(handle)
+            self._before.append((optimizer, handle))
             self._handles.append(optimizer.register_step_post_hook(after))
+
+    def come_last(self, n_running: int = 0) -> None:
+        """Let the hooks before a step follow those of a user, who may change gradients in his.
+
+        The hooks of a step cannot be moved while torch walks through them, so this is left out
+        where more calls of ``step`` are running than ``n_running``.
+        """
+        for optimizer, handle in self._before:
+            hooks = handle.hooks_dict_ref()
+            is_last = not hooks or handle.id not in hooks or next(reversed(hooks)) == handle.id
+            if not is_last and step_calls.n_running(optimizer) <= n_running:
+                hooks.move_to_end(handle.id)
 
     def _step_hook(self, function: Callable[..., None]) -> Callable[..., None]:
         """Note while a hook runs; inside a compiled step it runs as it is."""

@@ -111,6 +111,7 @@ class StepEvents:
         """Begin a forward pass with gradients; return whether to measure it."""
         if self.clock.is_paused:
             return False
+        self._hooks.come_last()
         self.rows.open()
         return self.clock.is_measured or cuda_graphs.is_capturing()
 
@@ -186,6 +187,7 @@ class StepEvents:
         self._pipeline.after_step(optimizer)
         self._captured_optimizer = optimizer
         self._end_step(optimizer, began)
+        self._hooks.come_last(n_running=1)
 
     def _enter(self, optimizer: Any) -> None:
         """Open a row for the step of an optimizer, or let it join the present one."""

@@ -110,7 +110,7 @@ def finish_updates(raw: np.ndarray, numel: np.ndarray) -> Variables:
     measured = ~np.isnan(c["update_param_dot"])
     return {
         "update_norm": np.sqrt(square),
-        "param_norm": np.where(measured, np.sqrt(param_square), np.nan),
+        "param_norm": np.where(measured & ~is_empty, np.sqrt(param_square), np.nan),
         "update_grad_cosine": _cosine(c["update_grad_dot"], square, c["grad_square_sum"]),
         "update_param_cosine": _cosine(c["update_param_dot"], square, c["param_square_sum"]),
         "descent": np.where(is_lost | is_empty, np.nan, -c["update_grad_dot"]),

@@ -48,6 +48,11 @@ class StepCalls:
 
 def is_nested(optimizer: Optimizer) -> bool:
     """Whether the hook that runs now is that of a ``step`` within another of the optimizer."""
+    return n_running(optimizer) > 1
+
+
+def n_running(optimizer: Optimizer) -> int:
+    """Count the calls of an optimizer's ``step`` that are running, up to two."""
     n_steps = 0
     frame = sys._getframe(1)
     while frame is not None and n_steps < 2:
@@ -55,7 +60,7 @@ def is_nested(optimizer: Optimizer) -> bool:
         if code.co_name == "wrapper" and code.co_filename == torch_optimizer.__file__:
             n_steps += frame.f_locals["args"][0] is optimizer
         frame = frame.f_back  # type: ignore[assignment]
-    return n_steps > 1
+    return n_steps
 
 
 def has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -108,3 +108,40 @@ def test_what_cannot_be_called_is_no_closure(tmp_path):
         for name, value in grads[k].items():
             update = float(tree["updates/update_norm"].sel(step=k, param=name))
             assert update == pytest.approx(0.01 * k * value, rel=1e-4)
+
+
+@pytest.mark.parametrize("has_forward", [True, False])
+def test_gradients_are_measured_after_the_hooks_of_the_user(tmp_path, has_forward):
+    """The optimizer consumes what its own pre-hooks leave, whenever they were registered."""
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(5, 6)
+    grads = {}
+
+    def double(*_):
+        model(x)  # a pass within a hook moves no hooks
+        for p in model.parameters():
+            p.grad.mul_(2.0)
+
+    optimizer.register_step_pre_hook(double)
+
+    def step(k, recorder):
+        if k <= 2:
+            optimizer.register_step_pre_hook(double)
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        if has_forward:
+            loss.backward()
+        else:
+            for p, grad in zip(
+                model.parameters(), torch.autograd.grad(loss, [*model.parameters()]), strict=True
+            ):
+                p.grad = grad
+        grads[k] = {n: 2 ** min(k + 1, 3) * v for n, v in norms(model).items()}
+        optimizer.step()
+
+    tree = run(model, optimizer, tmp_path, step, 4)
+    for k in grads:
+        assert_norms(tree, grads[k], k)
+    ratio = tree["updates/update_norm"] / tree["gradients/grad_norm"]
+    np.testing.assert_allclose(ratio.values, 0.1, rtol=1e-4)
