@@ -29,9 +29,10 @@ _PARAMETRIZATIONS = "parametrizations"
 
 
 def first_tensor(value: object) -> Tensor | None:
-    """Find the first floating tensor in a module's output: tensor, tuple, dict or dataclass."""
+    """Find the first tensor of real or complex numbers in a tensor, tuple, dict or dataclass."""
     if isinstance(value, Tensor):
-        return value if value.is_floating_point() or value.is_complex() else None
+        is_number = value.is_floating_point() or value.is_complex() or value.is_quantized
+        return value if is_number else None
     if isinstance(value, Mapping):
         value = tuple(value.values())
     elif hasattr(value, "__dataclass_fields__"):
@@ -41,6 +42,12 @@ def first_tensor(value: object) -> Tensor | None:
     return None
 
 
+def is_quantized(module: nn.Module) -> bool:
+    """Tell torch's layers whose weights are packed integers, which are no parameters."""
+    home = type(module).__module__
+    return home.startswith("torch.ao.nn.quantized") and hasattr(module, "_packed_params")
+
+
 def is_norm(module: nn.Module) -> bool:
     """Tell normalisation layers, also those of other libraries, by class or by name."""
     return isinstance(module, _NORMS) or type(module).__name__.endswith("Norm")
@@ -48,7 +55,7 @@ def is_norm(module: nn.Module) -> bool:
 
 def is_weight_layer(module: nn.Module) -> bool:
     """Tell convolution, linear, attention, recurrent and embedding layers; these count as depth."""
-    if isinstance(module, _WEIGHT_LAYERS):
+    if isinstance(module, _WEIGHT_LAYERS) or is_quantized(module):
         return True
     if has_children(module) or is_norm(module):
         return False
@@ -61,10 +68,10 @@ def is_weight_layer(module: nn.Module) -> bool:
 def is_layer(module: nn.Module) -> bool:
     """Tell what stands on the layer axis.
 
-    Modules that own parameters, activations, and leaf modules of a user's own; torch's pooling,
-    dropout, padding and reshaping do not.
+    Modules that own parameters or quantized weights, activations, and leaf modules of a user's own;
+    torch's pooling, dropout, padding and reshaping do not.
     """
-    if next(own_parameters(module, ""), None) is not None:
+    if next(own_parameters(module, ""), None) is not None or is_quantized(module):
         return True
     if has_children(module):
         return False
@@ -161,6 +168,6 @@ def as_models(model: object) -> dict[str, nn.Module]:
 
 
 def device_of(models: Mapping[str, nn.Module]) -> torch.device:
-    """Return the device of the first parameter; the CPU for models without."""
+    """Return the device of the first parameter that has data; the CPU without."""
     tensors = (p for model in models.values() for p in model.parameters())
-    return next((p.device for p in tensors), torch.device("cpu"))
+    return next((p.device for p in tensors if not p.is_meta), torch.device("cpu"))
