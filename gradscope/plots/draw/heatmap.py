@@ -36,7 +36,15 @@ from gradscope.plots.layouts.panels import (
     mark_first_nonfinite,
 )
 from gradscope.plots.layouts.run_names import conditions
-from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
+from gradscope.plots.layouts.view import (
+    Picture,
+    View,
+    as_table,
+    count_hidden,
+    describe,
+    read_rows,
+    run_title,
+)
 
 ZERO = "black"
 MAX_MAPS = 6
@@ -192,7 +200,11 @@ def heatmap(tree: xr.DataTree, view: View) -> Picture:
     draw_heatmap(data, ax=ax, cax=cax, step_scale=view.step_scale)
     align(top, ax)
     mark_first_nonfinite(tree, top, ax)
-    return Picture(figure, as_table(data), describe(data, "Heatmap", run_title(tree)))
+    words = describe(data, "Heatmap", run_title(tree))
+    if hidden := count_hidden(tree, data, view):
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{hidden}")
+        words += f" {hidden.capitalize()}."
+    return Picture(figure, as_table(data), words)
 
 
 def heatmaps(tree: xr.DataTree, view: View) -> Picture:

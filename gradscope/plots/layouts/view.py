@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gradscope.derived.cells import NONFINITE, NUMBER, select_cells, states_of
-from gradscope.derived.select import row_dim
+from gradscope.derived.select import not_shown, row_dim
 from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import quantity_label
 from gradscope.plots.axes.scales import signed
@@ -105,6 +105,15 @@ def run_title(tree: xr.DataTree) -> str:
     if "seed" in tree.attrs:
         words.append(f"seed {tree.attrs['seed']}")
     return " · ".join(words)
+
+
+def count_hidden(tree: xr.DataTree, data: xr.DataArray, view: View) -> str:
+    """Count the parameters of no weight layer, which a view by weight leaves out; empty without."""
+    is_by_weight = view.by == "weight" and "param" in data.dims
+    hidden = not_shown(tree).get("other", []) if is_by_weight else []
+    if not hidden:
+        return ""
+    return f"not shown: {len(hidden):,} parameter{'s' * (len(hidden) > 1)} of no weight layer"
 
 
 def describe(data: xr.DataArray, what: str, title: str) -> str:

@@ -8,6 +8,10 @@ from gradscope.derived.select import select
 from gradscope.plots.axes.scales import Scale
 from gradscope.plots.axes.style import NONFINITE_COLOUR
 from gradscope.plots.draw.heatmap import draw_heatmap
+from gradscope.plots.figure import draw_picture
+from gradscope.plots.layouts.view import View
+from gradscope.store.read.recording import open_recording
+from gradscope.store.write.writer import RecordingWriter
 from tests.helpers import auto_steps, synthetic_recording
 
 
@@ -99,3 +103,26 @@ def test_mesh_is_raster_and_text_is_not(data):
     heatmap = draw_heatmap(data)
     assert heatmap.mesh.get_rasterized()
     assert not heatmap.ax.xaxis.label.get_rasterized()
+
+
+@pytest.mark.parametrize(
+    ("by", "kinds", "words"),
+    [
+        ("weight", ["other", "weight", "bias", "other"], "not shown: 2 parameters"),
+        ("weight", ["other", "weight", "bias", "bias"], "not shown: 1 parameter of"),
+        ("weight", ["bias", "weight", "bias", "bias"], None),
+        ("param", ["other", "weight", "bias", "other"], None),
+    ],
+)
+def test_parameters_that_have_no_row_are_counted_under_the_map(tmp_path, by, kinds, words):
+    writer = RecordingWriter(tmp_path / "run.h5")
+    writer.set_axis("param", {"param": list("abcd"), "kind": kinds, "numel": [4] * 4})
+    writer.append("gradients", {"step": [1, 2], "grad_norm": np.ones((2, 4))})
+    writer.close()
+    tree = open_recording(tmp_path / "run.h5").load()
+    picture = draw_picture(tree, View(by=by))
+    labels = [ax.get_xlabel() for ax in picture.figure.axes]
+    said = [label for label in labels if "not shown" in label]
+    assert len(said) == (words is not None)
+    assert all(label.startswith("step\n" + words) for label in said)
+    assert ("Not shown" in picture.description) == (words is not None)
