@@ -84,8 +84,9 @@ class Attachment:
         """
         for optimizer, handle in self._before:
             hooks = handle.hooks_dict_ref()
-            is_last = not hooks or handle.id not in hooks or next(reversed(hooks)) == handle.id
-            if not is_last and step_calls.n_running(optimizer) <= n_running:
+            if not hooks or handle.id not in hooks or next(reversed(hooks)) == handle.id:
+                continue
+            if step_calls.n_running(optimizer) <= n_running:
                 hooks.move_to_end(handle.id)
 
     def _step_hook(self, function: Callable[..., None]) -> Callable[..., None]:

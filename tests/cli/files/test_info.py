@@ -142,7 +142,8 @@ def test_parameters_that_pictures_of_weights_leave_out_are_counted(tmp_path, cap
     assert main(["plot", str(tmp_path / "run.h5"), "--out", picture]) == 0
     said = capsys.readouterr()
     assert said.out == f"{picture}\n" and "not shown: 4 parameters of no weight layer" in said.err
-    assert main(["plot", str(tmp_path / "run.h5"), "--out", picture, "--by", "param"]) == 0
+    again = ["--out", picture, "--by", "param", "--overwrite"]
+    assert main(["plot", str(tmp_path / "run.h5"), *again]) == 0
     assert "not shown" not in capsys.readouterr().err
 
 
