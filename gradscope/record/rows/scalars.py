@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradscope.errors import UsageError
 from gradscope.record.rows.device_buffer import Pending, RowBuffer
 from gradscope.record.rows.facts import FACTS, GROUP_FACTS, StepFacts
 
 MAX_TENSORS = 64
-"""Different names that may be logged as tensors on an accelerator."""
+"""Different numbers that are kept on an accelerator; for more, the host waits."""
 
 _WRITTEN = ("loss_scale", "clip_coefficient", "is_skipped", "n_microbatches", "batch_size")
 
@@ -79,7 +78,7 @@ class ScalarRows:
         Raises
         ------
         TypeError, ValueError
-            If the value is not one number, or too many names are logged as device tensors.
+            If the value is not one number.
         """
         self._set(self._rows[-1].values, _Column(name), value)
 
@@ -90,10 +89,11 @@ class ScalarRows:
     def set_groups(self, name: str, values: list[Any], *, is_fact: bool = False) -> None:
         """Set one number for each parameter group of the present row."""
         row = self._rows[-1]
+        numbers = list(values)
         for group, value in enumerate(values):
             if isinstance(value, Tensor):
-                self._set_on_device(_Column(name, group, is_fact), value.detach())
-        numbers = [np.nan if isinstance(value, Tensor) else value for value in values]
+                is_kept = self._set_on_device(_Column(name, group, is_fact), value.detach())
+                numbers[group] = np.nan if is_kept else float(value)
         (row.facts if is_fact else row.values)[name] = numbers
 
     def get(self, name: str) -> Any:
@@ -106,8 +106,7 @@ class ScalarRows:
                 n = value.numel()
                 raise ValueError(f"`{column.name}` must be one number; got a tensor of {n}")
             value = value.detach()
-            if value.device.type != "cpu":
-                self._set_on_device(column, value)
+            if value.device.type != "cpu" and self._set_on_device(column, value):
                 return
         try:
             target[column.name] = float(value)
@@ -115,19 +114,21 @@ class ScalarRows:
             message = f"`{column.name}` must be one number; got {type(value).__name__}"
             raise TypeError(message) from None
 
-    def _set_on_device(self, column: _Column, value: Tensor) -> None:
+    def _set_on_device(self, column: _Column, value: Tensor) -> bool:
+        """Copy a number there; return whether there was room."""
         if self.is_frozen:  # a replay would write into a row of the past
-            return
+            return True
         if self._on_device is None:
             self._on_device = RowBuffer(self._capacity, (MAX_TENSORS,), value.device)
             for row in self._rows:
                 self._row = self._on_device.open_row(row.step)
         if column not in self._columns:
             if len(self._columns) == MAX_TENSORS:
-                raise UsageError(f"more than {MAX_TENSORS} names logged as tensors; log numbers")
+                return False
             self._columns[column] = len(self._columns)
         assert self._row is not None
         self._row[self._columns[column]].copy_(value.reshape(()), non_blocking=True)
+        return True
 
     def drop_last(self) -> None:
         """Forget the present row."""
