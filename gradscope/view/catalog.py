@@ -15,6 +15,8 @@ from gradscope.store.write.lock import STALE_SECONDS, is_held
 
 MAX_DEPTH = 8
 MAX_RUNS = 5000
+ENVIRONMENT = {"pyvenv.cfg", "conda-meta"}
+"""Names in the root of a Python environment, whose packages bring .h5 files of their own."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Found:
 def scan(root: Path, only: frozenset[Path] | None = None) -> dict[str, Found]:
     """Return the recordings below a folder by key, in the order of their names.
 
-    Symbolic links are never followed, so that no address leads out of the folder.
+    Symbolic links are never followed, so that no address leads out of the folder. Hidden folders
+    and Python environments are left out.
 
     Parameters
     ----------
@@ -68,6 +71,8 @@ def _recordings(folder: Path, depth: int = 0) -> Iterator[tuple[Path, bool]]:
         with os.scandir(folder) as entries:
             known = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError:
+        return
+    if depth and any(entry.name in ENVIRONMENT for entry in known):
         return
     files = {entry.name for entry in known if entry.is_file(follow_symlinks=False)}
     for entry in known:

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from gradscope.store.read.recording import open_recording
 from gradscope.view.app import make_app
+from gradscope.view.catalog import scan
 from gradscope.view.curves import smooth
 from gradscope.view.watch import MAX_STREAMS, Watcher
 from tests.view.conftest import HOSTILE, Training, write_sweep
@@ -58,6 +59,15 @@ def test_the_table_has_every_run_and_nothing_from_outside(client, runs):
         loss = float(tree["training"].dataset["loss"].values[-1])
     assert (row["status"], row["step"], row["settings"]["alpha"]) == ("finished", 60, 0.5)
     assert row["loss"] == pytest.approx(loss)
+
+
+def test_files_of_an_environment_are_no_runs(tmp_path):
+    """A virtual environment beside the runs holds the .h5 files of h5py's tests."""
+    for name, marker in (("venv", "pyvenv.cfg"), ("conda", "conda-meta"), ("runs", "notes")):
+        (tmp_path / name / "lib").mkdir(parents=True)
+        (tmp_path / name / marker).touch()
+        (tmp_path / name / "lib" / "data.h5").write_bytes(b"x")
+    assert [run.name for run in scan(tmp_path).values()] == ["runs/lib/data"]
 
 
 def test_only_what_changed_is_sent(client):
