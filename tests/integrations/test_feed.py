@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,7 @@ from gradscope.integrations.feed import SinkFeed
 from gradscope.store.write.writer import RecordingWriter
 from tests.helpers import synthetic_columns, write_recording
 
+ROOT = Path(__file__).parents[2]
 TINY = ["--width", "0.05", "--limit-train", "64", "--batch-size", "16", "--steps", "3", "--quiet"]
 
 
@@ -91,3 +96,59 @@ def test_the_flags_of_record(tmp_path, monkeypatch):
     events = EventAccumulator("tb/run").Reload()
     assert [point.step for point in events.Scalars("gradscope/loss")] == [1, 2, 3]
     assert list(tmp_path.rglob("*.wandb")) and wandb.run is None
+
+
+SCRIPT = """
+import sys
+assert "torch" not in sys.modules  # variables that the script sets for torch still count
+import torch
+torch.manual_seed(0)
+for n_steps in (6, 4):
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for step in range(n_steps):
+        loss = net(torch.ones(3, 4)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_the_flags_send_the_trainings_of_a_script(tmp_path):
+    """Two trainings of an unmodified script are a run each, with the numbers of the recordings."""
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("wandb")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from gradscope.store.read.recording import open_recording
+
+    (tmp_path / "train.py").write_text(SCRIPT)
+    words = ["record", "--tensorboard", "tb", "--wandb", "mine", "-o", "run.h5", "train.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gradscope.cli.main", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline", "WANDB_SILENT": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stdout == "", done.stderr
+    for name, n_steps in (("run", 6), ("run-2", 4)):
+        events = EventAccumulator(str(tmp_path / "tb" / name)).Reload()
+        with open_recording(tmp_path / f"{name}.h5") as tree:
+            loss = tree["training"]["loss"].values
+            norm = tree["gradients"]["grad_norm"].sel(param="0.weight").values
+        points = events.Scalars("gradscope/loss")
+        assert [point.step for point in points] == list(range(1, n_steps + 1))
+        assert [point.value for point in points] == pytest.approx(loss)
+        norms = [point.value for point in events.Scalars("gradscope/grad_norm/0.weight")]
+        assert norms == pytest.approx(norm)
+    assert len(list(tmp_path.rglob("*.wandb"))) == 2
+
+
+def test_a_package_that_is_missing_is_one_line_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("raise SystemExit('the script ran')")
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert main(["record", "--tensorboard", "tb", "-o", "run.h5", "train.py"]) == 2
+    err = capsys.readouterr().err
+    assert "pip install 'gradscope[tensorboard]'" in err and err.count("\n") == 1
