@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.parts.marks import legend_above, letter
 from figures.parts.results import DATA
 from gradscope.plots.axes.scales import signed
 from gradscope.plots.axes.style import WIDTHS_MM, new_figure
@@ -13,18 +14,19 @@ from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 FOLDER = "results/accumulation_bias/cpu"
 INPUTS = tuple(f"{FOLDER}/{name}.csv" for name in ("decomposition", "stability_means"))
 CAPTION = (
-    "Narrow VGG13 (1/16 width) on digits, 150 steps, scale cpu; every step has the "
-    "global size of the alpha = 0 step of the same state. Exploratory; bars are 95 % t intervals. "
-    "a, effect of alpha on the logarithm of the training loss over the last tenth of the steps "
-    "(negative: lower loss), and its parts: alpha's shares of the layers, its directions within "
-    "layers, their interaction. b, roughness: standard deviation of ln RMS gradient from step to "
-    "step, over the square root of 2. c, coherence: share of the squared gradient that survives in "
-    "its moving average; the dashed line is that of uncorrelated gradients. d, depth slope of the "
-    "output gradient in the last tenth of the steps."
+    "Effect of α on the training loss and on gradients. Narrow VGG13 (1/16 width) on digits, 150 "
+    "steps, scale cpu; at every step the update has the norm that α = 0 would give it in the same "
+    "state. Exploratory. Points are means and bars 95 % t intervals over seeds. a, Effect of α on "
+    "ln training loss over the last tenth of the steps (negative: lower loss), and its parts: the "
+    "distribution of the update over layers, its directions within layers, and their interaction. "
+    "b, Roughness: standard deviation of the change of ln RMS gradient from step to step, divided "
+    "by the square root of 2. c, Coherence: share of the squared gradient that remains in its "
+    "moving average; the dashed line is the value for uncorrelated gradients. d, Slope of ln RMS "
+    "output gradient over depth in the last tenth of the steps."
 )
 EFFECTS = {
-    "all of it": "all of it",
-    "shares of the layers": "shares of\nthe layers",
+    "all of it": "total",
+    "shares of the layers": "distribution\nover layers",
     "directions within layers": "directions\nwithin layers",
     "interaction": "interaction",
 }
@@ -40,15 +42,15 @@ def draw() -> Figure:
     names = {
         "roughness": "roughness of gradients (nat)",
         "coherence": "coherence of gradients",
-        "late_slope": "late depth slope (nat a layer)",
+        "late_slope": "late depth slope (nat per layer)",
     }
     for ax, (quantity, name) in zip(axes[1:], names.items(), strict=True):
         draw_over_alpha(stability[stability["quantity"] == quantity], ax=ax)
         ax.set_ylabel(name)
     axes[2].axhline(UNCORRELATED, color="0.5", linestyle="--", linewidth=0.7, zorder=0)
     axes[3].axhline(0, color="0.6", linewidth=0.5, zorder=0)
-    for letter, ax in zip("abcd", axes, strict=True):
-        ax.set_title(letter, fontweight="bold", color="black", fontsize=8)
+    letter(list(axes))
+    legend_above(axes[0], n_columns=2)
     return figure
 
 
@@ -65,12 +67,11 @@ def draw_effects(effects: pd.DataFrame, *, ax: Axes) -> None:
             xerr=bars,
             fmt="o",
             color=f"C{number}",
-            label=f"alpha {signed(alpha)}",
+            label=f"α = {signed(alpha)}",
         )
     ax.axvline(0, color="0.6", linewidth=0.5, zorder=0)
     ax.set_yticks(range(len(EFFECTS)), list(EFFECTS.values()))
     ax.invert_yaxis()
-    ax.legend(loc="lower left", bbox_to_anchor=(0.1, 1.0), ncols=2)
     ax.set_xlabel("effect on ln training loss (nat)")
 
 
@@ -79,4 +80,4 @@ def draw_over_alpha(means: pd.DataFrame, *, ax: Axes) -> None:
     rows = means.sort_values("alpha")
     bars = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
     ax.errorbar(rows["alpha"], rows["mean"], yerr=bars, fmt="o-", color="C0")
-    ax.set_xlabel("alpha")
+    ax.set_xlabel("α")

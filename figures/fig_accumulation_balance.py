@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.parts.marks import letter
 from figures.parts.results import DATA
 from gradscope.plots.axes.scales import signed
 from gradscope.plots.axes.style import WIDTHS_MM, new_figure
@@ -16,14 +17,14 @@ INPUTS = tuple(
     f"{FOLDER}/{name}.csv" for name in ("equilibrium", "equilibrium_layers", "balance_means")
 )
 CAPTION = (
-    "Balance of weight decay and steps in plain batch-norm nets at scale cpu. a, update ratio of "
-    "every scale-invariant weight against its RMS gradient, both as root mean squares over the "
-    "second half of the run and as means over seeds; lines have the predicted slope, 0 with "
-    "decoupled and -alpha with coupled decay, through the mean. b, measured minus predicted slope: "
-    "one dot a seed, bars are 95 % t intervals of the mean; the grey band is the margin of claim "
-    "P2, 0.03. c, drift of the squared norm of the weight farthest from rest, as a share of the "
-    "rate of decay: 0 in balance, -1 where weights decay without meeting steps; outside the grey "
-    "band there is no equilibrium to judge."
+    "Equilibrium of weight decay and updates in plain batch-norm networks, scale cpu. a, Update "
+    "ratio against RMS gradient of each scale-invariant weight; both are root mean squares over "
+    "the second half of the run, averaged over seeds. Lines have the predicted slope (0 with "
+    "decoupled decay, −α with coupled decay) and pass through the mean. b, Measured minus "
+    "predicted slope. Dots are seeds; large marks are means with 95 % t intervals. The grey band "
+    "is the margin of claim P2 (0.03). c, Drift of the squared norm of the weight farthest from "
+    "equilibrium, relative to the rate of decay: 0 in equilibrium, −1 if weights decay without "
+    "updates. Runs outside the grey band are not in equilibrium."
 )
 MARKS = {"decoupled": "o", "coupled": "s"}
 MARGIN = 0.03
@@ -39,8 +40,9 @@ def draw() -> Figure:
     draw_layers(layers, colors, ax=left)
     draw_deviations(runs, means, colors, ax=middle)
     draw_drifts(runs, means, colors, ax=right)
-    for letter, ax in zip("abc", (left, middle, right), strict=True):
-        ax.set_title(letter, fontweight="bold", color="black", fontsize=8)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels))
+    letter([left, middle, right])
     return figure
 
 
@@ -57,12 +59,11 @@ def draw_layers(layers: pd.DataFrame, colors: dict[float, str], *, ax: Axes) -> 
             MARKS[decay],
             color=colors[alpha],
             mfc=filled,
-            label=f"{decay}, alpha {signed(alpha)}",
+            label=f"{decay}, α = {signed(alpha)}",
         )
         ends = np.array([mean["x"].min(), mean["x"].max()])
         line = mean["y"].mean() + slope * (ends - mean["x"].mean())
         ax.plot(ends, line, color=colors[alpha], linewidth=0.6)
-    ax.legend(loc="lower left", bbox_to_anchor=(0.1, 1.0), ncols=2)
     ax.set_xlabel("ln RMS gradient")
     ax.set_ylabel("ln update ratio")
 
@@ -77,13 +78,15 @@ def draw_deviations(
         values, color = runs.loc[is_own, "deviation"], colors[row.alpha]
         ax.plot(values, np.full(len(values), place + 0.18), ".", color=color, alpha=0.5)
         bars = [[row.mean - row.low], [row.high - row.mean]]
-        ax.errorbar(row.mean, place, xerr=bars, fmt=MARKS[row.decay], color=color, capsize=2)
+        filled = color if row.decay == "decoupled" else "white"
+        mark = MARKS[row.decay]
+        ax.errorbar(row.mean, place, xerr=bars, fmt=mark, color=color, mfc=filled, capsize=2)
     names = [f"{row.decay}, {signed(row.alpha)}" for row in kinds.itertuples()]
     ax.set_yticks(range(len(names)), names)
     ax.axvspan(-MARGIN, MARGIN, color="0.9", zorder=0)
     ax.axvline(0, color="0.6", linewidth=0.5, zorder=0)
     ax.set_xlabel("measured minus predicted slope")
-    ax.set_ylabel("decay, alpha")
+    ax.set_ylabel("decay, α")
 
 
 def draw_drifts(
@@ -94,6 +97,8 @@ def draw_drifts(
         own = runs[(runs["decay"] == row.decay) & (runs["alpha"] == row.alpha)]
         ax.plot(own["drift"], np.full(len(own), place), ".", color=colors[row.alpha], alpha=0.5)
     ax.axvspan(-DRIFT_ALLOWED, DRIFT_ALLOWED, color="0.9", zorder=0)
-    ax.set_xlim(-1.3, 0.5)
+    ax.margins(x=0.15)
+    left, right = ax.get_xlim()
+    ax.set_xlim(min(left, -1.4 * DRIFT_ALLOWED), max(right, 1.4 * DRIFT_ALLOWED))
     ax.set_yticks([])
     ax.set_xlabel("drift over rate of decay")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from figures.parts.marks import legend_above, letter
 from figures.parts.results import DATA
 from gradscope.plots.axes.scales import signed
 from gradscope.plots.axes.style import WIDTHS_MM, new_figure
@@ -13,14 +15,15 @@ from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 FOLDER = "results/accumulation_bias/cpu"
 INPUTS = tuple(f"{FOLDER}/{name}.csv" for name in ("profiles", "slopes", "slope_means"))
 CAPTION = (
-    "Accumulation over depth at scale cpu (digits; points "
-    "and lines are means over seeds, bars and bands 95 % t intervals). a, gradient of each layer's "
-    "output at the first step of batch-norm VGG at full width; lines join layers of one stage, "
-    "hollow marks (first convolution, head) are out of every slope. b, plain nets of 20 layers; "
-    "dashed lines have the slope known for infinite width, through the mean. c, within-stage "
-    "slopes at the first step, positive growing toward the output; the grey band is the 0.05 nat a "
-    "layer of claim P1: the quantities disagree in sign. d, slopes of the output gradient while "
-    "narrow VGG (1/16 width) trains at alpha 0."
+    "Gradients over depth at initialisation and during training, digits, scale cpu. Points and "
+    "lines are means over seeds; bars are 95 % t intervals, which in c hardly exceed the "
+    "marks. a, RMS output gradient of each layer at the first step of batch-norm VGG at full "
+    "width. Lines join the layers of a stage. Open circles (first layer, head) are excluded from "
+    "all slopes. b, Plain networks of 20 layers. Dashed lines have the slope known for infinite "
+    "width and pass through the mean. c, Slopes within stages at the first step; positive slopes "
+    "grow toward the output. The grey band is the margin of claim P1 (0.05 nat per layer). The "
+    "sign of the slope depends on the quantity. d, Slope of the output gradient of narrow VGG "
+    "(1/16 width) during training at α = 0."
 )
 NETS = {"vgg13": "C0", "vgg16": "C1", "vgg19": "C2"}
 NAMES = {
@@ -50,8 +53,9 @@ def draw() -> Figure:
         below[1].clear()
         below[1].set_axis_off()
         below[1].text(0.5, 0.5, "not run yet", ha="center")
-    for letter, ax in zip("abcd", [*above, *below], strict=True):
-        ax.set_title(letter, fontweight="bold", color="black", fontsize=8)
+    letter([*above, *below])
+    for ax, n_columns, n_rows in zip((*above, *below), (4, 2, 3, 2), (3, 3, 1, 1), strict=True):
+        legend_above(ax, n_columns=n_columns, n_rows=n_rows)
     return figure
 
 
@@ -65,8 +69,9 @@ def draw_networks(profiles: pd.DataFrame, *, ax: Axes) -> None:
         apart = mean[~mean["is_inner"]]
         ax.plot(apart["depth"], apart["output_grad_rms"], "o", color=color, mfc="none")
         ax.plot([], [], "o-", color=color, label=net.upper())
-    ax.legend(loc="center", bbox_to_anchor=(0.45, 0.7))
+    ax.plot([], [], "o", color="0.3", mfc="none", label="first layer, head")
     ax.set_xlabel("depth (weight layers)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("ln RMS output gradient (nat)")
 
 
@@ -85,13 +90,9 @@ def draw_controls(profiles: pd.DataFrame, known: pd.Series, *, ax: Axes) -> None
         )
         centred = mean.index - mean.index.to_numpy().mean()
         ax.plot(mean.index, known[net] * centred, "--", color=color)
-    ax.legend(
-        title="plain net (known slope)",
-        title_fontsize=6.5,
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-    )
+    ax.plot([], [], "--", color="0.3", label="known slope")
     ax.set_xlabel("depth (weight layers)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("ln RMS output gradient\nminus its mean (nat)")
 
 
@@ -106,7 +107,7 @@ def draw_quantities(means: pd.DataFrame, *, ax: Axes) -> None:
     ax.axvline(0, color="0.6", linewidth=0.5, zorder=0)
     ax.set_yticks(range(len(NAMES)), list(NAMES.values()))
     ax.invert_yaxis()
-    ax.set_xlabel("slope at the first step (nat a layer)")
+    ax.set_xlabel("slope at the first step (nat per layer)")
 
 
 def draw_phases(means: pd.DataFrame, *, ax: Axes) -> None:
@@ -120,4 +121,4 @@ def draw_phases(means: pd.DataFrame, *, ax: Axes) -> None:
     ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
     ax.set_xticks(range(len(PHASES)), list(PHASES))
     ax.set_xlabel("phase of training (share of the steps)")
-    ax.set_ylabel("slope of ln RMS output\ngradient (nat a layer)")
+    ax.set_ylabel("slope of ln RMS output\ngradient (nat per layer)")

@@ -16,12 +16,12 @@ from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 
 INPUTS = ("results/balance/cpu/map.csv",)
 CAPTION = (
-    "Test accuracy of a narrow VGG13 (1/16 width) on digits after 120 steps, one seed, scale cpu, "
-    "over alpha and learning rate; an x marks runs that diverged, if any, with the accuracy of "
-    "guessing. a, the map, with lines of equal measured step: decades of the root mean square "
-    "update of all weights (geometric mean over the first quarter of the steps). b, the same "
-    "accuracies over the learning rate, a line an alpha. c, over the measured step: if alpha were "
-    "a learning rate and nothing else, these lines would agree."
+    "Test accuracy over α and learning rate. Narrow VGG13 (1/16 width) on digits, 120 steps, one "
+    "seed, scale cpu. a, Accuracy (colour) and measured size of the update (lines: decades of the "
+    "RMS update of all weights, geometric mean over the first quarter of the steps). Crosses "
+    "would mark diverged runs. b, Accuracy against learning rate, one line per α. c, Accuracy "
+    "against the measured size of the update. If α acted only as a learning rate, these lines "
+    "would coincide."
 )
 
 
@@ -42,7 +42,7 @@ def draw() -> Figure:
     axes[1].set_ylabel("test accuracy")
     axes[1].set_ylim(0, 1)
     handles = axes[1].get_legend_handles_labels()
-    figure.legend(*handles, title="alpha", loc="outside right center")
+    figure.legend(*handles, title="α", loc="outside right center")
     letter(list(axes))
     return figure
 
@@ -73,7 +73,7 @@ def draw_map(cells: pd.DataFrame, *, ax: Axes) -> None:
     ax.scatter(at[:, 1], at[:, 0], marker="x", color="white", s=9, linewidths=0.6)
     ax.set_xticks(columns, [signed(alpha) for alpha in accuracy.columns])
     ax.set_yticks(rows, [signed(lr) for lr in accuracy.index])
-    ax.set_xlabel("alpha")
+    ax.set_xlabel("α")
     ax.set_ylabel("learning rate")
     ax.figure.colorbar(mesh, ax=ax, label="test accuracy", pad=0.02)
 

@@ -14,13 +14,15 @@ from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 FOLDER = "results/balance/cpu"
 INPUTS = tuple(f"{FOLDER}/{name}.csv" for name in ("share_means", "speed_means", "gap_means"))
 CAPTION = (
-    "Exploratory, scale cpu, digits; bars are 95 % t intervals over seeds. a, b, share of the "
-    "early third of the weight layers in descent and in turning once decay has made the start "
-    "forgotten (age 3), in plain nets of 9 hidden layers: with ReLU and batch norm, and with "
-    "tanh, where the gradient slope is reversed. c, steps of a narrow VGG13 to a training loss, "
-    "in shares of ln(classes), learning rate tuned for it; a run that never came to it counts "
-    "with all its steps. d, validation less training loss at equal training loss, tuned for "
-    "accuracy; alphas that never came to a level have no mark."
+    "Possible mechanisms of α, exploratory, digits, scale cpu. Points are means and bars 95 % t "
+    "intervals over seeds; in c and d, levels are set apart. a, b, Share of the first third of "
+    "the weight layers in the descent of the loss (a) and in the turning of the weights (b), at "
+    "equilibrium age 3, when decay has erased the initial weights. Plain networks of 9 hidden "
+    "layers with ReLU and batch norm, or with tanh, for which the slope of the gradient is "
+    "reversed. c, Steps of a narrow VGG13 until the training loss, relative to ln(number of "
+    "classes), reaches the level; learning rate tuned for this. Runs that did not reach the level "
+    "count with all their steps. d, Validation loss minus training loss at equal training loss, "
+    "tuned for accuracy. A value of α at which no run reached the level has no mark."
 )
 NETS = {"relu": "ReLU, batch norm", "tanh": "tanh"}
 
@@ -32,7 +34,7 @@ def draw() -> Figure:
     axes = figure.subplots(1, 4)
     for ax, quantity in zip(axes, ("descent", "turning"), strict=False):
         draw_shares(shares[shares["quantity"] == quantity], ax=ax)
-        ax.set_title(f"early third's share of {quantity}")
+        ax.set_title(f"first third's share of {quantity}")
     draw_levels(speed, ax=axes[2])
     axes[2].set_title("steps to a training loss")
     draw_levels(gaps, ax=axes[3])
@@ -41,7 +43,7 @@ def draw() -> Figure:
     axes[2].set_ylim(top=1.25 * axes[2].get_ylim()[1])
     axes[2].legend(title="level", ncols=3, columnspacing=0.8, handletextpad=0.2)
     for ax in axes:
-        ax.set_xlabel("alpha")
+        ax.set_xlabel("α")
     letter(list(axes))
     return figure
 
@@ -51,10 +53,11 @@ def draw_shares(shares: pd.DataFrame, *, ax: Axes) -> None:
     for number, (net, name) in enumerate(NETS.items()):
         own = shares[shares["activation"] == net]
         draw_means(own, "alpha", ax=ax, color=f"C{number}", label=name)
-    ax.set_ylim(0, 1.15 * ax.get_ylim()[1])
+    ax.set_ylim(0, 1)
 
 
 def draw_levels(means: pd.DataFrame, *, ax: Axes) -> None:
     """Draw means over alpha, a line a level of training loss."""
     for number, (level, own) in enumerate(means.groupby("level", sort=False)):
-        draw_means(own, "alpha", ax=ax, color=f"C{number + 2}", label=signed(level))
+        color, shift = f"C{number + 2}", 0.025 * (number - 1)
+        draw_means(own, "alpha", ax=ax, shift=shift, color=color, label=signed(level))

@@ -12,17 +12,17 @@ from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 
 INPUTS = ("results/calibration.json",)
 CAPTION = (
-    "Verdicts on five claims in 2,000 simulated studies in each of four worlds (10 seeds an arm). "
-    "Above: share of studies with each verdict, by claim. Effects stand at twice the margin on the "
-    "false side, exactly at the margin (claims false, then true by nothing), and at twice the "
-    "margin on the true side. Below: share of studies in which any of the five verdicts is false "
-    "(supported in the two false worlds, not supported in the two true ones); bars reach to the "
-    "upper 99 % bound, the line is the 5 % that the study allows."
+    "Calibration of the verdicts: 2,000 simulated studies of five claims in each of four worlds, "
+    "10 seeds per arm. Top: share of studies with each verdict, by claim. True effects lie at "
+    "twice the margin on the false side, exactly at the margin (claims just false or just true), "
+    "or at twice the margin on the true side. Bottom: share of studies in which at least one of "
+    "the five verdicts is wrong (supported in a false world, not supported in a true world). Bars "
+    "extend to the upper 99 % bound; the dashed line is the 5 % that the study allows."
 )
 WORLDS = {
     "nothing": "clearly false",
-    "edge_false": "false by nothing",
-    "edge_true": "true by nothing",
+    "edge_false": "just false",
+    "edge_true": "just true",
     "clear": "clearly true",
 }
 WORDS = {"not supported": "C1", "inconclusive": "0.85", "supported": "C0"}

@@ -13,20 +13,26 @@ from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 FOLDER = "results/dataset_isomerism/cpu"
 INPUTS = (f"{FOLDER}/class_means.csv", f"{FOLDER}/factor_means.csv")
 CAPTION = (
-    "Exploratory, scale cpu: narrow VGG13 (1/16 width), synthetic images, 100 steps; bars are 95 "
-    "% t intervals over seeds. a to c, 400 training images in 2 to 40 classes, with a head of as "
-    "many outputs as classes (filled) or of 40 (open), compared at equal steps and where the loss "
-    "over ln(classes) is first 0.5. a, depth slope of ln output gradient within stages (positive "
-    "grows toward the output). b, c, mean ln kurtosis of gradients of inner weights and of the "
-    "head: higher is sparser. d, effect of each factor of half a 2^5 factorial on the slope at "
-    "equal steps, over the range that it names; ranges differ in kind, so the order says nothing."
+    "Gradients on data with few and many classes, exploratory, scale cpu. Narrow VGG13 (1/16 "
+    "width), synthetic images, 100 steps. Points are means and bars 95 % t intervals over seeds; "
+    "marks of the same number of classes are set apart. a to c, 400 training images in 2 to 40 "
+    "classes, compared after equal steps, or where the loss divided by ln(number of classes) "
+    "first reaches 0.5. The head has one output per class (filled) or 40 outputs (open). a, Slope "
+    "of ln RMS output gradient over depth within stages (positive: grows toward the output). b, "
+    "c, Mean ln kurtosis of the gradients of inner weights (b) and of the head (c); higher is "
+    "sparser. d, Effects of the five factors of a half fraction of a 2^5 factorial on the slope "
+    "at equal steps, over the ranges given. The ranges have different units, so the effects "
+    "cannot be ranked."
 )
 PANELS = {
-    "output_grad_slope": "slope of output gradient\n(nat a layer)",
+    "output_grad_slope": "slope of output gradient\n(nat per layer)",
     "sparsity": "ln kurtosis,\ninner weights",
     "head_sparsity": "ln kurtosis,\nhead",
 }
+EQUAL = {"step": "steps", "loss": "loss"}
 COLOURS = {"step": "C0", "loss": "C1"}
+ASIDE = {("step", "constant"): 0.88, ("step", "own"): 0.96, ("loss", "constant"): 1.04}
+"""Factors that keep marks of one number of classes apart."""
 
 
 def draw() -> Figure:
@@ -48,11 +54,12 @@ def draw_classes(means: pd.DataFrame, *, ax: Axes) -> None:
     """Draw a quantity over the number of classes, by head and by what was held equal."""
     for (matched, head), own in means.groupby(["matched", "head"], sort=False):
         is_own = head == "own"
-        name = f"equal {matched}" if is_own else f"equal {matched}, head of 40"
+        name = f"equal {EQUAL[matched]}" + ("" if is_own else ", head of 40 outputs")
         draw_means(
             own,
             "n_classes",
             ax=ax,
+            factor=ASIDE.get((matched, head), 1.13),
             color=COLOURS[matched],
             fmt="o-" if is_own else "o--",
             mfc=COLOURS[matched] if is_own else "white",
@@ -74,4 +81,4 @@ def draw_factors(effects: pd.DataFrame, *, ax: Axes) -> None:
     names = [f"{row.factor}\n{row.levels}" for row in effects.itertuples()]
     ax.set_yticks(places, names)
     ax.invert_yaxis()
-    ax.set_xlabel("effect on the slope\n(nat a layer)")
+    ax.set_xlabel("effect on the slope\n(nat per layer)")
