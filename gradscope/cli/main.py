@@ -14,6 +14,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from gradscope import __version__
 from gradscope.errors import GradscopeError, unknown
@@ -39,9 +40,18 @@ READERS = {"plot", "compare", "report", "view", "ls", "info", "tail"}
 """Subcommands that open recordings, which are lazy without dask."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and where to read on, and exit with code 2."""
+        command = self.prog.removeprefix("gradscope").strip()
+        self.exit(2, f"{self.prog}: {message}; see {f'gradscope help {command}'.strip()}\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of every subcommand; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="gradscope",
         description="Record, store and plot how gradients move through a network during training.",
     )
@@ -66,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def print_help(
     parser: argparse.ArgumentParser,
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    subparsers: argparse._SubParsersAction[Parser],
     topic: str | None,
 ) -> int:
     """Print the help of a command, or of all."""

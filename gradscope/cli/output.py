@@ -22,14 +22,14 @@ def check_out(out: str, suffixes: Sequence[str]) -> Path:
     Raises
     ------
     UsageError
-        If it ends in none of the suffixes, or its folder cannot be made.
+        If it ends in none of the suffixes, or cannot be written.
     """
     path = Path(out)
-    if path.suffix.lower() not in suffixes:
+    if path.suffix.lower() not in suffixes or "\0" in out:
         *most, last = suffixes
         words = f"{', '.join(most)} or {last}"
-        raise UsageError(f"--out takes a name that ends in {words}; got {path}")
-    make_folder(path)
+        raise UsageError(f"--out takes a name that ends in {words}; got {out!r}")
+    _probe(path)
     return path
 
 
@@ -43,8 +43,8 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        words = error.strerror or error
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot make the folder {path.parent}: {words}") from error
 
 
@@ -168,13 +168,19 @@ def check_output(path: Path, *, is_overwritten: bool) -> None:
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder; name a file, such as {path / 'run.h5'}")
     refuse_existing(path, is_overwritten=is_overwritten)
+    _probe(path)
+
+
+def _probe(path: Path) -> None:
+    """Make the folder of a file, and refuse a file that cannot be written there."""
+    make_folder(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{path.name}.probe")
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot write {path}: {words}") from error
 
 
 def is_first_rank() -> bool:

@@ -96,7 +96,7 @@ def as_recording(text: str) -> Path:
     return path
 
 
-def as_path(text: str) -> Path:
+def as_path(text: str, what: str = f"a recording, such as {RUNS}/run.h5") -> Path:
     """Return a path.
 
     Raises
@@ -105,5 +105,5 @@ def as_path(text: str) -> Path:
         If the text is empty or no path.
     """
     if not text.strip() or "\0" in text:
-        raise UsageError(f"{text!r} is no path; name a recording, such as {RUNS}/run.h5")
+        raise UsageError(f"{text!r} is no path; name {what}")
     return Path(text)

@@ -60,8 +60,10 @@ def bind(host: str, port: int) -> socket.socket:
     Raises
     ------
     UsageError
-        If it is taken, or the address is not this machine's.
+        If it is taken, or the address is empty or not this machine's.
     """
+    if not host.strip():
+        raise UsageError("the host is empty; 0.0.0.0 means every address of this machine")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

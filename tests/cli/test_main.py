@@ -67,6 +67,11 @@ def test_a_closed_pipe_is_no_error(tmp_path):
         (["plot", "run.h5", "--quantitty=x"], "did you mean --quantity?"),
         (["plot", "run.h5", "--nonsense"], "see gradscope help plot"),
         (["info", "a.h5", "b.h5"], "'b.h5' is one argument too many; see gradscope help info"),
+        (["plot", "run.h5", "--step-axis", "x"], "invalid choice: 'x' (choose from"),
+        (["view", "--port", "x"], "gradscope view: argument --port: invalid int value: 'x'; see"),
+        (["export", "run.h5"], "are required: --to; see gradscope help export"),
+        (["sweep", "x.toml", "--print", "--json"], "not allowed with argument"),
+        ([], "the following arguments are required: COMMAND; see gradscope help"),
         (["plto"], "gradscope: unknown command 'plto'; did you mean 'plot'?"),
     ],
 )
@@ -75,6 +80,22 @@ def test_what_is_unknown_names_what_was_meant(capsys, words, said):
         main(words)
     err = capsys.readouterr().err
     assert stop.value.code == 2 and err.count("\n") == 1 and said in err
+
+
+@pytest.mark.parametrize("command", ["plot", "report", "compare"])
+@pytest.mark.parametrize("out", ["/proc/x{}", "a\0{}", "{}", "run.h5/x{}", "x" * 300 + "{}"])
+def test_an_output_that_cannot_be_written_is_one_line_before_any_work(
+    tmp_path, monkeypatch, capsys, command, out
+):
+    monkeypatch.chdir(tmp_path)
+    write_recording(tmp_path / "run.h5", 5, 2)
+    name = out.format(".html" if command == "report" else ".png")
+    words = ["run.h5", "run.h5"][: 2 if command == "compare" else 1]
+    assert main([command, *words, "-o", name]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"gradscope {command}: ") and err.count("\n") == 1
+    assert any(text in err for text in ("cannot write", "cannot make", "takes a name that ends"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
 
 
 def test_help_explains_a_command(capsys):

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Import, and say what became of the tags."""
     from gradscope.integrations.import_tensorboard import find_event_runs, import_events
 
-    folder = as_path(arguments.folder)
+    folder = as_path(arguments.folder, "a folder")
     runs = find_event_runs(folder)
     targets = choose_targets(folder, runs, arguments.out)
     for _, target in targets:

@@ -127,7 +127,7 @@ def _not_shown(names: dict[str, list[str]]) -> list[tuple[str, ...]]:
 
 
 def _last(name: str, newest: dict[str, Any]) -> tuple[str, ...]:
-    unknown = "not finite" if newest.get("is_nonfinite") else "missing"
+    unknown = "not finite" if newest.get("is_nonfinite") else "–"
     return name, _number(newest["value"], unknown), f"step {newest['step']:,}"
 
 

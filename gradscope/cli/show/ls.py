@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gradscope.view.catalog import scan
     from gradscope.view.rows import read_health, read_row
 
-    folder = as_path(arguments.folder)
+    folder = as_path(arguments.folder, "a folder")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder")
     found = scan(folder.resolve())

@@ -99,7 +99,7 @@ def test_numbers_that_are_not_finite_are_null(tmp_path, capsys):
     assert found["configuration"] == {} and found["layers"] == []
     assert main(["info", str(tmp_path / "nan.h5")]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "loss not finite step 3" in out and "mine missing step 3" in out
+    assert "loss not finite step 3" in out and "mine – step 3" in out
 
 
 def test_a_loss_that_is_missing_where_gradients_are_not_finite_is_not_finite(tmp_path, capsys):

@@ -110,9 +110,3 @@ def test_a_sweep_prints_json_alone_on_standard_output(run):
     assert all(
         run["status"] == "finished" and "test_accuracy" in run["last"] for run in found["runs"]
     )
-
-
-def test_print_and_json_exclude_each_other(run, capfd):
-    with pytest.raises(SystemExit, match="2"):
-        main(["sweep", "spec.toml", "--print", "--json"])
-    assert "not allowed with" in capfd.readouterr().err
