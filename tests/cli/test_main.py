@@ -98,6 +98,27 @@ def test_an_output_that_cannot_be_written_is_one_line_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["record", "--config", ""], "is no path; name a .toml file or a recording"),
+        (["record", "--resume", ""], "is no path"),
+        (["record", "-m"], "-m takes the name of a module"),
+        (["record", "empty"], "empty is a folder without __main__.py; name a script"),
+        (["sweep", ""], "is no path; name a .toml file"),
+        (["view", ""], "is no path; name a folder or a recording"),
+        (["view", "--host", ""], "the host is empty"),
+        (["ls", ""], "is no path; name a folder"),
+    ],
+)
+def test_empty_words_are_said_to_be_empty(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
 def test_help_explains_a_command(capsys):
     assert main(["help", "plot"]) == 0
     assert "--quantity NAME" in capsys.readouterr().out

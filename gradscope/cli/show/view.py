@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import webbrowser
-from pathlib import Path
 
+from gradscope.cli.recordings import as_path
 from gradscope.errors import UsageError
 
 SUMMARY = "watch runs in the browser while they train"
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         ) from None
     with contextlib.suppress(KeyboardInterrupt):
         serve(
-            [Path(path) for path in arguments.paths],
+            [as_path(path, "a folder or a recording") for path in arguments.paths],
             host=arguments.host,
             port=arguments.port,
             token=arguments.token,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
+from gradscope.cli.recordings import as_path
 from gradscope.cli.train.story import add_sinks, add_story, feeding, list_rules, read_rules
 from gradscope.cli.values import read_overhead
 from gradscope.errors import UsageError
@@ -67,7 +68,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs=argparse.REMAINDER,
         dest="module",
         metavar="MODULE",
-        default=[],
         help="record `python -m MODULE ARGS`",
     )
     parser.add_argument(
@@ -98,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stop_on == ["list"]:
         return list_rules()
     script = arguments.script[arguments.script[:1] == ["--"] :]
+    if arguments.module == []:
+        raise UsageError("-m takes the name of a module")
     if script or arguments.module:
         from gradscope.cli.train.record_script import run_script
 
@@ -185,7 +187,7 @@ def read_checkpoint(arguments: argparse.Namespace) -> Checkpoint:
 
     if arguments.out is not None or arguments.overwrite:
         raise UsageError("--resume goes on with its own recording; leave out --out and --overwrite")
-    checkpoint = load_checkpoint(Path(arguments.resume))
+    checkpoint = load_checkpoint(as_path(arguments.resume))
     path = _choose_path(arguments, checkpoint.config)
     if not path.exists() and not part_folder(path).exists():
         raise UsageError(f"the recording {path} that --resume would go on with is not there")
@@ -216,7 +218,7 @@ def read_config(arguments: argparse.Namespace, base: Config | None = None) -> Co
     """
     config = base or Config()
     if arguments.config is not None:
-        source = Path(arguments.config)
+        source = as_path(arguments.config, "a .toml file or a recording")
         values = read_toml(source) if source.suffix == ".toml" else _read_recorded(source)
         config = Config.from_mapping(values, source=str(source))
     kinds = {f.name: option_of(f).kind for f in dataclasses.fields(Config)}

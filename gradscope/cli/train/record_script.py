@@ -40,6 +40,9 @@ def run_script(
 
     words = arguments.module or script
     _refuse_experiment(arguments, words[0])
+    folder = Path(words[0])
+    if not arguments.module and folder.is_dir() and not (folder / "__main__.py").is_file():
+        raise UsageError(f"{folder} is a folder without __main__.py; name a script")
     preset = arguments.record or "standard"
     if preset not in PRESETS:
         raise UsageError(unknown("value of --record", preset, PRESETS))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.cli.output import add_json, format_bytes, print_json
+from gradscope.cli.recordings import as_path
 from gradscope.errors import UsageError
 from gradscope.experiments.config import to_flags
 from gradscope.experiments.sweep.grid import Finished, Run, Sweep, read_sweep
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan, then show, print or run; exit code 1 where a run failed."""
     if arguments.workers is not None and arguments.workers < 1:
         raise UsageError(f"--workers must be at least 1; got {arguments.workers}")
-    sweep = read_sweep(Path(arguments.spec), scale=arguments.scale)
+    sweep = read_sweep(as_path(arguments.spec, "a .toml file"), scale=arguments.scale)
     outcomes: dict[Path, Finished] = {}
     todo = find_todo(sweep, outcomes)
     if arguments.is_printed:
