@@ -78,7 +78,7 @@ class StepEvents:
         self._captured_row: dict[str, Any] = {}  # its tensors are filled anew by each replay
         self._has_warned = False
         self._began = time.perf_counter()
-        layers = LayerTable(models)
+        layers = LayerTable(models, self.trained)
         self._hooks = Attachment(self, layers, stages, grad_scaler=grad_scaler)
         activations = self._hooks.activations
         try:

@@ -190,17 +190,18 @@ class Activations:
         if not (is_root or is_parent) or is_transformed():
             return
         if is_root and not is_in_backward():
-            self._start_pass()
+            self._start_pass(module)
             self._is_in_root = True
         if is_parent:
             table.observe_call(module)
 
-    def _start_pass(self) -> Pass:
+    def _start_pass(self, root: nn.Module | None = None) -> Pass:
         is_measured = self._on_forward()
         if self._is_fresh and cuda_graphs.is_capturing():
             self._sums.zero_()  # within the graph, so that replays do not add up
         self._is_fresh = False
-        return self.passes.start(len(self.index) if is_measured else None, self._device)
+        n_layers = len(self.index) if is_measured else None
+        return self.passes.start(n_layers, self._device, root)
 
     def _see_after(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> None:
         is_root, is_layer = id(module) in self._roots, id(module) in self._table.layers

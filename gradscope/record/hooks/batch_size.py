@@ -16,6 +16,9 @@ NO_PASS = "not known without a forward pass"
 OTHER_KINDS = "not known from inputs that are not all tensors"
 DIFFERENT = "not known from inputs and outputs whose first axes differ"
 TIME_FIRST = "not known from inputs that put time first"
+GRAPH = "not known from inputs that relate rows to each other, such as a graph"
+ONE_AXIS = "not known from inputs with a single axis, which may be one example"
+MANY_CALLS = "not known from many calls of the model before one backward call"
 IN_A_GRAPH = "not known from the inputs of a compiled model"
 
 
@@ -35,21 +38,27 @@ def count_examples(
     """Count the examples of a call of a module, where they can be known.
 
     The first axis counts examples if all tensors that go in agree on its length and those that come
-    out do too. Lists, graphs and objects of other kinds say nothing; neither do modules that put
-    time first.
+    out do too. Lists, graphs and objects of other kinds say nothing; neither do numbers along a
+    single axis, nor modules that put time first.
     """
-    lengths = set()
+    tensors: list[Tensor] = []
     for value in (*args, *kwargs.values()):
         for item in value.values() if isinstance(value, Mapping) else (value,):
             if isinstance(item, Tensor) and item.ndim:
-                lengths.add(_length(item))
+                tensors.append(item)
             elif not _says_nothing(item):
                 return Examples(0, OTHER_KINDS)
-    outputs = {_length(t) for t in _tensors(output) if t.ndim}
+    if _is_graph(tensors):
+        return Examples(0, GRAPH)
+    lengths, outputs = (
+        {_length(t) for t in some if t.ndim} for some in (tensors, _tensors(output))
+    )
     if len(lengths) != 1 or not outputs or not lengths >= outputs or lengths == {0}:
         return Examples(0, DIFFERENT)
     if puts_time_first(module):
         return Examples(0, TIME_FIRST)
+    if all(t.ndim == 1 and t.is_floating_point() for t in tensors):
+        return Examples(0, ONE_AXIS)
     return Examples(lengths.pop(), FIRST_AXIS)
 
 
@@ -61,6 +70,14 @@ def count_compiled(n_examples: int) -> Examples:
 def _length(tensor: Tensor) -> int:
     size = tensor.shape[0]
     return size if isinstance(size, int) else 0
+
+
+def _is_graph(tensors: list[Tensor]) -> bool:
+    """Whether one input is sparse, or a square of numbers beside the rows that it relates."""
+    if any(t.layout is not torch.strided and t.layout is not torch.jagged for t in tensors):
+        return True
+    is_square = [t.ndim == 2 and len(set(t.shape)) == 1 and t.is_floating_point() for t in tensors]
+    return any(is_square) and not all(is_square)
 
 
 def _says_nothing(item: object) -> bool:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from gradscope.record.guard import Guard
 from gradscope.record.hooks.accumulation import Accumulation, at_end_of_backward
-from gradscope.record.hooks.batch_size import NO_PASS, UNSEEN
+from gradscope.record.hooks.batch_size import MANY_CALLS, NO_PASS, UNSEEN
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 
 MAX_RECENT = 16
 """Passes that can still be found by number; older ones never got a gradient."""
+MAX_ALIKE = 3
+"""Passes of one model before a backward call that may be views of one batch; more may be steps of
+time, or of an episode."""
 
 
 class Pass:
@@ -24,13 +28,16 @@ class Pass:
     Parameters
     ----------
     number : int
+    root : Module or None
+        What was called from outside, if it is known.
     """
 
     sums: Tensor
     rows: tuple[Tensor, ...]
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, root: Module | None = None) -> None:
         self.number = number
+        self.root = root
         self.examples = UNSEEN
         self.is_measured = False
         self.seen: set[int] = set()
@@ -58,6 +65,11 @@ class Call:
     task: int
     passes: list[Pass] = field(default_factory=list)
     is_running: bool = True
+
+    @property
+    def is_of_many(self) -> bool:
+        """Whether one model was called more often than a batch has views."""
+        return max(Counter(p.root for p in self.passes).values(), default=0) > MAX_ALIKE
 
 
 @dataclass(frozen=True)
@@ -123,10 +135,10 @@ class Passes:
         """Passes that a counted backward call went through, in order."""
         return list(dict.fromkeys(p for call in self._calls for p in call.passes))
 
-    def start(self, n_layers: int | None, device: torch.device) -> Pass:
+    def start(self, n_layers: int | None, device: torch.device, root: Module | None = None) -> Pass:
         """Begin a pass, measured if a number of layers is given."""
         self._n_passes += 1
-        started = Pass(self._n_passes)
+        started = Pass(self._n_passes, root)
         if n_layers is not None:
             started.measure(n_layers, device)
         self._recent.append(started)  # only now: other threads may run passes of the same model
@@ -197,9 +209,11 @@ class Passes:
         first_of = [call.passes[0] for call in calls if call.passes]
         own = list(dict.fromkeys(first_of))
         sizes = [source.examples.n for source in own]
-        is_known = all(sizes)
+        is_of_many = any(call.is_of_many for call in calls)
+        is_known = all(sizes) and not is_of_many
         is_noise = is_known and len(own) == len(calls) and len(set(sizes)) == 1
         said = {s.examples.source for s in own if bool(s.examples.n) == is_known} or {NO_PASS}
+        said = {MANY_CALLS} if is_of_many else said
         return PassCounts(
             n_microbatches=len(calls),
             batch_size=sum(sizes) if is_known else 0,

@@ -8,7 +8,7 @@ Layers that never run stand behind the layer registered before them.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,10 +105,17 @@ class LayerTable:
     ----------
     models : mapping of str to Module
         Prefix to model; the empty prefix for a single model.
+    trained : callable, optional
+        Returns the parameters that may train now; by default those that require gradients.
     """
 
-    def __init__(self, models: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, nn.Module],
+        trained: Callable[[], Iterable[Tensor]] | None = None,
+    ) -> None:
         self.models = dict(models)
+        self._trained = trained or self._requiring_grad
         self.layers: dict[int, Layer] = {}
         """Layers by the id of their module."""
         self.n_weight_layers = 0
@@ -171,14 +178,15 @@ class LayerTable:
     def arrange(self) -> list[Layer]:
         """Sort the layers by first execution, set depth and stage, and keep what has run.
 
-        A layer that did not run with its model is left out if none of its parameters trains: a
-        frozen copy, an average of weights, a branch that is never taken.
+        A layer that did not run with its model is left out if no optimizer trains its parameters:
+        a frozen copy, an average of weights, a branch that is never taken.
         """
         self._last = None  # no activation outlives its pass
         self._find_layers()
         ordered = _insert_unexecuted(list(self.layers.values()))
         self._learned |= {layer.model for layer in ordered if layer.order is not None}
-        ordered = [layer for layer in ordered if self._is_kept(layer)]
+        trained = set(map(id, self._trained()))
+        ordered = [layer for layer in ordered if self._is_kept(layer, trained)]
         n_weight_layers = 0
         for layer in ordered:
             n_weight_layers += layer.takes_part and is_weight_layer(layer.module)
@@ -189,12 +197,15 @@ class LayerTable:
         self.layers = {id(layer.module): layer for layer in ordered}
         return ordered
 
-    def _is_kept(self, layer: Layer) -> bool:
+    def _requiring_grad(self) -> Iterator[Tensor]:
+        return (p for m in self.models.values() for p in m.parameters() if p.requires_grad)
+
+    def _is_kept(self, layer: Layer, trained: Collection[int]) -> bool:
         own = [p for _, p in layer.parameters()]
         has_grad = any(p.grad is not None for p in own)
         is_silent = layer.order is None and layer.model in self._learned
         layer.takes_part = not is_silent or has_grad
-        return layer.takes_part or any(p.requires_grad for p in own)
+        return layer.takes_part or any(p.requires_grad and id(p) in trained for p in own)
 
     def params(self) -> list[Param]:
         """List each parameter once, in the order of its layer.

@@ -36,6 +36,17 @@ class TimeFirst(nn.Module):
         return self.rnn(x)[0]
 
 
+class Nodes(nn.Module):
+    """A layer on the nodes of a graph, sparse or not."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x, edges):
+        return edges @ self.fc(x)
+
+
 def row(n=N):
     return torch.randn(n, 4)
 
@@ -43,12 +54,26 @@ def row(n=N):
 KINDS = {
     "inputs": (lambda: nn.Linear(4, 2), row, N, "first axis of the model's inputs"),
     "list": (Sum, lambda: [row(1) for _ in range(N)], -1, "that are not all tensors"),
-    "graph": (
+    "lists of nodes and edges": (
         Sum,
         lambda: {"nodes": row(9), "edges": torch.zeros(2, 20, dtype=torch.long)},
         -1,
         "inputs and outputs whose first axes differ",
     ),
+    "sparse graph": (
+        Nodes,
+        lambda: (row(), torch.eye(N).to_sparse()),
+        -1,
+        "relate rows to each other, such as a graph",
+    ),
+    "graph": (
+        Nodes,
+        lambda: (row(), torch.eye(N)),
+        -1,
+        "relate rows to each other, such as a graph",
+    ),
+    "one example": (lambda: nn.Linear(4, 4), lambda: torch.randn(4), -1, "may be one example"),
+    "indices": (lambda: nn.Embedding(9, 4), lambda: torch.arange(N), N, "the model's inputs"),
     "time first": (TimeFirst, lambda: torch.randn(11, N, 4), -1, "that put time first"),
 }
 
@@ -57,7 +82,9 @@ def train(path, model, batch, *, log=None, n_steps=3):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with gradscope.Recorder(model, optimizer, path) as recorder:
         for step in range(n_steps):
-            model(batch()).square().mean().backward()
+            inputs = batch()
+            inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+            model(*inputs).square().mean().backward()
             if log == "before":
                 recorder.log(batch_size=N)
             optimizer.step()
@@ -84,6 +111,24 @@ def test_what_the_user_logs_counts(tmp_path, log, known):
     assert tree["training/batch_size"].fillna(-1).values.tolist() == known
     source = tree.attrs["batch_size_source"]
     assert "logged by the user" in source and ("not known" in source) == (log == "after")
+
+
+@pytest.mark.parametrize(("n_calls", "expected"), [(3, N), (4, -1)])
+def test_views_of_a_batch_are_one_batch_and_the_steps_of_an_episode_are_not(
+    tmp_path, n_calls, expected
+):
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+        for _ in range(2):
+            sum(model(row()).square().mean() for _ in range(n_calls)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    tree = gradscope.open_recording(tmp_path / "run.h5")
+    size = tree["training"].get("batch_size")
+    assert (size is None and expected == -1) or (size.fillna(-1) == expected).all()
+    assert ("many calls" in tree.attrs["batch_size_source"]) == (expected == -1)
+    assert tree["training/n_microbatches"].values.tolist() == [1, 1]
 
 
 def test_a_step_without_a_forward_pass_of_the_model(tmp_path):

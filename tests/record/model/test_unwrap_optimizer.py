@@ -156,6 +156,14 @@ def test_an_optimizer_of_other_parameters_is_said_aloud(tmp_path):
         gradscope.Recorder(model, sgd(copy), tmp_path / "run.h5").close()
 
 
+def test_a_bare_tensor_beside_a_trained_model_needs_no_advice(tmp_path):
+    model, alpha = nn.Linear(3, 2), torch.zeros(1, requires_grad=True)
+    optimizers = {"net": sgd(model), "alpha": torch.optim.SGD([alpha], lr=0.1)}
+    message = r"optimizer 'alpha' \(SGD\) .* are recorded as `alpha.param_groups.…`$"
+    with pytest.warns(RuntimeWarning, match=message):
+        gradscope.Recorder(model, optimizers, tmp_path / "run.h5").close()
+
+
 def test_an_optimizer_that_never_steps_is_said_aloud(tmp_path):
     model = nn.ModuleDict({"body": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
     optimizers = {name: sgd(part) for name, part in model.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import nn
@@ -63,3 +65,36 @@ def test_every_parameter_has_a_row_or_is_counted(tmp_path):
     }
     names = [name for some in hidden.values() for name in some]
     assert sorted([*shown, *names]) == sorted(true)
+
+
+class Task(nn.Module):
+    """A net with its loss and an average of its weights that nobody froze, as timm makes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(4, 2)
+        self.average = copy.deepcopy(self.net)
+        self.spare = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return {"loss": self.net(x).square().mean()}
+
+
+def test_an_average_of_weights_inside_the_model_is_not_the_network(tmp_path):
+    model = Task()
+    trained = [*model.net.parameters(), *model.spare.parameters()]  # spare trains and never runs
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+        for _ in range(3):
+            model(torch.randn(5, 4))["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            with torch.no_grad():
+                for mean, new in zip(
+                    model.average.parameters(), model.net.parameters(), strict=True
+                ):
+                    mean.lerp_(new, 0.1)
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    names = ["net.weight", "net.bias", "spare.weight", "spare.bias"]
+    assert tree["gradients"]["param"].values.tolist() == names
+    assert tree["activations"]["layer"].values.tolist() == ["net", "spare"]

@@ -120,17 +120,25 @@ def _check(item: Any, where: str) -> None:
         )
 
 
+_MAKE_IT_FROM_THEM = (
+    ", and those of the model as if nobody trained them. Make the optimizer from the parameters of "
+    "the model that you record"
+)
+
+
 def warn_of_strangers(
     models: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer], *, stacklevel: int
 ) -> None:
     """Warn of optimizers that train none of the parameters of the models."""
     owned = {id(p) for model in models.values() for p in model.parameters()}
+    is_trained = any(_trained(optimizer) & owned for optimizer in optimizers.values())
     for name, optimizer in optimizers.items():
         if owned and _trained(optimizer) and not _trained(optimizer) & owned:
             which = f"the optimizer {name!r}" if name else "the optimizer"
+            own = f"{name}.param_groups.…".lstrip(".")
+            advice = "" if is_trained else _MAKE_IT_FROM_THEM
             warn(
                 f"{which} ({type(optimizer).__name__}) trains none of the model's parameters: its "
-                "own are recorded as `param_groups.…`, and those of the model as if nobody trained "
-                "them. Make the optimizer from the parameters of the model that you record",
+                f"own are recorded as `{own}`{advice}",
                 stacklevel=stacklevel + 1,
             )
