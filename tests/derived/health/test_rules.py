@@ -240,6 +240,15 @@ def test_losses_of_two_optimizers_are_not_compared():
 
 def test_stalled_loss():
     assert set(found(write(healthy(), "training/loss", NOT_LEARNING))) == {"stalled loss"}
+    # three low rows at the beginning of a loss that falls from 1 to 0.8
+    noisy = np.linspace(1, 0.8, 120)
+    noisy[:3] = 0.8
+    assert found(write(healthy(), "training/loss", noisy)) == {}
+    # a policy gradient's loss has either sign, one of densities passes zero once
+    signs = np.where(np.arange(120) % 3 == 0, -1.0, 1.5)
+    assert found(write(healthy(), "training/loss", signs)) == {}
+    rising = found(write(healthy(), "training/loss", np.linspace(-2, 3, 120)))
+    assert set(rising) == {"diverged loss"}
     assert found(write(healthy(), "training/loss", 2.3 - 1e-3 * np.arange(120))) == {}
 
 

@@ -14,6 +14,7 @@ RISE = 0.2
 NOISES = 5.0
 STALL_ROWS = 100
 STALL_FALL = 0.02
+MAX_FLIPS = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,12 @@ class LossCurve:
 
     @property
     def start(self) -> float:
-        """Loss at the beginning."""
-        return float(median(self.values[:3]))
+        """Level of the first three rows, or of the first tenth where that is higher.
+
+        A noisy loss may be low in its first rows by chance.
+        """
+        n = max(3, len(self.values) // 10)
+        return max(float(median(self.values[:3])), float(median(self.values[:n])))
 
     @property
     def end(self) -> float:
@@ -58,14 +63,21 @@ class LossCurve:
 
 
 def loss_curve(run: RecordedRun, min_rows: int = 1) -> LossCurve | None:
-    """Return the whole loss curve; None if there is none, or if several optimizers alternate."""
+    """Return the whole loss curve; None if there is none, or if its level says nothing.
+
+    It says nothing where several optimizers alternate, or where the loss changes its sign in more
+    than the share `MAX_FLIPS` of the rows, as that of a policy gradient does.
+    """
     loss, steps = run.loss, run.all_steps
     if loss is None or run.n_optimizers > 1:
         return None
     is_known = np.isfinite(loss)
     if is_known.sum() < min_rows:
         return None
-    return LossCurve(steps[is_known], loss[is_known])
+    known = loss[is_known]
+    if len(known) >= MIN_ROWS and np.mean(np.diff(np.sign(known)) != 0) > MAX_FLIPS:
+        return None
+    return LossCurve(steps[is_known], known)
 
 
 def check_diverged(run: RecordedRun) -> list[Sign]:
@@ -109,8 +121,9 @@ DIVERGED = Rule(
 STALLED = Rule(
     name="stalled loss",
     formula="over rows rows or more, the median loss of the last tenth is less than the fraction "
-    "fall below the first",
-    thresholds={"rows": STALL_ROWS, "fall": STALL_FALL},
+    "fall below that of the first three or of the first tenth; no loss that changes its sign in "
+    "more than the fraction flips of the rows",
+    thresholds={"rows": STALL_ROWS, "fall": STALL_FALL, "flips": MAX_FLIPS},
     advice="let it learn one batch by heart; if it cannot, look for labels, data or loss that are "
     "wrong, then try learning rates a factor of ten apart",
     check=check_stalled,
