@@ -14,7 +14,7 @@ from tests.record.autolog.running import in_a_process, losses_printed
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        ("import torch", "the script made no torch optimizer in this process (what it updates by"),
+        ("import torch", "the script made no torch optimizer in this process (what it updates"),
         (
             "import torch\nm = torch.nn.Linear(2, 2)\no = torch.optim.Adam(m.parameters())\n"
             "m(torch.ones(1, 2))",
