@@ -269,8 +269,8 @@ class Session:
             return "the script attaches a recorder of its own"
         if not self._n_optimizers:
             return (
-                "the script made no torch optimizer in this process (what it updates by hand, or by "
-                "an optimizer of another library, as fastai and Keras have, is not seen)"
+                "the script made no torch optimizer in this process (what it updates by hand, or "
+                "by an optimizer of another library, as fastai and Keras have, is not seen)"
             )
         return (
             f"{self._n_optimizers} optimizer{'s were' * (self._n_optimizers > 1) or ' was'} made "
