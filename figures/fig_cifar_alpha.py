@@ -15,18 +15,18 @@ from gradscope.plots.axes.style import WIDTHS_MM, new_figure
 FOLDER = "results/cifar/mini"
 INPUTS = (f"{FOLDER}/outcome_means.csv", f"{FOLDER}/slope_means.csv")
 CAPTION = (
-    "VGG13 with an eighth of its channels on all of CIFAR-10 and CIFAR-100, six epochs, scale "
-    "mini, exploratory. Filled: one learning rate (0.3) for every alpha; open: the direction of "
-    "alpha with the global step size of alpha = 0. Points are means over seeds; bars, where there "
-    "are two seeds or more, 95 % t intervals. a, b, test accuracy; the shaded range is where the "
-    "paper reports the optimum. c, root mean square step of the weights at one learning rate. d, "
-    "depth slope of ln RMS output gradient over the last tenth of the steps, CIFAR-10 (negative: "
-    "gradients grow toward the input)."
+    "Test accuracy, steps and gradients over α. VGG13 with 1/8 of its channels, all of CIFAR-10 "
+    "and CIFAR-100, six epochs, scale mini, exploratory. Filled, one learning rate (0.3) for all "
+    "α; open, the direction of α with the norm of α = 0's update. Means over seeds; bars, 95 % t "
+    "intervals where there are two seeds or more. a, b, Test accuracy; shaded, the range in which "
+    "the paper reports the optimum. c, Root mean square step of the weights at one learning rate. "
+    "d, Depth slope of ln RMS output gradient over the last tenth of the steps, CIFAR-10; "
+    "negative values mean that gradients grow toward the input."
 )
 SPECS = {"cifar10-alpha": "CIFAR-10", "cifar100-alpha": "CIFAR-100"}
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "fixed": ("one learning rate", {"color": "C0"}),
-    "grafted": ("step size of alpha = 0", {"color": "C1", "mfc": "white"}),
+    "grafted": ("step size of α = 0", {"color": "C1", "mfc": "white"}),
 }
 CLAIMED = (-0.3, 0.1)
 
@@ -49,7 +49,7 @@ def draw() -> Figure:
     axes[3].set_ylabel("depth slope (nat a layer)")
     axes[3].set_title("late gradient slope, CIFAR-10")
     for ax in axes[2:]:
-        ax.set_xlabel("alpha")
+        ax.set_xlabel("α")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     letter(list(axes))
     return figure
