@@ -91,6 +91,7 @@ def test_the_flags_of_record(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    wandb.teardown()  # what an earlier test has set up would not read these
     words = ["--tensorboard", "tb", "--wandb", "mine", "--name", "first", "-o", "run.h5"]
     assert main(["record", *TINY, *words]) == 0
     events = EventAccumulator("tb/run").Reload()

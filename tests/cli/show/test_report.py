@@ -36,7 +36,7 @@ def test_a_pattern_names_many_and_the_page_can_be_opened(tmp_path, capsys, monke
         (["--quantities", "loss"], "`loss` in /training has no layers"),
         (["--quantities", " , "], "--quantities takes names between commas"),
         (["--by", "colour"], "unknown grouping 'colour'"),
-        (["--out", "page.pdf"], "ends in .html or .htm; got page.pdf"),
+        (["--out", "page.pdf"], "ends in .html or .htm; got 'page.pdf'"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(recording, tmp_path, capsys, options, message):
