@@ -34,6 +34,7 @@ OUTSIDE = {
     # What tells a user of a mistake in a call of `Recorder.log`.
     "LoggedNames.part",
     "LoggedNames.of",
+    "LoggedNames._find",
     "stored_name",
     "_check_number",
 }
