@@ -10,6 +10,9 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads of several processes would only wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without bytecode each of the processes that tests start would compile torch's modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 COMPILE = """
 from gradscope.record.measure.cpu.backend import CompiledBackend
 CompiledBackend().probe()
