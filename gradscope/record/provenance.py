@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 from gradscope import __version__, schema
-from gradscope.errors import unknown
 from gradscope.record.model.modules import device_of
 from gradscope.record.model.wrappers import class_name
 from gradscope.record.rows.cadence import Cadence
@@ -93,19 +92,6 @@ def describe_story(
             raise TypeError(f"`config` must be a dict of settings; got {type(config).__name__}")
         story["config_json"] = json.dumps(plain, ensure_ascii=False)
     return {key: _storable(text) for key, text in story.items() if text}
-
-
-def check_attributes(names: Collection[str]) -> None:
-    """Check names of root attributes.
-
-    Raises
-    ------
-    ValueError
-        If the schema declares no such attribute.
-    """
-    for name in names:
-        if name not in schema.ROOT_ATTRIBUTES:
-            raise ValueError(unknown("attribute", name, schema.ROOT_ATTRIBUTES))
 
 
 def _as_json(value: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gradscope import schema
 from gradscope.errors import UsageError
 from gradscope.record.distributed.ranks import Ranks
 from gradscope.record.distributed.writer import open_writer
@@ -25,7 +26,7 @@ from gradscope.record.model.modules import as_models, device_of
 from gradscope.record.model.optimizers.unwrap import as_optimizers, warn_of_strangers
 from gradscope.record.model.params import Selector
 from gradscope.record.pipeline import Stages
-from gradscope.record.provenance import check_attributes, describe_run, describe_story
+from gradscope.record.provenance import describe_run, describe_story
 from gradscope.record.rows.cadence import Cadence
 from gradscope.record.rows.logged import LoggedNames
 from gradscope.record.rows.scalars import ScalarRows
@@ -184,7 +185,7 @@ class Recorder(LiveRecording):
         ValueError
             If the schema declares no such attribute.
         """
-        check_attributes(attributes)
+        schema.check_attributes(attributes)
         self._guard.run(lambda: self._writer.set_attrs(**attributes))
 
     @until_closed

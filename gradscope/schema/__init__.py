@@ -14,7 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradscope.schema.attributes import FORMER_NAMES, ROOT_ATTRIBUTES, SCHEMA_VERSION, STATUSES
+from gradscope.schema.attributes import (
+    FORMER_NAMES,
+    ROOT_ATTRIBUTES,
+    SCHEMA_VERSION,
+    STATUSES,
+    check_attributes,
+)
 from gradscope.schema.coordinates import (
     INDEXES,
     LAYER_COORDINATES,
@@ -73,6 +79,7 @@ __all__ = [
     "Group",
     "Scale",
     "Variable",
+    "check_attributes",
     "declaration",
     "find",
 ]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from gradscope.errors import unknown
+
 SCHEMA_VERSION = "2.0"
 """Major versions differ in meaning, minor ones only add names."""
 
@@ -57,3 +61,16 @@ ROOT_ATTRIBUTES: dict[str, str] = {
     "local_since_step": "first step whose rows are rank 0's own, the others being lost",
 }
 """Attributes of the root group, with their meanings."""
+
+
+def check_attributes(names: Iterable[str]) -> None:
+    """Check names of root attributes.
+
+    Raises
+    ------
+    ValueError
+        If the schema declares no such attribute.
+    """
+    for name in names:
+        if name not in ROOT_ATTRIBUTES:
+            raise ValueError(unknown("root attribute", name, ROOT_ATTRIBUTES))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gradscope import __version__, schema
-from gradscope.errors import RecordingExistsError, unknown
+from gradscope.errors import RecordingExistsError
 from gradscope.store.format.contents import read_contents
 from gradscope.store.format.segments import (
     LOCK_NAME,
@@ -64,20 +63,6 @@ def birth() -> dict[str, Any]:
         "creation_library": "gradscope",
         "creation_library_version": __version__,
     }
-
-
-def checked(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy root attributes.
-
-    Raises
-    ------
-    ValueError
-        If the schema does not declare one.
-    """
-    for name in attrs:
-        if name not in schema.ROOT_ATTRIBUTES:
-            raise ValueError(unknown("root attribute", name, schema.ROOT_ATTRIBUTES))
-    return dict(attrs)
 
 
 def inherited(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from gradscope.errors import unknown, warn
 from gradscope.store.format import layout
 from gradscope.store.format.layout import Axis
 from gradscope.store.format.segments import finished_path, part_folder
-from gradscope.store.write.acquire import birth, checked, claim, give_back, inherited, last_step
+from gradscope.store.write.acquire import birth, claim, give_back, inherited, last_step
 from gradscope.store.write.leaving import leave
 from gradscope.store.write.thread import Worker
 
@@ -81,7 +81,8 @@ class RecordingWriter:
                 f"got {flush_seconds} and {flush_rows}"
             )
         self.path = finished_path(path).absolute()  # a program may change its folder
-        given = checked(attrs or {})
+        given = dict(attrs or {})
+        schema.check_attributes(given)
         lock = claim(finished_path(path), if_exists)
         self._axes: dict[str, Axis] = {}
         self._last_rows: dict[str, int] = {}
@@ -95,7 +96,7 @@ class RecordingWriter:
             self._worker = Worker(
                 self.path,
                 lock,
-                attrs=checked({**birth(), **before, **given, **kept, **_BEGUN}),
+                attrs={**birth(), **before, **given, **kept, **_BEGUN},
                 flush_seconds=flush_seconds,
                 flush_rows=flush_rows,
             )
@@ -225,7 +226,8 @@ class RecordingWriter:
 
     def set_attrs(self, **attrs: Any) -> None:
         """Change root attributes; they are written with the next flush."""
-        self._worker.put("attrs", checked(attrs))
+        schema.check_attributes(attrs)
+        self._worker.put("attrs", dict(attrs))
 
     def flush(self, wait: bool = False) -> None:
         """Write appended rows to disk and optionally wait until this is done."""

@@ -149,7 +149,7 @@ def test_recorder_says_what_is_wrong(tmp_path):
             recorder.log(loss="low")
         with pytest.raises(ValueError, match="recorded by gradscope itself"):
             recorder.log(lr=0.1)
-        with pytest.raises(ValueError, match="unknown attribute"):
+        with pytest.raises(ValueError, match="unknown root attribute"):
             recorder.describe(colour="red")
     with pytest.warns(RuntimeWarning, match="after the end of the recording"):
         recorder.log(loss=1.0)
