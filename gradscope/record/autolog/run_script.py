@@ -195,7 +195,8 @@ def _run(execute: Callable[[], object]) -> tuple[int, str | None]:
         return code, "failed" if code else None
     except BaseException as error:
         is_interrupt = isinstance(error, KeyboardInterrupt)
-        trace = _without_us(error.__traceback__, may_end_with_us=not is_interrupt)
+        is_of_script = is_interrupt or isinstance(error, SyntaxError)
+        trace = _without_us(error.__traceback__, may_end_with_us=not is_of_script)
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         return (130, "interrupted") if is_interrupt else (1, "failed")
     return 0, None

@@ -36,6 +36,16 @@ def test_a_program_sees_and_ends_as_without_us(tmp_path, end):
     assert ours.returncode == expected
 
 
+def test_a_script_that_cannot_be_read_is_told_as_python_tells_it(tmp_path):
+    (tmp_path / "script.py").write_text("import math\nprint('a' 'b'\n")
+    (tmp_path / "imports.py").write_text("import script\n")
+    for name in ("script.py", "imports.py"):
+        script = str(tmp_path / name)
+        ours, theirs = in_a_process(tmp_path, script), alone(tmp_path, script)
+        assert ours.stderr.split("gradscope record: ")[0] == theirs.stderr
+        assert ours.returncode == theirs.returncode == 1
+
+
 def test_a_module_is_run_as_python_m_would(tmp_path):
     package = tmp_path / "package"
     package.mkdir()
