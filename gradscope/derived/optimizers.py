@@ -6,6 +6,8 @@ the root attribute ``optimizer_names``. Parameters of the others are missing in 
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import xarray as xr
 
@@ -20,6 +22,16 @@ def optimizer_names(tree: xr.DataTree) -> tuple[str, ...]:
     """Return the names of the optimizers, in the order of their bits; empty for a single one."""
     names = tuple(str(tree.attrs.get("optimizer_names", "")).split())
     return names if len(names) > 1 else ()
+
+
+def count_classes(name: str) -> str:
+    """Write each class of a root attribute ``optimizer_name`` once, with its count.
+
+    >>> count_classes("SGD Adam Adam")
+    'SGD, 2 × Adam'
+    """
+    counts = Counter(name.split())
+    return ", ".join(f"{n} × {one}" if n > 1 else one for one, n in counts.items())
 
 
 def stepped_at(tree: xr.DataTree, steps: np.ndarray) -> np.ndarray:

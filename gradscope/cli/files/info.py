@@ -97,7 +97,10 @@ def as_text(summary: dict[str, Any]) -> str:
 
 
 def _head(summary: dict[str, Any]) -> list[tuple[Any, ...]]:
-    known = summary["attributes"]
+    from gradscope.derived.optimizers import count_classes
+
+    known = dict(summary["attributes"])
+    known["optimizer_name"] = count_classes(str(known.get("optimizer_name", "")))
     rows = [
         (key.replace("_", " "), " ".join(str(known[key]).split()))
         for key in _HEAD
@@ -118,8 +121,10 @@ def _group(name: str, group: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _layer(layer: dict[str, Any]) -> tuple[str, ...]:
-    depth = "" if layer["depth"] is None else f"depth {layer['depth']}"
-    return layer["layer"], layer["type"] or "", depth, f"{layer['n_parameters']:,}"
+    has_depth = layer["depth"] is not None and layer["depth"] >= 0
+    depth = f"depth {layer['depth']}" if has_depth else ""
+    name = layer["layer"] or "(of no module)"
+    return name, layer["type"] or "", depth, f"{layer['n_parameters']:,}"
 
 
 def _not_shown(names: dict[str, list[str]]) -> list[tuple[str, ...]]:

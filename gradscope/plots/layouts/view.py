@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gradscope.derived.cells import NONFINITE, NUMBER, select_cells, states_of
+from gradscope.derived.optimizers import count_classes
 from gradscope.derived.select import not_shown, row_dim
 from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import quantity_label
@@ -90,11 +91,9 @@ def read_rows(tree: xr.DataTree, view: View, quantity: str | None = None) -> xr.
 
 def run_title(tree: xr.DataTree) -> str:
     """Say in one line which run this is; alpha belongs to SMES alone."""
-    words = [
-        str(tree.attrs[key])
-        for key in ("run_name", "model_name", "dataset_name", "optimizer_name")
-        if tree.attrs.get(key)
-    ]
+    names = [str(tree.attrs.get(key, "")) for key in ("run_name", "model_name", "dataset_name")]
+    optimizers = count_classes(str(tree.attrs.get("optimizer_name", "")))
+    words = [word for word in (*names, optimizers) if word]
     training = tree.children.get("training")
     is_smes = tree.attrs.get("optimizer_name") == "SMES" and "run" not in tree.dims
     if training is not None and "alpha" in training.data_vars and is_smes:

@@ -147,6 +147,21 @@ def test_parameters_that_pictures_of_weights_leave_out_are_counted(tmp_path, cap
     assert "not shown" not in capsys.readouterr().err
 
 
+def test_tensors_of_no_module_and_optimizers_of_one_class(tmp_path, capsys):
+    attrs = {"optimizer_name": "SGD Adam Adam", "optimizer_names": "a b c"}
+    writer = RecordingWriter(tmp_path / "run.h5", attrs=attrs)
+    columns = {"layer": ["", ""], "depth": [-1, -1], "kind": ["weight", "bias"], "numel": [3, 1]}
+    writer.set_axis("param", {"param": ["w", "b"], **columns})
+    writer.append("gradients", {"step": [1], "grad_norm": np.ones((1, 2))})
+    writer.close()
+    assert main(["info", str(tmp_path / "run.h5")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["(of", "no", "module)", "4"] in lines
+    assert ["optimizer", "name", "SGD,", "2", "×", "Adam"] in lines
+    assert main(["plot", str(tmp_path / "run.h5"), "-o", str(tmp_path / "run.svg")]) == 0
+    assert "SGD, 2 × Adam" in (tmp_path / "run.svg").read_text()
+
+
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "text"])
 def test_a_damaged_recording_gets_one_line(recording, tmp_path, capsys, damage):
     content = bytearray(recording.read_bytes())
