@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -22,13 +22,10 @@ OTHER_TESTS = {
 }
 
 
-def sources() -> Iterator[tuple[Path, ast.Module]]:
-    for top in TOPS:
-        for path in sorted((ROOT / top).rglob("*.py")):
-            yield path, ast.parse(path.read_text(encoding="utf-8"))
-
-
-SOURCES = dict(sources())
+@functools.cache
+def sources() -> dict[Path, ast.Module]:
+    paths = (path for top in TOPS for path in sorted((ROOT / top).rglob("*.py")))
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def relative(path: Path) -> str:
@@ -37,14 +34,14 @@ def relative(path: Path) -> str:
 
 def test_folders_hold_a_dozen_files_at_most():
     counts: dict[Path, int] = defaultdict(int)
-    for path in SOURCES:
+    for path in sources():
         counts[path.parent] += path.name != "__init__.py"
     large = {relative(folder): n for folder, n in counts.items() if n > MAX_FILES}
     assert not large
 
 
 def test_files_are_read_in_one_sitting():
-    lines = {relative(p): len(p.read_text(encoding="utf-8").splitlines()) for p in SOURCES}
+    lines = {relative(p): len(p.read_text(encoding="utf-8").splitlines()) for p in sources()}
     large = {name: n for name, n in lines.items() if n > MAX_LINES}
     assert not large
 
@@ -52,7 +49,7 @@ def test_files_are_read_in_one_sitting():
 def test_functions_do_one_thing():
     """Lines of a function, its docstring aside."""
     large = {}
-    for path, tree in SOURCES.items():
+    for path, tree in sources().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 doc = ast.get_docstring(node, clean=False)
@@ -69,7 +66,7 @@ def module_name(path: Path) -> str:
 
 def import_graph() -> dict[str, set[str]]:
     """Module -> modules of ours that it imports, also inside functions; no TYPE_CHECKING blocks."""
-    modules = {module_name(path): tree for path, tree in SOURCES.items()}
+    modules = {module_name(path): tree for path, tree in sources().items()}
     graph: dict[str, set[str]] = {}
     for module, tree in modules.items():
         typing_only = {
@@ -144,7 +141,7 @@ def test_no_cycle_of_sibling_rooms():
 
 
 def test_tests_mirror_the_package():
-    for path in SOURCES:
+    for path in sources():
         place = path.parent.relative_to(ROOT)
         if place.parts[0] != "tests" or not path.name.startswith("test_"):
             continue
