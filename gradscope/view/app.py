@@ -151,7 +151,9 @@ def _runs(request: Request, watcher: Watcher) -> list[Found]:
     runs = [watcher.found[key] for key in keys if key in watcher.found]
     if not runs:
         raise HTTPException(404, "there is no such run (any more)")
-    return runs
+    if written := [run for run in runs if not run.is_blank]:
+        return written
+    raise HTTPException(422, f"{runs[0].name} has begun; nothing is written yet")
 
 
 def _number(request: Request, name: str, default: int, low: int, high: int) -> int:

@@ -23,7 +23,7 @@ ENVIRONMENT = {"pyvenv.cfg", "conda-meta"}
 class Found:
     """One recording below the folder.
 
-    ``key`` names it in addresses; ``signature`` changes whenever its files do.
+    ``key`` names it in addresses; ``signature`` changes whenever its files do, or its writer ends.
     """
 
     key: str
@@ -32,6 +32,16 @@ class Found:
     is_open: bool
     signature: tuple[object, ...]
     modified: float
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is being written."""
+        return self.is_open and bool(self.signature[-1])
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether its writer has begun and written nothing yet."""
+        return len(self.signature) == 1
 
 
 def scan(root: Path, only: frozenset[Path] | None = None) -> dict[str, Found]:
@@ -90,11 +100,14 @@ def _recordings(folder: Path, depth: int = 0) -> Iterator[tuple[Path, bool]]:
 
 
 def _sign(path: Path, *, is_open: bool) -> tuple[tuple[object, ...], float]:
-    """Return what changes with the files, and when they last did; nothing without a segment."""
+    """Return what changes with the files, and when they last did; nothing where no run is."""
     pieces = [piece.path for piece in list_segments(part_folder(path))] if is_open else [path]
     states = [piece.lstat() for piece in pieces]
-    if not states or not all(stat.S_ISREG(state.st_mode) for state in states):
+    if not all(stat.S_ISREG(state.st_mode) for state in states):
         return (), 0.0
+    if not states:
+        modified = part_folder(path).lstat().st_mtime
+        return ((True,), modified) if is_alive(path, modified) else ((), 0.0)
     modified = max(state.st_mtime for state in states)
     signature = [(p.name, s.st_mtime_ns, s.st_size) for p, s in zip(pieces, states, strict=True)]
     return (*signature, is_open and is_alive(path, modified)), modified

@@ -25,6 +25,8 @@ MAX_TEXT = 200
 def read_row(found: Found) -> dict[str, Any]:
     """Read what the table says of a run; a file that cannot be read gives its reason."""
     row = {"key": found.key, "name": found.name, "modified": found.modified}
+    if found.is_blank:
+        return row | {"status": "live", "step": 0, "settings": {}, "scalars": []}
     try:
         with open_recording(found.path, groups=("training", "evaluation")) as tree:
             return row | _describe(tree, found)
@@ -65,7 +67,7 @@ def status_of(attrs: Mapping[str, Any], found: Found) -> str:
     """Return the recorded status; ``live`` while a writer runs, ``killed`` where it is gone."""
     status = str(attrs.get("status", "unknown"))
     if status == "running":
-        return "live" if found.is_open and found.signature[-1] else "killed"
+        return "live" if found.is_alive else "killed"
     return status
 
 

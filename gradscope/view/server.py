@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import html
 import secrets
@@ -22,6 +23,8 @@ from gradscope.view.patience import PatientProtocol
 from gradscope.view.trust import is_loopback
 
 DEFAULT_PORT = 6116
+CLOSE_SECONDS = 10.0
+"""Longest wait for a server beside a notebook to end."""
 
 
 class Server(uvicorn.Server):
@@ -147,12 +150,15 @@ class LivePage:
     ----------
     url : str
         What to open in a browser of this machine.
+    thread : Thread
+        Serves.
     height : int
         Of the frame, in pixels.
     """
 
     url: str
     server: Server
+    thread: threading.Thread
     height: int = 900
 
     def _repr_html_(self) -> str:
@@ -160,9 +166,13 @@ class LivePage:
         return f'<iframe src="{url}" width="100%" height="{self.height}" frameborder="0"></iframe>'
 
     def close(self) -> None:
-        """End the server."""
+        """End the server, and wait for it.
+
+        A process that ended while a thread reads a file would hang in HDF5.
+        """
         self.server.config.app.state.watcher.close()  # type: ignore[union-attr]
         self.server.should_exit = True
+        self.thread.join(CLOSE_SECONDS)
 
 
 def serve_in_background(paths: Sequence[Path], *, height: int = 900) -> LivePage:
@@ -171,7 +181,10 @@ def serve_in_background(paths: Sequence[Path], *, height: int = 900) -> LivePage
     listener = bind("127.0.0.1", 0)
     server = make_server(make_app(folder, only=only))
     arguments = {"sockets": [listener]}
-    threading.Thread(
+    thread = threading.Thread(
         target=server.run, kwargs=arguments, daemon=True, name="gradscope view"
-    ).start()
-    return LivePage(address(listener, "127.0.0.1", None), server, height)
+    )
+    page = LivePage(address(listener, "127.0.0.1", None), server, thread, height)
+    thread.start()
+    atexit.register(page.close)
+    return page

@@ -11,10 +11,11 @@ from typing import Any
 
 from anyio import to_thread
 
+from gradscope.store.format.attention import Attention
 from gradscope.view.catalog import Found, scan
 from gradscope.view.rows import read_health, read_row
 
-INTERVAL = 0.7
+INTERVAL = 0.5
 BATCH_SECONDS = 0.5
 """Clients are told of new rows this often while a large folder is read."""
 
@@ -48,16 +49,20 @@ class Watcher:
         self._read: dict[str, tuple[object, ...]] = {}
         self._judged: dict[str, tuple[tuple[object, ...], float]] = {}
         self._waiting: set[asyncio.Event] = set()
+        self._attention = Attention()
 
     async def run(self) -> None:
-        """Look again and again until `close`."""
-        while not self.is_closed:
-            begun = time.monotonic()
-            is_busy = await to_thread.run_sync(self.look)
-            self._tell()
-            # A folder that takes long to walk is walked less often.
-            pause = max(INTERVAL, 3 * (time.monotonic() - begun - BATCH_SECONDS))
-            await asyncio.sleep(0.01 if is_busy else pause)
+        """Look again and again until `close`; writers are asked to hurry while clients listen."""
+        try:
+            while not self.is_closed:
+                begun = time.monotonic()
+                is_busy = await to_thread.run_sync(self.look)
+                self._tell()
+                # A folder that takes long to walk is walked less often.
+                pause = max(INTERVAL, 3 * (time.monotonic() - begun - BATCH_SECONDS))
+                await asyncio.sleep(0.01 if is_busy else pause)
+        finally:
+            self._attention.follow(())
 
     def look(self) -> bool:
         """Read what changed, for half a second at most; True where more is waiting."""
@@ -69,6 +74,8 @@ class Watcher:
                     known.pop(key, None)
             self.revision += 1
         self.found = found
+        live = [run for run in found.values() if run.is_alive] if self._waiting else []
+        self._attention.follow(run.path for run in sorted(live, key=lambda run: -run.modified))
         changed = [run for run in found.values() if self._read.get(run.key) != run.signature]
         changed.sort(key=lambda run: -run.modified)
         for i, run in enumerate(changed):
@@ -84,7 +91,7 @@ class Watcher:
         return False
 
     def _needs_health(self, run: Found) -> bool:
-        if self.rows[run.key]["status"] == "unreadable":
+        if run.is_blank or self.rows[run.key]["status"] == "unreadable":
             return False
         signature, when = self._judged.get(run.key, ((), -HEALTH_SECONDS))
         is_due = not run.is_open or time.monotonic() - when >= HEALTH_SECONDS

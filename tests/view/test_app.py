@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from gradscope.store.read.recording import open_recording
 from gradscope.view.app import make_app
 from gradscope.view.catalog import scan
 from gradscope.view.curves import smooth
+from gradscope.view.server import serve_in_background
 from gradscope.view.watch import MAX_STREAMS, Watcher
 from tests.view.conftest import HOSTILE, Training, write_sweep
 
@@ -192,6 +195,39 @@ def test_new_growing_and_ended_runs_show_within_two_seconds(tmp_path):
         wait_for(lambda: table(client)["live"]["status"] == "finished", 2 + 5)
         (tmp_path / "live.h5").unlink()
         wait_for(lambda: not table(client), 2 + 3)
+
+
+LIVE = """
+import sys, time, torch, gradscope
+model = torch.nn.Linear(4, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+print("begins", flush=True)
+with gradscope.Recorder(model, optimizer, sys.argv[1]) as recorder:
+    for step in range(1, 200):
+        model(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+        recorder.log(loss=0.5)
+        print(step, time.monotonic(), flush=True)
+        time.sleep(0.1)
+"""
+
+
+def test_a_training_shows_within_two_seconds_at_the_page(tmp_path):
+    """With the rhythm that recorders have, while a client listens as a browser does."""
+    page = serve_in_background([tmp_path])
+    command = [sys.executable, "-c", LIVE, str(tmp_path / "run.h5")]
+    with (
+        urllib.request.urlopen(page.url + "api/events", timeout=20),
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training,
+    ):
+        assert training.stdout.readline() == "begins\n"
+        made = [float(training.stdout.readline().split()[1]) for _ in range(30)]
+        with urllib.request.urlopen(page.url + "api/runs", timeout=20) as answer:
+            (row,) = json.load(answer)["rows"]
+        training.kill()
+    page.close()
+    lag = time.monotonic() - made[row["step"]]  # since the first step that does not show
+    assert row["status"] == "live" and row["step"] > 1 and lag < 4  # 2, on a busy machine
 
 
 def test_a_killed_run_is_told_from_a_live_one(tmp_path):

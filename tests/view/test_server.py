@@ -64,5 +64,6 @@ def test_a_tree_shows_itself_in_a_notebook(runs):
         assert f'<iframe src="{page.url}"' in page._repr_html_()
     finally:
         page.close()
+    assert not page.thread.is_alive()  # one that reads a file would let the process hang at its end
     with pytest.raises(UsageError, match="on disk"):
         synthetic_recording(10, 3).gradscope.explore()

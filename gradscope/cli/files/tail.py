@@ -1,7 +1,7 @@
 """Follow a run that another process is writing: loss, gradient norms by stage, and health.
 
 Waits for a run that has not started. If the output is not a terminal, a line is printed whenever
-the run has progressed.
+the run has progressed. The writer writes about every second while somebody looks.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.live import Live
 
     from gradscope.errors import UsageError
+    from gradscope.store.format.attention import Attention
 
     if not arguments.every > 0:
         raise UsageError(f"--every must be above 0 seconds; got {arguments.every}")
@@ -69,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
         Console().print(picture)
         return 0
     with Live(picture, auto_refresh=False) as live:
+        attention = Attention()
         while status == "running":
+            attention.follow([path])
             time.sleep(arguments.every)
             picture, status = _look(path)
             live.update(picture, refresh=True)
@@ -92,8 +95,12 @@ def wait_for(path: Path, seconds: float) -> None:
 
 def stream(path: Path, arguments: argparse.Namespace) -> int:
     """Print a line whenever the run has gone on, until it ends."""
+    from gradscope.store.format.attention import Attention
+
     told: dict[str, Any] = {}
+    attention = Attention()
     while True:
+        attention.follow([path])
         newest = newest_values(path)
         if newest != told:
             told = newest

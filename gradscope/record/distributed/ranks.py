@@ -27,6 +27,9 @@ TIMEOUT_SECONDS = 120.0
 WINDOW_SECONDS = 2.0
 """Rows leave about this often, counted in steps, so that all ranks agree."""
 
+ALONE_SECONDS = 0.5
+"""The same in one process, where no rank waits for another."""
+
 
 def local(tensor: Tensor) -> Tensor:
     """Return the part of a sharded tensor (DTensor) that lies on this rank; others as they are."""
@@ -160,7 +163,7 @@ class Ranks:
 
     def is_due(self, step: int, seconds: float) -> bool:
         """Whether rows must leave before ``step``, ``seconds`` after they last did."""
-        return seconds > WINDOW_SECONDS if self.is_alone else step >= self._end
+        return seconds > ALONE_SECONDS if self.is_alone else step >= self._end
 
     def begin_window(self, step: int, capacity: int, round_: int) -> None:
         """Agree on the steps from ``step`` on that leave together: ``capacity`` at most.

@@ -32,6 +32,7 @@ from gradscope.store.write.blocks import combine, repeat_last
 from gradscope.store.write.leaving import interrupted
 from gradscope.store.write.lock import WriterLock
 from gradscope.store.write.merge import merge_files
+from gradscope.store.write.pace import LOOK_SECONDS, Pace
 
 FAN_IN = 8
 """Segments of one size that are merged into one: n flushes leave at most 7 log8(n) + 1 files."""
@@ -63,7 +64,7 @@ class Worker:
         self.saved: Path | None = None
         self.bytes_written = 0
         self._lock = lock
-        self._flush_seconds = flush_seconds
+        self._pace = Pace(part_folder(path), flush_seconds)
         self._flush_rows = flush_rows
         self._queue: deque[tuple[Any, ...]] = deque()
         self._queued_bytes = 0
@@ -73,7 +74,7 @@ class Worker:
         self._blocks: dict[str, list[dict[str, np.ndarray]]] = {}
         self._last: dict[str, dict[str, np.ndarray]] = {}
         self._n_rows = 0
-        self._dirty_since: float | None = time.monotonic()  # the attributes
+        self._pace.mark()  # the attributes
         self._segments = list_segments(part_folder(path))
         self._next_merge = 0
         self._is_over = threading.Event()
@@ -157,12 +158,11 @@ class Worker:
         """Wait for a message; return None when a flush is due."""
         with self._changed:
             while not self._queue:
-                wait = ALIVE_SECONDS
-                if self._dirty_since is not None:
-                    wait = self._dirty_since + self._flush_seconds - time.monotonic()
-                    if wait <= 0:
-                        return None
-                if not self._changed.wait(min(wait, ALIVE_SECONDS)):
+                remaining = self._pace.remaining()
+                if remaining is not None and remaining <= 0:
+                    return None
+                wait = ALIVE_SECONDS if remaining is None else min(remaining, LOOK_SECONDS)
+                if not self._changed.wait(wait):
                     self._lock.touch()
             message = self._queue.popleft()
             self._queued_bytes -= message[1]
@@ -174,8 +174,8 @@ class Worker:
             return
         self._blocks.setdefault(group, []).append(block)
         self._n_rows += len(block[layout.row_dim(group)])
-        self._mark_dirty()
-        if self._n_rows >= self._flush_rows or self._is_due():
+        self._pace.mark()
+        if self._n_rows >= self._flush_rows or (self._pace.remaining() or 0.0) <= 0:
             self._flush()
 
     def _on_axis(self, dim: str, axis: Axis) -> None:
@@ -185,28 +185,22 @@ class Worker:
 
     def _on_attrs(self, attrs: dict[str, Any]) -> None:
         self._attrs |= attrs
-        self._mark_dirty()
+        self._pace.mark()
 
     def _on_flush(self, done: threading.Event) -> None:
         self._flush()
         done.set()
 
-    def _mark_dirty(self) -> None:
-        if self._dirty_since is None:
-            self._dirty_since = time.monotonic()
-
-    def _is_due(self) -> bool:
-        since = self._dirty_since
-        return since is not None and time.monotonic() >= since + self._flush_seconds
-
     def _flush(self) -> None:
         """Write queued rows as one segment, then merge old segments if there are many."""
-        if self.error is None and self._dirty_since is not None:
+        begun = time.thread_time()
+        if self.error is None and self._pace.is_dirty:
             try:
                 self._write_segment()
             except Exception as error:
                 self.error = error
-        self._blocks, self._n_rows, self._dirty_since = {}, 0, None
+        self._blocks, self._n_rows = {}, 0
+        self._pace.written(time.thread_time() - begun)
         self._lock.touch()
         if self.error is None and self._segments and self._segments[-1].last >= self._next_merge:
             try:
