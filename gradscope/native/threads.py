@@ -61,6 +61,9 @@ class Threads:
             self._parallel(function.address, data, n_threads, 0)
             return
         call = _as_callable(function.address)
+        if n_threads == 1:
+            call(data)
+            return
         jobs = [self._threads().submit(call, data) for _ in range(n_threads - 1)]
         call(data)
         for job in jobs:

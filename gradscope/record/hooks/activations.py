@@ -22,11 +22,11 @@ from torch.utils.hooks import RemovableHandle
 from gradscope.record.guard import Guard
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.accumulation import Accumulation
-from gradscope.record.hooks.batch_size import count_compiled, count_examples
+from gradscope.record.hooks.batch_size import TimeFirst, count_compiled, count_examples
 from gradscope.record.hooks.compile_taps import Taps, is_being_compiled, never_a_frame
 from gradscope.record.hooks.passes import Pass, PassCounts, Passes, is_in_backward, rearranged
 from gradscope.record.hooks.tracing import is_exporting, is_transformed
-from gradscope.record.measure.dense import dense
+from gradscope.record.measure.dense import data_of
 from gradscope.record.measure.reference.sums import (
     LAYER_SUMS,
     OUTPUT,
@@ -84,6 +84,7 @@ class Activations:
         self.passes = Passes(Accumulation(params), on_backward, self._discard, guard)
         self.index: dict[int, int] = {}
         """Row of each measured layer, by the id of its module."""
+        self._time_first = TimeFirst()
         self._handles: list[RemovableHandle] = []
         self.taps = Taps(self, table.models.values())
         self.taps.is_on = is_measuring
@@ -117,6 +118,7 @@ class Activations:
 
     def reindex(self, modules: Iterable[nn.Module]) -> None:
         """Set which row each measured layer has; what was gathered follows."""
+        self._time_first = TimeFirst()
         before = self.index
         measured = list(modules) if self._is_measuring else []
         self.index = {id(module): row for row, module in enumerate(measured)}
@@ -169,7 +171,7 @@ class Activations:
                 self.taps.trace_before(module, args)
         elif is_being_compiled():  # between two graphs
             self._eager_before(module, args)
-        else:
+        elif self._table.is_learning or id(module) in self._roots:
             self._see_before(module, args)
 
     def _after_forward(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> Any:
@@ -215,7 +217,7 @@ class Activations:
         if current is None:  # somebody calls parts of the model, never the whole
             current = self._start_pass()
         if not current.examples.n and (is_root or not self._is_in_root):
-            current.examples = count_examples(module, args, kwargs, output)
+            current.examples = count_examples(module, args, kwargs, output, self._time_first)
         if is_root and tensor.grad_fn is not None:
             tensor.register_hook(functools.partial(self._see_root_grad, current))
         if is_layer:
@@ -235,10 +237,10 @@ class Activations:
         row = self.index.get(key)
         if row is None or not current.is_measured:
             return False
-        if is_in_backward() and key in current.seen:
-            return False  # checkpointing runs the layer once more; it was counted the first time
         if not is_in_backward():
             current.seen.add(key)
+        elif key in current.seen:
+            return False  # checkpointing runs the layer once more; it was counted the first time
         began = time.perf_counter()
         self._add(tensor, current.rows[row])
         self._seconds += time.perf_counter() - began
@@ -246,7 +248,7 @@ class Activations:
 
     def _add(self, tensor: Tensor, sums: Tensor) -> None:
         """Add a tensor to a row of sums; they are missing if it cannot be read."""
-        values = dense(tensor.detach())
+        values = data_of(tensor)
         if values is None:
             sums.fill_(torch.nan)
         elif values.device == sums.device:

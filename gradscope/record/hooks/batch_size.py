@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from gradscope.record.model.identity import WeakIdentityMap
 from gradscope.record.model.modules import Args, first_tensor
 
 LOGGED = "logged by the user"
@@ -32,8 +33,30 @@ class Examples(NamedTuple):
 UNSEEN = Examples(0, NO_PASS)
 
 
+def puts_time_first(module: nn.Module) -> bool:
+    """Whether a module holds a recurrent or attention layer whose first axis is time."""
+    return any(getattr(part, "batch_first", True) is False for part in module.modules())
+
+
+class TimeFirst:
+    """`puts_time_first` of each module, found once."""
+
+    def __init__(self) -> None:
+        self._known: WeakIdentityMap[bool] = WeakIdentityMap()
+
+    def __call__(self, module: nn.Module) -> bool:
+        """Say it of a module."""
+        if module not in self._known:  # a walk over all modules
+            self._known[module] = puts_time_first(module)
+        return bool(self._known.get(module))
+
+
 def count_examples(
-    module: nn.Module, args: Args, kwargs: Mapping[str, Any], output: Any
+    module: nn.Module,
+    args: Args,
+    kwargs: Mapping[str, Any],
+    output: Any,
+    is_time_first: Callable[[nn.Module], bool] = puts_time_first,
 ) -> Examples:
     """Count the examples of a call of a module, where they can be known.
 
@@ -55,7 +78,7 @@ def count_examples(
     )
     if len(lengths) != 1 or not outputs or not lengths >= outputs or lengths == {0}:
         return Examples(0, DIFFERENT)
-    if puts_time_first(module):
+    if is_time_first(module):
         return Examples(0, TIME_FIRST)
     if all(t.ndim == 1 and t.is_floating_point() for t in tensors):
         return Examples(0, ONE_AXIS)
@@ -95,8 +118,3 @@ def _tensors(output: Any) -> Iterator[Tensor]:
         output = tuple(vars(output).values())
     if isinstance(output, tuple | list):
         yield from (t for t in output if isinstance(t, Tensor) and first_tensor(t) is t)
-
-
-def puts_time_first(module: nn.Module) -> bool:
-    """Whether a module holds a recurrent or attention layer whose first axis is time."""
-    return any(getattr(part, "batch_first", True) is False for part in module.modules())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from math import isnan
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -24,10 +25,11 @@ from gradscope.record.measure.reference.sums import (
 )
 from gradscope.record.measure.sketch import Sketcher
 from gradscope.record.model.optimizers.adapter import Constants, Moments
-from gradscope.record.model.optimizers.groups import adapter_of
+from gradscope.record.model.optimizers.groups import adapter_of, group_of_params
 from gradscope.record.model.params import ParamTable
 
 Rows = Mapping[str, Tensor]
+Readable = tuple[list[int], list[Tensor], list[Tensor], list[Tensor]]
 SQUARE_SUM = PARAM_SUMS.index("grad_square_sum")
 N_EPSILON = PARAM_SUMS.index("moment_n_epsilon")
 UPDATE_GRAD_DOT = PARAM_SUMS.index("update_grad_dot")
@@ -135,7 +137,8 @@ class Stepper:
         will_step : bool
             The step comes next, so that the optimizer may be asked for its sums.
         """
-        rows, params, grads = self._active = self._readable(optimizer)
+        rows, params, grads, datas = self._readable(optimizer)
+        self._active = rows, params, grads
         self._backend.forget()
         if "params" not in out:
             return
@@ -143,7 +146,6 @@ class Stepper:
         with torch.no_grad():
             if will_step and "noise" not in out:
                 self._ask(optimizer)
-            datas = [data_of(p) for p in params]
             copies = self._copies_of(params, datas) if wants_copies else []
             source = copies if is_after and wants_copies else datas
             self._backend.gradients(out["params"], rows, grads, source, [] if is_after else copies)
@@ -161,23 +163,20 @@ class Stepper:
             if self._custom is not None:
                 for row, p, grad in zip(rows, params, grads, strict=True):
                     self._custom.measure(out["functions"][row], p, grad, optimizer.state.get(p, {}))
-            if wants_copies and not is_after:
-                self._before = self._kept_grads.before(optimizer, grads)
-            else:
-                self._before = grads
+            keeps = wants_copies and not is_after
+            self._before = self._kept_grads.before(optimizer, grads) if keeps else grads
 
-    def _readable(
-        self, optimizer: torch.optim.Optimizer
-    ) -> tuple[list[int], list[Tensor], list[Tensor]]:
-        """Rows, parameters and dense gradients of those that have any; see `dense`."""
-        rows, params = self.table.active(optimizer)
-        grads = [data_of(p.grad) for p in params]  # type: ignore[arg-type]
-        found = [
-            (row, p, grad)
-            for row, p, grad in zip(rows, params, grads, strict=True)
-            if grad is not None and data_of(p) is not None
-        ]
-        return [r for r, *_ in found], [p for _, p, _ in found], [g for *_, g in found]
+    def _readable(self, optimizer: torch.optim.Optimizer) -> Readable:
+        """Rows, parameters, dense gradients and data of those that have any; see `dense`."""
+        rows, params, grads, datas = found = cast("Readable", ([], [], [], []))
+        for row, p in zip(*self.table.active(optimizer), strict=True):
+            grad, data = data_of(p.grad), data_of(p)  # type: ignore[arg-type]
+            if grad is not None and data is not None:
+                rows.append(row)
+                params.append(p)
+                grads.append(grad)
+                datas.append(data)
+        return found
 
     def _ask(self, optimizer: torch.optim.Optimizer) -> None:
         """Ask for the sums of the step to come, where all of them are wanted; see `OfferedSums`."""
@@ -185,11 +184,14 @@ class Stepper:
         wants_all = {"updates", "second_moments"} <= set(self._groups) and not self._keeps_own
         if not (wants_all and self._backend.is_offered(optimizer, params)):
             return
-        found = list(self._found(optimizer))
-        constants = [known for *_, known in found]
+        group_of = group_of_params(optimizer)
+        groups = [group_of[id(p)] for p in params]
+        constants = [known for _, known in groups]
         if any(isnan(number) for known in set(constants) for number in known):
             return
-        steps = [1 + float(moments.step or 0) for _, moments, _ in found]
+        step_of, state = adapter_of(optimizer).step_of, optimizer.state
+        counts = [step_of(state.get(p, {}), g) for p, (g, _) in zip(params, groups, strict=True)]
+        steps = [1 + float(count or 0) for count in counts]
         self._next_steps = torch.tensor(steps, dtype=torch.float64, device="cpu")
         edges = self._edges(constants, params[0].device).at(self._next_steps)
         self._backend.ask(optimizer, rows, params, edges)
@@ -285,9 +287,7 @@ class Stepper:
 
     def _found(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, Moments, Constants]]:
         """Iterate over the rows of the step: moments of the parameter, constants of its group."""
-        adapter = adapter_of(optimizer)
-        groups = [(group, adapter.constants(group)) for group in optimizer.param_groups]
-        group_of = {id(p): found for found in groups for p in found[0]["params"]}
+        adapter, group_of = adapter_of(optimizer), group_of_params(optimizer)
         rows, params, _ = self._active
         for row, p in zip(rows, params, strict=True):
             group, constants = group_of[id(p)]

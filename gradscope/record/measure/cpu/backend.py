@@ -58,7 +58,7 @@ class CompiledBackend(ReferenceBackend):
 
     def add_output(self, tensor: Tensor, sums: Tensor) -> None:
         """See `Backend`."""
-        if tensor.dtype in _NARROW:
+        if tensor.dtype is not torch.float32 and tensor.dtype in _NARROW:
             tensor = tensor.float()  # exact; a copy costs far less than the reference
         if not is_plain(tensor):
             super().add_output(tensor, sums)

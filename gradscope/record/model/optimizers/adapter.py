@@ -135,14 +135,18 @@ class Adapter:
 
     def moments(self, state: Mapping[str, Any], group: Group, shape: torch.Size) -> Moments:
         """Find both moments and the step of one parameter in its state."""
-        step = state.get("step")
-        if step is None:
-            step = group.get(self.group_step)
         return Moments(
             _find(self.exp_avg_sq, state, shape),
             _find(self.exp_avg, state, shape),
-            step if isinstance(step, Tensor) or is_number(step) else None,
+            self.step_of(state, group),
         )
+
+    def step_of(self, state: Mapping[str, Any], group: Group) -> float | Tensor | None:
+        """Find the number of steps of one parameter in its state, or in its group."""
+        step = state.get("step")
+        if step is None:
+            step = group.get(self.group_step)
+        return step if isinstance(step, Tensor) or is_number(step) else None
 
     def hyperparameters(self, group: Group) -> dict[str, float | Tensor]:
         """Read a group in gradscope's words; NaN where it has no such thing.

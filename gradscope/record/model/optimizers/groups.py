@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gradscope.record.model.optimizers.adapter import Adapter
+from gradscope.record.model.optimizers.adapter import Adapter, Constants, Group
 from gradscope.record.model.optimizers.families import FAMILIES, UNKNOWN
 
 HYPERPARAMETERS = ("lr", "alpha", "beta1", "beta2", "eps", "weight_decay")
@@ -24,6 +24,13 @@ def adapter_of(optimizer: torch.optim.Optimizer) -> Adapter:
     """
     names = (cls.__name__ for cls in type(optimizer).__mro__)
     return next((_BY_CLASS[name] for name in names if name in _BY_CLASS), UNKNOWN)
+
+
+def group_of_params(optimizer: torch.optim.Optimizer) -> dict[int, tuple[Group, Constants]]:
+    """Return the group of each parameter and the group's constants, by the parameter's id."""
+    adapter = adapter_of(optimizer)
+    groups = [(group, adapter.constants(group)) for group in optimizer.param_groups]
+    return {id(p): found for found in groups for p in found[0]["params"]}
 
 
 def read_groups(
