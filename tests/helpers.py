@@ -10,6 +10,21 @@ import xarray as xr
 from gradscope import schema
 
 DTYPES = {"bool": "int8"}
+SWEEP_SPEC = """
+seeds = 2
+[base]
+model = "plain"
+units = 8
+depth = 2
+dataset = "synthetic"
+n_classes = 2
+samples_per_class = 20
+batch_size = 8
+steps = 3
+[grid]
+alpha = [-0.1, 0.5]
+"""
+"""Four runs of three steps."""
 
 
 def auto_steps(last: int) -> np.ndarray:

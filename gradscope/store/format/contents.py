@@ -21,6 +21,7 @@ from gradscope.errors import RecordingError
 from gradscope.store.format import layout
 from gradscope.store.format.h5objects import hard_links, open_member, read_attributes, read_whole
 from gradscope.store.format.layout import Axis
+from gradscope.store.format.unreadable import explain
 
 MAX_RATIO = 1100
 """Deflate shrinks at most 1,032-fold; an array that claims more than this is not there."""
@@ -65,8 +66,7 @@ def one_error(path: Path) -> Iterator[None]:
             raise
         raise RecordingError(f"{path}: {error}") from error
     except _DAMAGE as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise RecordingError(f"{path} is no readable recording: {words}") from error
+        raise RecordingError(explain(path, error)) from error
 
 
 def open_file(path: Path | str) -> h5py.File:
@@ -116,7 +116,7 @@ def check_version(attrs: dict[str, Any], path: Path) -> None:
     """Raise for files that are not recordings or that have a newer schema version."""
     version = attrs.get("schema_version")
     if version is None:
-        raise RecordingError(f"{path} is no recording of gradscope: it has no schema_version")
+        raise RecordingError(f"{path} is an HDF5 file, but not a recording of gradscope")
     major = str(version).split(".")[0]
     known = schema.SCHEMA_VERSION.split(".")[0]
     if not major.isdecimal() or int(major) > int(known):

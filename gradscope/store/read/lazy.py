@@ -101,8 +101,19 @@ def files_of(path: Path) -> list[Path]:
         raise IsADirectoryError(f"{path} is a folder; name the recording in it")
     paths = [segment.path for segment in list_segments(part_folder(path))]
     if not paths:
-        raise FileNotFoundError(f"there is no recording at {path}")
+        raise FileNotFoundError(f"there is no recording at {path}{_why_not(path)}")
     return paths
+
+
+def _why_not(path: Path) -> str:
+    """Say what is there instead, if anything is."""
+    if path.exists():
+        return ": it is no regular file"
+    if path.is_symlink():
+        return ": it is a link that leads nowhere"
+    if part_folder(path).is_dir():
+        return f": {part_folder(path).name} holds no rows"
+    return ""
 
 
 def _is_gone(error: BaseException) -> bool:

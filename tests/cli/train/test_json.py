@@ -9,6 +9,7 @@ import pytest
 
 from gradscope.cli.main import main
 from gradscope.store.read.recording import open_recording
+from tests.helpers import SWEEP_SPEC
 
 TINY = ["--width", "0.05", "--limit-train", "64", "--batch-size", "16", "--steps", "3"]
 SCRIPT = """
@@ -23,20 +24,6 @@ for step in range(int(sys.argv[1])):
 if len(sys.argv) > 2:
     sys.exit(sys.argv[2])
 """
-SPEC = """
-seeds = 1
-[base]
-model = "plain"
-units = 8
-depth = 2
-dataset = "synthetic"
-n_classes = 2
-samples_per_class = 20
-batch_size = 8
-steps = 2
-[grid]
-lr = [0.1, 0.2]
-"""
 
 
 @pytest.fixture
@@ -44,7 +31,7 @@ def run(tmp_path, monkeypatch, capfd):
     """Run a command in a folder of its own; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     Path("train.py").write_text(SCRIPT)
-    Path("spec.toml").write_text(SPEC)
+    Path("spec.toml").write_text(SWEEP_SPEC.replace("seeds = 2", "seeds = 1"))
 
     def run(*words):
         return main(list(words)), *capfd.readouterr()

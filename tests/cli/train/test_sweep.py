@@ -16,22 +16,9 @@ from gradscope.cli.train.record import read_config
 from gradscope.experiments.sweep.engine import run_one
 from gradscope.experiments.sweep.grid import read_sweep
 from gradscope.experiments.sweep.state import find_todo, read_outcome
+from tests.helpers import SWEEP_SPEC
 
 ROOT = Path(__file__).parents[3]
-SPEC = """
-seeds = 2
-[base]
-model = "plain"
-units = 8
-depth = 2
-dataset = "synthetic"
-n_classes = 2
-samples_per_class = 20
-batch_size = 8
-steps = 3
-[grid]
-alpha = [-0.1, 0.5]
-"""
 
 
 @pytest.fixture
@@ -39,7 +26,7 @@ def command(tmp_path, monkeypatch, capfd):
     """Run the command in a folder of its own; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "COMMANDS", {"record": "train", "sweep": "train"})
-    Path("spec.toml").write_text(SPEC)
+    Path("spec.toml").write_text(SWEEP_SPEC)
 
     def run(*arguments):
         return cli.main(["sweep", "spec.toml", *arguments]), *capfd.readouterr()
@@ -83,7 +70,7 @@ def test_only_finished_and_diverged_runs_count(command):
 
 
 def test_an_error_becomes_a_report(tmp_path):
-    sweep = read_sweep(write(tmp_path, SPEC.replace('"synthetic"', '"folder"')))
+    sweep = read_sweep(write(tmp_path, SWEEP_SPEC.replace('"synthetic"', '"folder"')))
     report = run_one(sweep.plan({})[0].config, tmp_path / "run.h5")
     assert report.status == "failed"
     assert "needs --data-dir" in report.message
@@ -98,7 +85,7 @@ def write(folder, text):
 @pytest.fixture
 def cluster(tmp_path):
     """Scheduler, two workers and a sweep of 20 runs, each a process; their ids by name."""
-    text = SPEC.replace("seeds = 2", "seeds = 10").replace("steps = 3", "steps = 10")
+    text = SWEEP_SPEC.replace("seeds = 2", "seeds = 10").replace("steps = 3", "steps = 10")
     write(tmp_path, text)
     parent = subprocess.Popen(
         [sys.executable, __file__],
