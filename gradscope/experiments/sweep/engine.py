@@ -16,6 +16,7 @@ import torch
 from gradscope.errors import imports_of_extra
 from gradscope.experiments.config import Config
 from gradscope.experiments.sweep.grid import Run
+from gradscope.experiments.sweep.workers import deaf_loop, leaving_at_once
 from gradscope.experiments.training.loop import train
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Report:
 def connect(scheduler: str | None, *, n_workers: int | None) -> Iterator[Client]:
     """Connect to a scheduler, or start a local cluster for the length of a ``with`` block.
 
+    With a local cluster, Ctrl-C ends the process at once; see `workers.leaving_at_once`.
+
     Parameters
     ----------
     scheduler : str or None
@@ -70,8 +73,11 @@ def connect(scheduler: str | None, *, n_workers: int | None) -> Iterator[Client]
         return
     n_default = torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // 2)
     with (
+        leaving_at_once(),
         dask.config.set(_KEEP_MEMORY),
+        deaf_loop() as loop,
         LocalCluster(
+            loop=loop,
             n_workers=n_workers or n_default,
             threads_per_worker=1,
             processes=True,
