@@ -1,6 +1,6 @@
 """Rebuild every figure of the study from committed results: ``python -m figures.all``.
 
-A figure is a module ``figures/fig_NAME.py`` with
+A figure is a module ``fig_NAME.py`` in this folder or in one below it, with
 
 - ``INPUTS``: the files it reads, below ``data/``;
 - ``CAPTION``: what stands under it, with the numbers' units and what bars or bands mean;
@@ -32,8 +32,9 @@ MARK = "<!-- python -m figures.all writes what follows -->\n"
 
 def find_figures() -> dict[str, ModuleType]:
     """Import every figure of the study, by name."""
-    names = sorted(path.stem for path in HERE.glob("fig_*.py"))
-    return {name: importlib.import_module(f"figures.{name}") for name in names}
+    paths = sorted(HERE.rglob("fig_*.py"), key=lambda path: path.stem)
+    modules = {path.stem: path.relative_to(HERE.parent).with_suffix("") for path in paths}
+    return {name: importlib.import_module(".".join(m.parts)) for name, m in modules.items()}
 
 
 def missing_inputs(figure: ModuleType) -> list[str]:
@@ -57,7 +58,8 @@ def page(figures: dict[str, ModuleType]) -> str:
 def _section(name: str, figure: ModuleType) -> str:
     inputs = ", ".join(f"`data/{path}`" for path in figure.INPUTS)
     picture = f"\n## {name}\n\n![{name}](rendered/{name}.png)\n\n{figure.CAPTION}\n\n"
-    return f"{picture}[PDF](rendered/{name}.pdf) · drawn by [{name}.py]({name}.py) from {inputs}\n"
+    source = Path(str(figure.__file__)).relative_to(HERE).as_posix()
+    return f"{picture}[PDF](rendered/{name}.pdf) · drawn by [{name}.py]({source}) from {inputs}\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

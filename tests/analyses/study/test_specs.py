@@ -20,15 +20,14 @@ CASES = [
 def test_every_spec_can_be_planned_at_its_scales(path, scale):
     sweep = read_sweep(path, scale=scale)
     configs = [run.config for run in sweep.plan({})]
-    small = scale in ("smoke", "cpu")
-    assert {config.dataset for config in configs} <= (
-        {"digits", "synthetic"} if small else {"cifar10", "cifar100"}
-    )
-    if scale is None and path.stem.startswith(("alpha-", "baseline-", "tuned-")):
+    images = {"digits", "synthetic"} if scale in ("smoke", "cpu") else {"cifar10", "cifar100"}
+    allowed = {"zipf", "scenes"} if path.stem.startswith("tasks-") else images
+    assert {config.dataset for config in configs} <= allowed
+    if scale is None and path.stem.startswith(("alpha-vgg", "baseline-", "tuned-")):
         assert {(c.epochs, c.batch_size, c.lr_milestones) for c in configs} == {
             (150, 128, (30, 60, 90))
         }
-    if path.stem.startswith("alpha-"):
+    if path.stem.startswith("alpha-vgg"):
         assert sorted({config.alpha for config in configs}) == ALPHAS
 
 

@@ -1,0 +1,74 @@
+"""The limits of alpha: planted boundaries are found, small recordings become tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses.questions.limits.answer import answer
+from analyses.questions.limits.measure import LIMITS, measure
+from analyses.study.run_records import find_runs
+from analyses.study.study import SPECS
+from gradscope.experiments.sweep.engine import run_one
+from gradscope.experiments.sweep.grid import read_sweep
+
+ALPHAS = (-0.5, 0.0, 0.5)
+
+
+def planted():
+    """Boundary at 10^(1 - 2 alpha), one decade above the line; only alpha < 0 is not finite."""
+    rows, lines = [], []
+    for seed in range(3):
+        for alpha in ALPHAS:
+            lines.append({"line": -2 * alpha, "scalar_line": 0.0, "alpha": alpha, "seed": seed})
+            for decade in (-1.25, -0.25, 0.25, 1.25):
+                lost = "not finite" if alpha < 0 else "trains"
+                rows.append(
+                    {"alpha": alpha, "seed": seed, "lr": 10 ** (1 - 2 * alpha + decade)}
+                    | {"is_unstable": decade > 0, "end": lost if decade > 0 else "trains"}
+                )
+    tables = {"runs": pd.DataFrame(rows), "lines": pd.DataFrame(lines)}
+    return {name: table.assign(net="no batch norm") for name, table in tables.items()}
+
+
+def test_planted_boundaries_are_found():
+    tables = planted()
+    found = answer(tables, "cpu")
+    edges = found.tables["boundaries"]
+    np.testing.assert_allclose(edges["boundary"], 1 - 2 * edges["alpha"])
+    by_name = {one.statement: one for one in found.explored}
+    slope = by_name["slope of the boundary over alpha, no batch norm"]
+    assert slope.estimate == pytest.approx(-2) and slope.n == 3
+    less = by_name["slope of the boundary over alpha less that of the line, no batch norm"]
+    assert less.estimate == pytest.approx(0, abs=1e-12)
+    rms = by_name["RMS distance of the boundary from the line, no batch norm"]
+    assert rms.estimate == pytest.approx(1)
+    ends = "share of unstable runs that end not finite, alpha below 0 less above, no batch norm"
+    assert by_name[ends].estimate == 1.0
+    assert not found.evidence
+
+
+def test_a_boundary_outside_the_grid_is_censored():
+    tables = planted()
+    runs = tables["runs"]
+    runs.loc[runs["alpha"] == 0.5, "is_unstable"] = False
+    found = answer(tables, "cpu")
+    edges = found.tables["boundaries"]
+    assert set(edges.loc[edges["alpha"] == 0.5, "censored"]) == {"all stable"}
+    assert edges.loc[edges["alpha"] == 0.5, "boundary"].isna().all()
+    assert "no boundary, no batch norm, alpha 0.5: 3 seeds all stable" in found.notes
+
+
+@pytest.mark.slow
+def test_recordings_become_tables(tmp_path):
+    sweep = read_sweep(SPECS / f"{LIMITS}.toml", scale="smoke")
+    for run in sweep.plan({})[::2]:
+        path = tmp_path / f"{LIMITS}-smoke" / run.path.name
+        assert run_one(run.config, path).status in ("finished", "diverged")
+    tables = measure(find_runs([str(tmp_path)], [LIMITS]))
+    assert len(tables["runs"]) == 6 and len(tables["lines"]) == 3
+    assert tables["runs"]["is_unstable"].sum() >= 3
+    # At larger v the preconditioner shrinks: the line falls with alpha where v is below 1.
+    assert tables["lines"].sort_values("alpha")["line"].is_monotonic_decreasing
+    assert len(answer(tables, "smoke").tables["boundaries"]) == 3
