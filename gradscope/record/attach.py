@@ -13,6 +13,7 @@ from gradscope.record.hooks import step_calls
 from gradscope.record.hooks.activations import Activations
 from gradscope.record.hooks.grad_clip import ClipWatch
 from gradscope.record.hooks.grad_scaler import ScalerWatch
+from gradscope.record.hooks.other_steps import OtherSteps
 from gradscope.record.hooks.step_calls import StepCalls
 from gradscope.record.model.layers import LayerTable
 from gradscope.record.pipeline import Stages
@@ -62,6 +63,10 @@ class Attachment:
             )
             self._undo.append(self.scaler.close)
             self._hook_optimizers(events, guard)
+            others = OtherSteps(
+                events.optimizers.values(), events.trained, guard.wrap(events.on_other_step)
+            )
+            self._undo.append(others.close)
         except BaseException:
             self.close()
             raise
@@ -82,6 +87,7 @@ class Attachment:
         The hooks of a step cannot be moved while torch walks through them, so this is left out
         where more calls of ``step`` are running than ``n_running``.
         """
+        OtherSteps.settle()
         for optimizer, handle in self._before:
             hooks = handle.hooks_dict_ref()
             if not hooks or handle.id not in hooks or next(reversed(hooks)) == handle.id:

@@ -26,6 +26,7 @@ from gradscope.record.hooks.passes import is_in_backward
 from gradscope.record.hooks.step_calls import has_closure
 from gradscope.record.measure.dense import early_copies
 from gradscope.record.model.layers import LayerTable
+from gradscope.record.model.optimizers.unwrap import other_step_message, without_step_message
 from gradscope.record.pipeline import Pipeline, Stages
 from gradscope.record.row import StepRows
 from gradscope.record.tables import Tables
@@ -121,7 +122,7 @@ class StepEvents:
             return
         self.rows.open()
         if self._hooks.activations.passes.n_discarded > MAX_WITHOUT_STEP:
-            self._warn_without_step()
+            self._warn_once(without_step_message(self.optimizers))
 
     def on_discard(self) -> None:
         """Forget what earlier backward calls added: their gradients were zeroed."""
@@ -129,16 +130,19 @@ class StepEvents:
         if self._pipeline is not None:
             self._pipeline.discard()
 
-    def _warn_without_step(self) -> None:
-        if self._has_warned:
+    def on_other_step(self, optimizer: Any) -> None:
+        """Tell of an optimizer that was not given and steps what is recorded."""
+        if self.clock.is_paused or self._has_warned:
             return
-        self._has_warned = True
-        names = ", ".join(type(o).__name__ for o in self.optimizers.values())
-        warn(
-            f"gradscope sees backward passes but no step of the optimizer that it was given "
-            f"({names}): nothing is recorded until its step() runs. Give Recorder the optimizer "
-            "whose step() updates the parameters, such as the base optimizer of a wrapper",
-        )
+        n_steps = self.clock.n_finished
+        if self._pipeline is not None:
+            self._pipeline.delivery.declare_change(n_steps + 1, "")
+        self._warn_once(other_step_message(self.optimizers, optimizer, n_steps))
+
+    def _warn_once(self, message: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warn(message)
 
     # -- the step
 
@@ -190,11 +194,15 @@ class StepEvents:
         self._hooks.come_last(n_running=1)
 
     def _enter(self, optimizer: Any) -> None:
-        """Open a row for the step of an optimizer, or let it join the present one."""
-        if self._attempt is not optimizer:
+        """Open a row for the step of an optimizer, or let it join the present one.
+
+        A row that is over leaves with its table of parameters: what needs another begins a new one.
+        """
+        if self._attempt is not optimizer and not self.clock.is_open:
             number, pipeline = self._index[id(optimizer)], self._pipeline
-            rivals = pipeline.table.rivals(number) if pipeline is not None else frozenset()
-            if self.clock.needs_row(number, rivals):
+            table = pipeline.table if pipeline is not None else None
+            rivals = table.rivals(number) if table else frozenset()
+            if self.clock.needs_row(number, rivals) or (table and table.is_stale(optimizer)):
                 self.rows.open()
         self._attempt = optimizer
 
@@ -236,8 +244,7 @@ class StepEvents:
         if not (is_capturing or is_in_backward()):  # else passes of this step are still going on
             self.rows.finish()
         if is_capturing:  # nothing was done yet: the first replay is this step
-            self._scalars.drop_last()
-            self.clock.take_back()
+            self.rows.drop()
         activations.taps.is_on = self.rows.wants_layers(self.clock.next_is_measured())
 
     def _close_step(self, optimizer: Any, began: float) -> None:
@@ -284,10 +291,9 @@ class StepEvents:
         """Remove every hook and hand over what is left."""
         has_waited = self.clock.is_open and self.clock.n_finished == 0 and not has_failed
         if has_waited and self._hooks.activations.passes.n_calls > 1:
-            self._warn_without_step()
+            self._warn_once(without_step_message(self.optimizers))
         self.detach()
         if self.clock.is_open:  # a step that never came to its end leaves no row
-            self._scalars.drop_last()
-            self.clock.take_back()
+            self.rows.drop()
         self.rows.send_all(is_last=not self.ranks.is_alone)
         self.ranks.close()

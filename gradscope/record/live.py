@@ -22,6 +22,7 @@ from gradscope.record.events import StepEvents
 from gradscope.record.guard import Guard
 from gradscope.record.health.watch import HealthWatch
 from gradscope.record.model.identity import WeakIdentityMap
+from gradscope.store.format.segments import part_folder
 from gradscope.store.write.writer import RecordingWriter
 
 if TYPE_CHECKING:
@@ -123,6 +124,11 @@ class LiveRecording(ABC):
         """The recording; another than was asked for if somebody else has put a file there."""
         return self._writer.path
 
+    @property
+    def _files(self) -> Path:
+        """Where its own rows are, whatever somebody else has put at the path."""
+        return self._writer.saved or part_folder(self._writer.path)
+
     def end(self, reason: str) -> None:
         """Ignore, with one warning, what the program still tells a recorder that was closed."""
         self._guard.reason = reason
@@ -151,7 +157,7 @@ class LiveRecording(ABC):
     def _finish(self, status: str | None) -> None:
         self._leave()
         finish(self._events, self._writer, status)
-        self._watch.close()
+        self._watch.close(self._files)
 
     def _stop(self, reason: str) -> None:
         """End the recording because of an error of our own: rows stay, the training goes on."""
@@ -181,7 +187,7 @@ class LiveRecording(ABC):
         from gradscope.store.read.recording import open_recording
 
         self.flush()
-        return open_recording(self.path)
+        return open_recording(self._files)
 
     def plot(self, **options: Any) -> Any:
         """Draw the heatmap of what is recorded so far; options of `plots.figure.View`."""

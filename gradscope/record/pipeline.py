@@ -110,8 +110,8 @@ class Pipeline:
         reducer = Reducer(ranks, self.table, kinds, {k.name: capacity_of(k) for k in kinds})
         self.window_capacity = reducer.capacity
         finalizer = Finalizer(self.table, kinds, groups)
-        found = before.delivery.first_nonfinite if before else None
-        self.delivery: Delivery = Delivery(writer, finalizer, stages.flight, found)
+        earlier = before.delivery if before else None
+        self.delivery: Delivery = Delivery(writer, finalizer, stages.flight, earlier)
         self.stream = RowStream(
             kinds,
             stages.scalars,

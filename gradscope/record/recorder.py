@@ -152,7 +152,7 @@ class Recorder(LiveRecording):
             self._names = LoggedNames(str(self._writer.inherited.get("logged_names", "{}")))
             self._events.begin(self._writer)
             self._events.rows.last_step = self._ranks.agree_on_number(self._writer.last_step)
-            self._watch = HealthWatch(self.path, None if self._ranks.rank else on_health)
+            self._watch = HealthWatch(self._files, None if self._ranks.rank else on_health)
             register(self, optimizers.values())
         except BaseException:
             self._give_up()

@@ -179,6 +179,12 @@ class StepRows:
             self._scalars.set_fact("has_loss", 1.0)
             self.last_loss = value.detach() if isinstance(value, Tensor) else float(value)
 
+    def drop(self) -> None:
+        """Forget the present row, which never came to its end, and what was gathered for it."""
+        self._scalars.drop_last()
+        self._clock.take_back()
+        self.is_unfinished = False
+
     def finish(self) -> None:
         """Complete the row of a step that is over with what is known only at its end."""
         if not self.is_unfinished or self._clock.is_open or not len(self._scalars):
@@ -245,7 +251,8 @@ class StepRows:
     def send_all(self, *, is_last: bool = False) -> None:
         """Send the rows of all steps that are over."""
         self.finish()
-        self._clock.seal()
+        if not self._clock.is_open:
+            self._clock.seal()
         if self._tables.pipeline is not None:
             stream = self._tables.pipeline.stream
             n = len(self._scalars) - self._clock.is_open

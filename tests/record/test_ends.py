@@ -13,7 +13,8 @@ import torch
 
 import gradscope
 from gradscope.errors import RecordingError
-from tests.helpers import write_recording
+from gradscope.store.write.writer import RecordingWriter
+from tests.helpers import synthetic_columns, write_recording
 from tests.record.loops.training_loops import mlp
 
 PROGRAM = """
@@ -243,6 +244,31 @@ def test_what_is_not_ours_is_never_overwritten(tmp_path, monkeypatch, kind, end)
     assert (tmp_path / "run-2.h5").read_text() == "taken too"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run-2.h5", "run-3.h5", "run.h5"]
     assert recorder.data["training"].sizes["step"] == 4
+
+
+def test_data_and_alerts_are_of_the_own_recording_alone(tmp_path):
+    """Another recording, of 9 steps and sick, appears at the path while this one is written."""
+    path = tmp_path / "run.h5"
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    told = []
+    recorder = gradscope.Recorder(model, optimizer, path, on_health=told.append)
+    sick, params, _ = synthetic_columns(9, 5, seed=3)
+    sick["gradients"]["grad_nonfinite"][:] = 7
+    with RecordingWriter(tmp_path / "other.h5") as writer:
+        writer.set_axis("param", params)
+        for group in ("training", "gradients"):
+            writer.append(group, sick[group])
+    (tmp_path / "other.h5").rename(path)
+    for n_steps in (1, 2):
+        model(torch.randn(5, 6)).sum().backward()
+        optimizer.step()
+        assert recorder.data["training"].sizes["step"] == n_steps
+    with pytest.warns(RuntimeWarning, match="has appeared while"):
+        recorder.close()
+    assert recorder.data["training"].sizes["step"] == 2 and recorder.path != path
+    assert gradscope.open_recording(path)["training"].sizes["step"] == 9
+    assert "non-finite values" not in [finding.rule for finding in told]
 
 
 def test_what_is_no_recording_is_not_resumed_and_stays(tmp_path):

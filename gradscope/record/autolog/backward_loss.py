@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,16 +35,20 @@ MAX_CALLS = 4096
 
 Losses = dict[int, Tensor]
 """Number of a backward call to the scalar that it was called on."""
-Marks = list[tuple[int, int] | None]
-"""What changes when the gradient of a parameter does."""
+Mark = tuple[int, int]
+"""What changes when the gradient of a parameter does: its identity and version."""
 
 
 @dataclass
 class _Fed:
-    """The losses that have reached an optimizer since its last step."""
+    """The losses that have reached an optimizer since its last step.
+
+    ``param`` is one that has a gradient then, ``mark`` that of its gradient.
+    """
 
     losses: Losses
-    marks: Marks
+    param: Tensor | None
+    mark: Mark
 
 
 @dataclass
@@ -53,7 +57,7 @@ class _Call:
 
     number: int
     value: Tensor
-    before: list[tuple[Optimizer, Marks]]
+    before: list[tuple[Optimizer, list[Mark]]]
     stepped: list[Optimizer]
     """Optimizers that have stepped within it."""
 
@@ -167,11 +171,14 @@ class LossWatch:
             if self._n_in_closure > 1:
                 return None
         value = _sum([self._value(root) for root in roots])
-        before = [(optimizer, _marks(optimizer)) for optimizer in self._watched()]
+        before = [
+            (optimizer, [_mark(p.grad) for p in _params(optimizer)])
+            for optimizer in self._watched()
+        ]
         call = _Call(next(self._numbers), value, before, [])
-        for optimizer, marks in before:
+        for optimizer, _ in before:
             fed = self._fed.get(optimizer)
-            if fed is not None and _is_discarded(optimizer, marks, fed.marks):
+            if fed is not None and _is_discarded(optimizer, fed):
                 self._fed.pop(optimizer)
         self._running.append(call)
         return call
@@ -187,30 +194,43 @@ class LossWatch:
             return
         self._running = [other for other in self._running if other is not call]
         for optimizer, before in call.before:
-            marks = _marks(optimizer)
-            if marks == before or is_among(optimizer, call.stepped):
+            if is_among(optimizer, call.stepped) or not _is_changed(optimizer, before):
                 continue
             fed = self._fed.get(optimizer)
             losses = {**(fed.losses if fed is not None else {}), call.number: call.value}
             if len(losses) > MAX_CALLS:
                 losses = {call.number: _sum(list(losses.values()))}
-            self._fed[optimizer] = _Fed(losses, marks)
+            param = next((p for p in _params(optimizer) if p.grad is not None), None)
+            self._fed[optimizer] = _Fed(
+                losses, param, _mark(param.grad if param is not None else None)
+            )
             recorder = self._recorder_of(optimizer)
             may_skip = self._unscaled is not None  # a scaler may skip the step
             if may_skip and recorder is not None and recorder._events.clock.is_open:
                 recorder.log(loss=_sum(list(losses.values())))
 
 
-def _marks(optimizer: Optimizer) -> Marks:
-    grads = (p.grad for group in optimizer.param_groups for p in group["params"])
-    return [None if grad is None else (id(grad), grad._version) for grad in grads]
+def _params(optimizer: Optimizer) -> Iterator[Tensor]:
+    return itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
 
 
-def _is_discarded(optimizer: Optimizer, marks: Marks, left: Marks) -> bool:
-    """Whether gradients were zeroed since a ``backward`` left them as ``left`` says."""
-    if marks == left:
+def _mark(grad: Tensor | None) -> Mark:
+    return (0, 0) if grad is None else (id(grad), grad._version)
+
+
+def _is_changed(optimizer: Optimizer, before: list[Mark]) -> bool:
+    """Whether a gradient is another than before; mostly the first one tells."""
+    now = list(_params(optimizer))
+    return len(now) != len(before) or any(
+        _mark(p.grad) != mark for p, mark in zip(now, before, strict=True)
+    )
+
+
+def _is_discarded(optimizer: Optimizer, fed: _Fed) -> bool:
+    """Whether gradients were zeroed since a ``backward`` left them."""
+    if fed.param is not None and _mark(fed.param.grad) == fed.mark:
         return False
-    grads = [p.grad for group in optimizer.param_groups for p in group["params"]]
+    grads = (p.grad for p in _params(optimizer))
     # Written to: zeroed in place, or clipped or unscaled. Only the CPU is asked which.
     return all(g is None or g.device.type != "cpu" or not bool(g.any()) for g in grads)
 

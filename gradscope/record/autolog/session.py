@@ -58,6 +58,8 @@ class Session:
         self._n_optimizers = self._n_attached = 0
         self._records_itself = False
         self._waiting: list[weakref.ref[Optimizer]] = []
+        self._seen: WeakIdentityMap[None] = WeakIdentityMap()
+        self._copies: WeakIdentityMap[None] = WeakIdentityMap()
         self._scalers: list[weakref.ref[Any]] = []
         self._strangers: WeakIdentityMap[None] = WeakIdentityMap()
         self._over: WeakIdentityMap[None] = WeakIdentityMap()
@@ -92,11 +94,21 @@ class Session:
 
     def see_optimizer(self, optimizer: Optimizer) -> None:
         """Wait for its model to be called, or for its first step."""
+        self._count(optimizer)
+        self._waiting.append(weakref.ref(optimizer))
+        self._strangers.clear()
+
+    def see_copy(self, optimizer: Optimizer) -> None:
+        """Wait for its first step: most copies are kept, not trained with."""
+        if optimizer not in self._seen:
+            self._count(optimizer)
+            self._copies[optimizer] = None
+
+    def _count(self, optimizer: Optimizer) -> None:
         if not self._n_optimizers:
             self._losses.start()
         self._n_optimizers += 1
-        self._waiting.append(weakref.ref(optimizer))
-        self._strangers.clear()
+        self._seen[optimizer] = None
 
     def see_scaler(self, scaler: Any) -> None:
         """Remember a gradient scaler; the last one that lives is that of the next training."""
@@ -133,6 +145,7 @@ class Session:
         if recorder is None and is_attached(optimizer):
             self._records_itself = True
         elif recorder is None and optimizer not in self._over:
+            self._copies.pop(optimizer)
             self._waiting.append(weakref.ref(optimizer))
             self._attach(None, optimizer)
 
@@ -154,8 +167,9 @@ class Session:
         return next((r for r, own in self._recorders.items() if is_among(optimizer, own)), None)
 
     def _watched(self) -> list[Optimizer]:
-        """Optimizers that are recorded, or will be."""
-        return [*(o for own in self._recorders.values() for o in own), *self._fresh()]
+        """Optimizers that are recorded, or may be."""
+        known = [*(o for own in self._recorders.values() for o in own), *self._fresh()]
+        return [*known, *(o for o, _ in self._copies.items())]
 
     def _fresh(self) -> list[Optimizer]:
         """Optimizers that live, train something and are not recorded, by us or by the program."""

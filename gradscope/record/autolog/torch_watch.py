@@ -41,6 +41,9 @@ class Listener(Protocol):
     def see_optimizer(self, optimizer: Optimizer) -> None:
         """An optimizer was made."""
 
+    def see_copy(self, optimizer: Optimizer) -> None:
+        """An optimizer was copied or unpickled, or took another state."""
+
     def see_scaler(self, scaler: Any) -> None:
         """A gradient scaler was made."""
 
@@ -79,8 +82,10 @@ class TorchWatch:
     def start(self) -> None:
         """Watch for optimizers and scalers."""
         self._undo.append(ignore_compile_warning())
-        self._wrap(Optimizer, "__init__", self._contained(self._see_optimizer))
-        self._wrap(torch.amp.GradScaler, "__init__", self._contained(self._listener.see_scaler))
+        listener = self._listener
+        self._wrap(Optimizer, "__init__", self._contained(self._watching(listener.see_optimizer)))
+        self._wrap(Optimizer, "__setstate__", self._contained(self._watching(listener.see_copy)))
+        self._wrap(torch.amp.GradScaler, "__init__", self._contained(listener.see_scaler))
         leave = weakref.WeakMethod(self._leave_child)
         os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
 
@@ -107,11 +112,16 @@ class TorchWatch:
         self.stop()
         self._listener.leave_child()
 
-    def _see_optimizer(self, optimizer: Optimizer) -> None:
-        self._listener.see_optimizer(optimizer)
-        if not self._is_complete:
-            self._is_complete = True
-            self._watch_training()
+    def _watching(self, see: Callable[[Optimizer], None]) -> Callable[[Optimizer], None]:
+        """Watch the training too once there is an optimizer."""
+
+        def inner(optimizer: Optimizer) -> None:
+            see(optimizer)
+            if not self._is_complete:
+                self._is_complete = True
+                self._watch_training()
+
+        return inner
 
     def _watch_training(self) -> None:
         """Watch forward passes, steps and the compiler."""

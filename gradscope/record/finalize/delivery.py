@@ -23,8 +23,8 @@ class Delivery:
     finalizer : Finalizer
     flight : FlightRecorder or None
         Sees every row; the others go on only where the cadence takes the step.
-    first_nonfinite : (int, str) or None
-        What an earlier table of parameters has found.
+    before : Delivery, optional
+        That of an earlier table of parameters, whose findings stand.
 
     Attributes
     ----------
@@ -38,13 +38,14 @@ class Delivery:
         writer: RecordingWriter,
         finalizer: Finalizer,
         flight: FlightRecorder | None,
-        first_nonfinite: tuple[int, str] | None = None,
+        before: Delivery | None = None,
     ) -> None:
         self._writer = writer
         self._finalizer = finalizer
         self._flight = flight
         self.changes = OutsideChanges([param.name for param in finalizer.table.params])
-        self.first_nonfinite = first_nonfinite
+        self.changes.found = before.changes.found if before else None
+        self.first_nonfinite = before.first_nonfinite if before else None
 
     def __call__(self, batch: Batch) -> None:
         """Write one batch."""
@@ -73,11 +74,15 @@ class Delivery:
         if self.changes.found is None:
             self.changes.observe(params.steps, params.values, facts.at(params.steps))
             if self.changes.found is not None:
-                self._declare(*self.changes.found)
+                step, name = self.changes.found
+                self.declare_change(step, name)
+                warn(
+                    f"parameters change between two steps of the optimizer (first {name!r}, before "
+                    f"step {step}): gradscope records as update what the optimizer's own step "
+                    "changes"
+                )
 
-    def _declare(self, step: int, name: str) -> None:
+    def declare_change(self, step: int, name: str) -> None:
+        """Say in the recording that a parameter was changed outside the optimizer's own step."""
+        self.changes.found = step, name
         self._writer.set_attrs(changed_outside_step=step)
-        warn(
-            f"parameters change between two steps of the optimizer (first {name!r}, before step "
-            f"{step}): gradscope records as update what the optimizer's own step changes",
-        )

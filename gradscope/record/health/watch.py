@@ -84,9 +84,10 @@ class HealthWatch:
         """End the thread."""
         self._is_over.set()
 
-    def close(self) -> None:
-        """End the thread, and judge the whole recording once more."""
+    def close(self, path: Path | None = None) -> None:
+        """End the thread, and judge the whole recording once more, which may have moved."""
         self.stop()
+        self._path = path or self._path
         if self._on_health is not None and threading.current_thread() is not self._thread:
             self._thread.join()
             self._look(None)

@@ -22,20 +22,20 @@ from torch.utils.hooks import RemovableHandle
 from gradscope.record.guard import Guard
 from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.accumulation import Accumulation
-from gradscope.record.hooks.batch_size import TimeFirst, count_compiled, count_examples
+from gradscope.record.hooks.batch_size import TimeFirst, count_examples, counted
 from gradscope.record.hooks.compile_taps import Taps, is_being_compiled, never_a_frame
 from gradscope.record.hooks.passes import Pass, PassCounts, Passes, is_in_backward, rearranged
 from gradscope.record.hooks.tracing import is_exporting, is_transformed
 from gradscope.record.measure.dense import data_of
-from gradscope.record.measure.reference.sums import (
-    LAYER_SUMS,
-    OUTPUT,
-    OUTPUT_GRAD,
-    combine_outputs,
-    output_sums,
-)
+from gradscope.record.measure.reference.sums import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, combine_outputs
 from gradscope.record.model.layers import LayerTable
 from gradscope.record.model.modules import Args, Kwargs, first_tensor, has_children
+
+_GUARDED = (
+    *("_see_before", "_see_after", "_see_grad", "_see_root_grad"),
+    *("begin_compiled", "end_compiled", "see_compiled", "see_compiled_grad"),
+)
+"""Methods that torch calls."""
 
 
 class Activations:
@@ -106,15 +106,10 @@ class Activations:
     def _guard_hooks(self, guard: Guard) -> None:
         """Guard what torch calls; what is traced into a graph stays as it is."""
         never_a_frame(self._before_forward, self._after_forward, is_being_compiled)
-        self._see_before = guard.wrap(self._see_before)  # type: ignore[method-assign]
-        self._see_after = guard.wrap(self._see_after)  # type: ignore[method-assign]
-        self._see_grad = guard.wrap(self._see_grad)  # type: ignore[method-assign]
-        self._see_root_grad = guard.wrap(self._see_root_grad)  # type: ignore[method-assign]
+        for name in _GUARDED:
+            setattr(self, name, guard.wrap(getattr(self, name)))
         self._eager_before = torch.compiler.disable(self._see_before)
         self._eager_after = torch.compiler.disable(self._see_after)
-        self.begin_compiled = guard.wrap(self.begin_compiled)  # type: ignore[method-assign]
-        self.see_compiled = guard.wrap(self.see_compiled)  # type: ignore[method-assign]
-        self.see_compiled_grad = guard.wrap(self.see_compiled_grad)  # type: ignore[method-assign]
 
     def reindex(self, modules: Iterable[nn.Module]) -> None:
         """Set which row each measured layer has; what was gathered follows."""
@@ -168,7 +163,7 @@ class Activations:
             return
         if torch.compiler.is_compiling():
             if not is_exporting():
-                self.taps.trace_before(module, args)
+                self.taps.trace_before(module)
         elif is_being_compiled():  # between two graphs
             self._eager_before(module, args)
         elif self._table.is_learning or id(module) in self._roots:
@@ -178,7 +173,7 @@ class Activations:
         if not torch.is_grad_enabled():
             return None
         if torch.compiler.is_compiling():
-            return None if is_exporting() else self.taps.trace_after(module, output)
+            return None if is_exporting() else self.taps.trace_after(module, args, kwargs, output)
         if is_being_compiled():
             self._eager_after(module, args, kwargs, output)
         else:
@@ -215,7 +210,7 @@ class Activations:
             return
         current = self.passes.latest if self._is_in_root or is_root else self.passes.current
         if current is None:  # somebody calls parts of the model, never the whole
-            current = self._start_pass()
+            current = self._start_pass(module)
         if not current.examples.n and (is_root or not self._is_in_root):
             current.examples = count_examples(module, args, kwargs, output, self._time_first)
         if is_root and tensor.grad_fn is not None:
@@ -251,17 +246,20 @@ class Activations:
         values = data_of(tensor)
         if values is None:
             sums.fill_(torch.nan)
-        elif values.device == sums.device:
-            self._add_output(values, sums)
-        else:  # a model that is spread over devices
-            combine_outputs(sums, output_sums(values).to(sums.device, non_blocking=True))
+            return
+        self._add_output(values, sums)
 
     # -- from compiled graphs (`gradscope.record.hooks.compile_taps`)
 
-    def begin_compiled(self, n_examples: int) -> None:
+    def begin_compiled(self) -> None:
         """Begin the pass of a compiled root."""
         if not self._is_in_root and not is_in_backward():
-            self._start_pass().examples = count_compiled(n_examples)
+            self._start_pass()
+
+    def end_compiled(self, n_examples: int, source: str) -> None:
+        """End the pass of a compiled root, whose call tells of so many examples."""
+        if not self._is_in_root and not is_in_backward() and self.passes.current is not None:
+            self.passes.current.examples = counted(n_examples, source)
 
     def see_compiled(self, module: nn.Module, output: Tensor) -> int:
         """Measure a layer's output; return the number of its pass."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from gradscope.record.model.identity import WeakIdentityMap
 from gradscope.record.model.modules import Args, first_tensor
@@ -20,7 +21,8 @@ TIME_FIRST = "not known from inputs that put time first"
 GRAPH = "not known from inputs that relate rows to each other, such as a graph"
 ONE_AXIS = "not known from inputs with a single axis, which may be one example"
 MANY_CALLS = "not known from many calls of the model before one backward call"
-IN_A_GRAPH = "not known from the inputs of a compiled model"
+UNLIKE_CALLS = "not known from calls with different numbers of examples before one backward call"
+DIFFERENT_MODELS = "not known from backward calls through different models"
 
 
 class Examples(NamedTuple):
@@ -64,57 +66,72 @@ def count_examples(
     out do too. Lists, graphs and objects of other kinds say nothing; neither do numbers along a
     single axis, nor modules that put time first.
     """
+    found = count_rows(args, kwargs, output)
+    return Examples(0, TIME_FIRST) if found.n and is_time_first(module) else found
+
+
+def count_rows(args: Args, kwargs: Mapping[str, Any], output: Any) -> Examples:
+    """Count the examples of a call, wherever its module puts time.
+
+    A compiler may trace this: it breaks no graph and adds no guard.
+    """
     tensors: list[Tensor] = []
     for value in (*args, *kwargs.values()):
         for item in value.values() if isinstance(value, Mapping) else (value,):
-            if isinstance(item, Tensor) and item.ndim:
-                tensors.append(item)
+            if isinstance(item, Tensor):
+                tensors += [item] if item.ndim else []
             elif not _says_nothing(item):
                 return Examples(0, OTHER_KINDS)
     if _is_graph(tensors):
         return Examples(0, GRAPH)
-    lengths, outputs = (
-        {_length(t) for t in some if t.ndim} for some in (tensors, _tensors(output))
-    )
-    if len(lengths) != 1 or not outputs or not lengths >= outputs or lengths == {0}:
+    outputs = [t for t in _tensors(output) if t.ndim]
+    if not tensors or not outputs or not _agree([*tensors, *outputs]):
         return Examples(0, DIFFERENT)
-    if is_time_first(module):
-        return Examples(0, TIME_FIRST)
     if all(t.ndim == 1 and t.is_floating_point() for t in tensors):
         return Examples(0, ONE_AXIS)
-    return Examples(lengths.pop(), FIRST_AXIS)
+    n = tensors[0].size(0)
+    return Examples(n, FIRST_AXIS) if torch.compiler.is_compiling() else counted(n, FIRST_AXIS)
 
 
-def count_compiled(n_examples: int) -> Examples:
-    """Return the examples of a compiled model's pass; 0 says that its inputs do not tell."""
-    return Examples(n_examples, FIRST_AXIS if n_examples else IN_A_GRAPH)
+def counted(n: int, source: str) -> Examples:
+    """Return a number of examples with its source; empty tensors tell of none."""
+    return Examples(n, source) if n or source != FIRST_AXIS else Examples(0, DIFFERENT)
 
 
-def _length(tensor: Tensor) -> int:
-    size = tensor.shape[0]
-    return size if isinstance(size, int) else 0
+def _agree(tensors: list[Tensor]) -> bool:
+    """Whether the first axes of some tensors have one length."""
+    return all(_is_equal(t.size(0), tensors[0].size(0)) for t in tensors[1:])
+
+
+def _is_equal(first: int, second: int) -> bool:
+    """Whether two lengths are equal; two that a compiler leaves open are not."""
+    is_equal = first == second
+    return statically_known_true(is_equal) if torch.compiler.is_compiling() else is_equal
 
 
 def _is_graph(tensors: list[Tensor]) -> bool:
     """Whether one input is sparse, or a square of numbers beside the rows that it relates."""
     if any(t.layout is not torch.strided and t.layout is not torch.jagged for t in tensors):
         return True
-    is_square = [t.ndim == 2 and len(set(t.shape)) == 1 and t.is_floating_point() for t in tensors]
+    is_square = [
+        t.ndim == 2 and t.is_floating_point() and _is_equal(t.size(0), t.size(1)) for t in tensors
+    ]
     return any(is_square) and not all(is_square)
 
 
 def _says_nothing(item: object) -> bool:
     """Whether an argument is a flag, a number or nothing, rather than data of another kind."""
-    return item is None or isinstance(item, bool | int | float | str | torch.dtype | Tensor)
+    return item is None or isinstance(item, (bool, int, float, str, torch.dtype))
 
 
-def _tensors(output: Any) -> Iterator[Tensor]:
+def _tensors(output: Any) -> list[Tensor]:
     """Floating tensors of an output, one level deep."""
     if isinstance(output, Tensor):
         output = (output,)
     elif isinstance(output, Mapping):
         output = tuple(output.values())
     elif hasattr(output, "__dataclass_fields__"):
-        output = tuple(vars(output).values())
-    if isinstance(output, tuple | list):
-        yield from (t for t in output if isinstance(t, Tensor) and first_tensor(t) is t)
+        output = tuple(getattr(output, name) for name in output.__dataclass_fields__)
+    if not isinstance(output, (tuple, list)):
+        return []
+    return [t for t in output if isinstance(t, Tensor) and first_tensor(t) is t]

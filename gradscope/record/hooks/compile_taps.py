@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch._C._dynamo import eval_frame as frames
 
 from gradscope.errors import warn
-from gradscope.record.hooks.batch_size import puts_time_first
+from gradscope.record.hooks.batch_size import TIME_FIRST, count_rows, puts_time_first
 
 _open: weakref.WeakValueDictionary[int, Taps] = weakref.WeakValueDictionary()
 _keys = itertools.count()
@@ -82,8 +82,11 @@ def ignore_compile_warning() -> Callable[[], None]:
 class Listener(Protocol):
     """What a compiled graph reports to."""
 
-    def begin_compiled(self, n_examples: int) -> None:
+    def begin_compiled(self) -> None:
         """A pass of a compiled root model begins."""
+
+    def end_compiled(self, n_examples: int, source: str) -> None:
+        """It ends; ``source`` says how its number of examples is known, or why it is not."""
 
     def see_compiled(self, module: nn.Module, output: Tensor) -> int:
         """Take a layer's output; return the number of the pass."""
@@ -140,14 +143,20 @@ class Taps:
             stacklevel=4,
         )
 
-    def trace_before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def trace_before(self, module: nn.Module) -> None:
         """Put the beginning of a pass into the graph that is being traced."""
         if module in self._roots:
-            n = _first_axis(args) if self._roots[module] else 0
-            _begin(self._clock, self.key, n)
+            _begin(self._clock, self.key)
 
-    def trace_after(self, module: nn.Module, output: Any) -> Any:
+    def trace_after(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
         """Return a layer's output by way of a tap; None to leave it as it is."""
+        if module in self._roots:
+            n, source = count_rows(args, kwargs, output)
+            if n != 0 and not self._roots[module]:
+                n, source = 0, TIME_FIRST
+            _end(self._clock, self.key, n, source)
         number = self._ids.get(module) if self.is_on else None
         if number is None:
             return None
@@ -158,23 +167,20 @@ class Taps:
         return None
 
 
-def _first_axis(args: tuple[Any, ...]) -> int:
-    """Length of the first axis of all tensors that go in; 0 where they do not agree on it."""
-    n = 0
-    for value in args:
-        if isinstance(value, Tensor) and value.ndim:
-            if n not in (0, value.shape[0]):
-                return 0
-            n = value.shape[0]
-    return n
-
-
 @torch.library.custom_op("gradscope::begin", mutates_args=("clock",))
-def _begin(clock: Tensor, key: int, n_examples: int) -> None:
+def _begin(clock: Tensor, key: int) -> None:
     clock += 1
     taps = _open.get(key)
     if taps is not None:
-        taps.listener.begin_compiled(n_examples)
+        taps.listener.begin_compiled()
+
+
+@torch.library.custom_op("gradscope::end", mutates_args=("clock",))
+def _end(clock: Tensor, key: int, n_examples: int, source: str) -> None:
+    clock += 1
+    taps = _open.get(key)
+    if taps is not None:
+        taps.listener.end_compiled(n_examples, source)
 
 
 @torch.library.custom_op("gradscope::tap", mutates_args=())
@@ -193,7 +199,12 @@ def _tap_grad(grad: Tensor, seen: Tensor, key: int, number: int) -> Tensor:
 
 
 @_begin.register_fake
-def _(clock: Tensor, key: int, n_examples: int) -> None:
+def _(clock: Tensor, key: int) -> None:
+    return None
+
+
+@_end.register_fake
+def _(clock: Tensor, key: int, n_examples: int, source: str) -> None:
     return None
 
 

@@ -12,7 +12,14 @@ from torch.nn import Module
 
 from gradscope.record.guard import Guard
 from gradscope.record.hooks.accumulation import Accumulation, at_end_of_backward
-from gradscope.record.hooks.batch_size import MANY_CALLS, NO_PASS, UNSEEN
+from gradscope.record.hooks.batch_size import (
+    DIFFERENT_MODELS,
+    MANY_CALLS,
+    NO_PASS,
+    UNLIKE_CALLS,
+    UNSEEN,
+    Examples,
+)
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 
 MAX_RECENT = 16
@@ -65,11 +72,6 @@ class Call:
     task: int
     passes: list[Pass] = field(default_factory=list)
     is_running: bool = True
-
-    @property
-    def is_of_many(self) -> bool:
-        """Whether one model was called more often than a batch has views."""
-        return max(Counter(p.root for p in self.passes).values(), default=0) > MAX_ALIKE
 
 
 @dataclass(frozen=True)
@@ -206,20 +208,45 @@ class Passes:
         self._recent = deque((p for p in self._recent if not p.calls), maxlen=MAX_RECENT)
         self.n_discarded = 0
         self._accumulation.forget()
-        first_of = [call.passes[0] for call in calls if call.passes]
-        own = list(dict.fromkeys(first_of))
-        sizes = [source.examples.n for source in own]
-        is_of_many = any(call.is_of_many for call in calls)
-        is_known = all(sizes) and not is_of_many
-        is_noise = is_known and len(own) == len(calls) and len(set(sizes)) == 1
-        said = {s.examples.source for s in own if bool(s.examples.n) == is_known} or {NO_PASS}
-        said = {MANY_CALLS} if is_of_many else said
+        batches = _batches(calls)
+        examples = [_examples_of(batch) for batch in batches]
+        if len({id(_first(batch).root) for batch in batches}) > 1:
+            examples = [Examples(0, DIFFERENT_MODELS)]
+        is_known = all(batch.n for batch in examples)
+        is_noise = is_known and len(batches) == len(calls) and len(set(examples)) == 1
+        said = {batch.source for batch in examples if bool(batch.n) == is_known} or {NO_PASS}
         return PassCounts(
             n_microbatches=len(calls),
-            batch_size=sum(sizes) if is_known else 0,
+            batch_size=sum(batch.n for batch in examples) if is_known else 0,
             sources=tuple(sorted(said)),
             noise_parts=len(calls) if is_noise else 0,
         )
+
+
+def _batches(calls: list[Call]) -> list[list[Pass]]:
+    """Return the passes of each batch: those of one backward call, or of calls that share one."""
+    batch_of: dict[Pass, dict[Pass, None]] = {}
+    for call in calls:
+        joined: dict[Pass, None] = {}
+        for source in call.passes:
+            if source not in joined:
+                joined |= batch_of.get(source, {source: None})
+        batch_of |= dict.fromkeys(joined, joined)
+    return [list(batch) for batch in {id(batch): batch for batch in batch_of.values()}.values()]
+
+
+def _first(batch: list[Pass]) -> Pass:
+    return min(batch, key=lambda p: p.number)
+
+
+def _examples_of(batch: list[Pass]) -> Examples:
+    """Return the examples of a batch: those of its first pass, unless another one contradicts."""
+    if max(Counter(id(p.root) for p in batch).values()) > MAX_ALIKE:
+        return Examples(0, MANY_CALLS)
+    first = _first(batch).examples
+    if {p.examples.n for p in batch} - {0, first.n} and first.n:
+        return Examples(0, UNLIKE_CALLS)
+    return first
 
 
 def rearranged(rows: Tensor, places: list[int]) -> Tensor:

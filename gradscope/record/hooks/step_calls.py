@@ -6,8 +6,10 @@ its parent runs the hooks twice; the outermost call is the step.
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 from torch.optim import Optimizer
@@ -53,14 +55,22 @@ def is_nested(optimizer: Optimizer) -> bool:
 
 def n_running(optimizer: Optimizer) -> int:
     """Count the calls of an optimizer's ``step`` that are running, up to two."""
-    n_steps = 0
-    frame = sys._getframe(1)
-    while frame is not None and n_steps < 2:
+    return sum(1 for _ in itertools.islice((o for o in _running() if o is optimizer), 2))
+
+
+def is_stepping() -> bool:
+    """Whether the ``step`` of any optimizer is running in this thread."""
+    return next(_running(), None) is not None
+
+
+def _running() -> Iterator[Any]:
+    """Iterate over the optimizers whose ``step`` is running, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
         code = frame.f_code
         if code.co_name == "wrapper" and code.co_filename == torch_optimizer.__file__:
-            n_steps += frame.f_locals["args"][0] is optimizer
-        frame = frame.f_back  # type: ignore[assignment]
-    return n_steps
+            yield frame.f_locals["args"][0]
+        frame = frame.f_back
 
 
 def has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -157,7 +157,7 @@ class Stepper:
                     if not grad.is_complex():  # signs of what? missing
                         out["sketches"][row] = self.sketcher.sketch(self.table.params[row], grad)
             if "noise" in out:
-                at = self._noisy.get(tuple(rows), grads[0].device, torch.int64)
+                at = self._noisy.get(tuple(rows), out["noise"].device, torch.int64)
                 squares = out["params"][:, SQUARE_SUM].index_select(0, at)
                 out["noise"][:, 1].index_copy_(0, at, squares)
             if self._custom is not None:
@@ -219,7 +219,8 @@ class Stepper:
             if name not in self.own:
                 v = torch.zeros_like(grad, dtype=torch.float32)
                 self.own[name] = v, torch.zeros((), dtype=torch.float32, device=grad.device)
-            v, step = self.own[name]
+            v, step = (kept.to(grad.device) for kept in self.own[name])  # a model may move
+            self.own[name] = v, step
             g = (grad.abs() if grad.is_complex() else grad).float()
             weight: float | Tensor = 1 - OWN_BETA2
             if grad_scale is not None:

@@ -81,20 +81,23 @@ class Param:
 class Labels:
     """Gives each object a label of its own; a later object of the same name gets a number.
 
+    So does an object that has changed its shape.
+
     >>> labels, first, second = Labels(), nn.ReLU(), nn.ReLU()
     >>> labels.of("fc", first), labels.of("fc", second), labels.of("fc", first)
     ('fc', 'fc~2', 'fc')
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, list[weakref.ref[Any]]] = {}
+        self._known: dict[str, list[tuple[weakref.ref[Any], tuple[int, ...]]]] = {}
 
-    def of(self, name: str, thing: Any) -> str:
+    def of(self, name: str, thing: Any, shape: tuple[int, ...] = ()) -> str:
         """Return the label of an object."""
         known = self._known.setdefault(name, [])
-        number = next((i for i, ref in enumerate(known) if ref() is thing), len(known))
+        same = (i for i, (ref, form) in enumerate(known) if ref() is thing and form == shape)
+        number = next(same, len(known))
         if number == len(known):
-            known.append(weakref.ref(thing))
+            known.append((weakref.ref(thing), shape))
         return name if number == 0 else f"{name}~{number + 1}"
 
 
@@ -219,7 +222,7 @@ class LayerTable:
             for (short, tensor), (full, _) in own:
                 kind = param_kind(layer.module, short, tensor, has_dead_bias=layer in dead)
                 if id(tensor) not in found:
-                    label = self._param_labels.of(full, tensor)
+                    label = self._param_labels.of(full, tensor, tuple(tensor.shape))
                     found[id(tensor)] = Param(label, tensor, layer, kind)
         left = [p for p in self._params if id(p.tensor) not in found]
         self._departed += [weakref.ref(p.tensor) for p in left if p.tensor.grad is None]

@@ -71,7 +71,7 @@ class ParamTable:
         owned = layers.params()
         strays = _strays(optimizers, {id(p.tensor) for p in owned})
         self._all = owned + strays  # kept alive, so that their ids stay theirs
-        self._known = {id(p.tensor) for p in self._all}
+        self._shapes = {id(p.tensor): p.tensor.shape for p in self._all}
         inside = {id(p) for model in layers.models.values() for p in model.parameters()}
         self._idle = [p.tensor for p in strays if id(p.tensor) in inside]
         shown = [p for p in strays if id(p.tensor) not in inside]
@@ -127,13 +127,13 @@ class ParamTable:
         return [self.row[id(t)] for t in tensors], tensors
 
     def is_stale(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the table lacks a group, a parameter that trains, or an order known by now."""
-        known = self._known
+        """Whether the table lacks a group, a parameter or shape that trains, or an order known."""
+        known = self._shapes
         if self.n_groups != self._n_groups or self._layers.is_stale:
             return True
         if any(t.grad is not None for t in self._idle):
             return True
-        return any(id(t) not in known for g in optimizer.param_groups for t in g["params"])
+        return any(known.get(id(t)) != t.shape for g in optimizer.param_groups for t in g["params"])
 
     def param_axis(self) -> dict[str, Any]:
         """Index and coordinates of the ``param`` dimension (`schema.PARAM_COORDINATES`)."""

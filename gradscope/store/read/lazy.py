@@ -16,7 +16,12 @@ from gradscope.errors import RecordingError
 from gradscope.store.format import layout
 from gradscope.store.format.assembly import GroupPlan, RecordingPlan, plan, read_block
 from gradscope.store.format.contents import FileContents, one_error, open_file, read_contents
-from gradscope.store.format.segments import finished_path, list_segments, part_folder
+from gradscope.store.format.segments import (
+    PART_SUFFIX,
+    finished_path,
+    list_segments,
+    part_folder,
+)
 
 Places = slice | np.ndarray
 _ATTEMPTS = 20
@@ -40,6 +45,7 @@ class RecordingSource:
         self, path: Path, groups: tuple[str, ...] | None = None, *, has_attrs: bool = True
     ) -> None:
         self.path = finished_path(path)
+        self._given = path
         self._groups, self._has_attrs = groups, has_attrs
         self._managers: dict[Path, CachingFileManager[h5py.File]] = {}
         self.plan = self._make_plan()
@@ -47,10 +53,10 @@ class RecordingSource:
     def _make_plan(self) -> RecordingPlan:
         for attempt in range(_ATTEMPTS):
             try:
-                paths = files_of(self.path)
+                paths = files_of(self._given)
                 return plan([self._contents(path) for path in paths])
             except FileNotFoundError:
-                if attempt + 1 == _ATTEMPTS or not files_of(self.path):
+                if attempt + 1 == _ATTEMPTS or not files_of(self._given):
                     raise
         raise AssertionError("unreachable")
 
@@ -94,10 +100,14 @@ class RecordingSource:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the finished file, or the segments if there is none."""
-    if path.is_file():
+    """Return the finished file, or the segments if there is none.
+
+    The folder of the segments, named itself, comes first for as long as it is there.
+    """
+    is_named, path = path.name.endswith(PART_SUFFIX) and path.is_dir(), finished_path(path)
+    if path.is_file() and not is_named:
         return [path]
-    if path.is_dir():
+    if path.is_dir() and not is_named:
         raise IsADirectoryError(f"{path} is a folder; name the recording in it")
     paths = [segment.path for segment in list_segments(part_folder(path))]
     if not paths:

@@ -129,6 +129,13 @@ def test_trainings_one_after_the_other_get_a_file_each_and_are_let_go(record, tm
     assert out.strip().endswith("alive [False, False, True]")
 
 
+def test_copies_are_trainings_of_their_own_with_their_first_loss(record):
+    _, out, err, trees = record("loops/copied.py")
+    losses = [loss for tree in trees for loss in tree["training/loss"].values.tolist()]
+    assert sorted(losses) == pytest.approx(sorted(losses_printed(out)), rel=1e-6)
+    assert len(trees) == 3 and "warning" not in err.lower()
+
+
 def test_a_picture_that_is_optimised(record):
     *_, [tree] = record("loops/image.py")
     assert tree["gradients"]["param"].values.tolist() == ["param_groups.0.0"]

@@ -131,6 +131,65 @@ def test_views_of_a_batch_are_one_batch_and_the_steps_of_an_episode_are_not(
     assert tree["training/n_microbatches"].values.tolist() == [1, 1]
 
 
+def tail_of(n):
+    """Two calls, of N and of n examples, before one backward call."""
+
+    def loop(first, second):
+        (first(row()).square().mean() + first(row(n)).square().mean()).backward()
+
+    return loop
+
+
+def two_heads(first, second):
+    """Two backward calls through one pass of the first model."""
+    hidden = first(row())
+    second(hidden).square().mean().backward(retain_graph=True)
+    second(hidden).mean().backward()
+
+
+def chunks(first, second):
+    """The second model sees the batch in parts, the first as a whole."""
+    hidden = first(row())
+    cut = hidden.detach().requires_grad_()
+    for part in cut.chunk(2):
+        second(part).square().mean().backward()
+    hidden.backward(cut.grad)
+
+
+def in_time(first, second):
+    """A state that goes through three steps of time, each with its backward call."""
+    state = torch.zeros(N, 4)
+    for _ in range(3):
+        state = first(state + row())
+        state.square().mean().backward(retain_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("loop", "expected", "source"),
+    [
+        (tail_of(N), N, "first axis"),
+        (tail_of(1), -1, "different numbers of examples"),
+        (two_heads, N, "first axis"),
+        (chunks, -1, "through different models"),
+        (in_time, N, "first axis"),
+    ],
+    ids=["views", "unlike calls", "two heads", "chunks", "in time"],
+)
+def test_a_batch_that_several_passes_share_counts_once(tmp_path, loop, expected, source):
+    first, second = nn.Linear(4, 4), nn.Linear(4, 2)
+    optimizer = torch.optim.SGD([*first.parameters(), *second.parameters()], lr=0.1)
+    models = {"first": first, "second": second}
+    with gradscope.Recorder(models, optimizer, tmp_path / "run.h5"):
+        for _ in range(2):
+            loop(first, second)
+            optimizer.step()
+            optimizer.zero_grad()
+    tree = gradscope.open_recording(tmp_path / "run.h5")
+    size = tree["training"].get("batch_size")
+    assert (size is None and expected == -1) or (size.fillna(-1) == expected).all()
+    assert source in tree.attrs["batch_size_source"]
+
+
 def test_a_step_without_a_forward_pass_of_the_model(tmp_path):
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

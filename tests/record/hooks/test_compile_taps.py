@@ -237,3 +237,51 @@ def test_the_filters_of_warnings_are_those_of_before(tmp_path, where):
         else:
             recorder.close()
     assert list(warnings.filters) == before
+
+
+class Rows(nn.Module):
+    """A layer on the rows of what comes, by whatever name."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x, other=None, shape=(-1, 2)):
+        return {"rows": self.fc(x).reshape(shape)}
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "expected"),
+    [
+        ({}, [6, 6, 3, 5]),
+        ({"other": 9}, [-1] * 4),  # rows of another number
+        ({"shape": (-1,)}, [-1] * 4),
+    ],
+    ids=["rows", "other rows", "other outputs"],
+)
+def test_the_batch_size_of_a_compiled_model_is_that_of_the_eager_one(tmp_path, kwargs, expected):
+    """No graph breaks, and a length that the user marks as open stays open."""
+    found = {}
+    for kind in ("eager", "compiled"):
+        model = Rows()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with gradscope.Recorder(model, optimizer, tmp_path / f"{kind}.h5"):
+            call = (
+                model if kind == "eager" else torch.compile(model, backend="eager", fullgraph=True)
+            )
+            for n in (6, 6, 3, 5):
+                given = dict(kwargs)
+                if "other" in given:
+                    given["other"] = torch.randn(given["other"], 4)
+                x = torch.randn(n, 4)
+                torch._dynamo.mark_dynamic(x, 0)
+                call(x=x, **given)["rows"].square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        tree = gradscope.open_recording(tmp_path / f"{kind}.h5")
+        size = tree["training"].get("batch_size")
+        sizes = [-1] * 4 if size is None else size.fillna(-1).values.tolist()
+        found[kind] = sizes, tree.attrs["batch_size_source"]
+    assert found["compiled"] == found["eager"]
+    assert found["eager"][0] == expected
+    assert counters["frames"]["total"] <= 2

@@ -105,7 +105,8 @@ class ReferenceBackend:
     ) -> None:
         """See `Backend`."""
         for i, (row, v, m) in enumerate(zip(rows, exp_avg_sqs, exp_avgs, strict=True)):
-            out[row, MOMENT] = reference.moment_sums(v, m, below[i], above[i])
+            edges = below[i].to(v.device), above[i].to(v.device)  # a model may have moved
+            out[row, MOMENT] = reference.moment_sums(v, m, *edges)
 
     def log2_counts(
         self, out: Tensor, rows: Sequence[int], tensors: Sequence[Tensor], bins: tuple[int, int]

@@ -209,7 +209,7 @@ def _max(values: Tensor) -> Tensor:
 
 def add_output(tensor: Tensor, sums: Tensor) -> None:
     """Add the sums of one more call or micro-batch to a row of `OUTPUT_SUMS`, in place."""
-    combine_outputs(sums, output_sums(tensor))
+    combine_outputs(sums, output_sums(tensor).to(sums.device, non_blocking=True))
 
 
 def combine_outputs(into: Tensor, other: Tensor) -> None:

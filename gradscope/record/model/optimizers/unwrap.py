@@ -109,6 +109,32 @@ def idle_message(optimizers: Mapping[str, Optimizer], idle: Collection[int], n_s
     )
 
 
+_GIVE = "Give Recorder the optimizer whose step() updates the parameters"
+
+
+def without_step_message(optimizers: Mapping[str, Optimizer]) -> str:
+    """Say that backward passes are seen, but no step of the given optimizers."""
+    return (
+        f"gradscope sees backward passes but no step of the optimizer that it was given "
+        f"({_classes(optimizers)}): nothing is recorded until its step() runs. {_GIVE}, such as "
+        "the base optimizer of a wrapper"
+    )
+
+
+def other_step_message(optimizers: Mapping[str, Optimizer], other: Optimizer, n_steps: int) -> str:
+    """Say that an optimizer which was not given steps parameters of the given ones."""
+    return (
+        f"after {n_steps:,} recorded step{'s' * (n_steps != 1)}, an optimizer that gradscope was "
+        f"not given ({type(other).__name__}) steps parameters of the one that it was given "
+        f"({_classes(optimizers)}): its steps are not recorded. {_GIVE}; where that was replaced, "
+        "attach a new Recorder"
+    )
+
+
+def _classes(optimizers: Mapping[str, Optimizer]) -> str:
+    return ", ".join(type(optimizer).__name__ for optimizer in optimizers.values())
+
+
 def _check(item: Any, where: str) -> None:
     has_hooks = callable(getattr(type(item), "register_step_post_hook", None))
     if not has_hooks or not hasattr(item, "param_groups"):
