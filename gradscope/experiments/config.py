@@ -22,6 +22,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"width": 0.25, "batch_size": 32, "epochs": 8, "augment": False},
     "text": {"batch_size": 64, "epochs": 5, "augment": False},
     "zipf": {"batch_size": 64, "epochs": 5, "augment": False},
+    "scenes": {"width": 1.0, "batch_size": 32, "epochs": 10, "augment": False},
     "": {"width": 1.0, "batch_size": 128, "epochs": 30, "augment": True},
 }
 """What an option is when it was not given, by data set; "" stands for all others."""
@@ -32,6 +33,7 @@ CIFAR = ("cifar10", "cifar100")
 _MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "plain": {"depth": 20, "units": 256},
     "transformer": {"depth": 4, "units": 128},
+    "vit": {"depth": 4, "units": 64},
 }
 
 
@@ -48,23 +50,28 @@ class Config:
     """
 
     model: str = option(
-        "vgg13", "text", "vgg13|16|19, resnet18|20|56, plain, transformer, torchvision.NAME"
+        "vgg13",
+        "text",
+        "vgg13|16|19, resnet14|18|20|56, efficientnet, vit, plain, transformer, detector, "
+        "torchvision.NAME",
     )
     batch_norm: bool = option(True, "bool", "batch normalisation (vgg, plain)")
     width: float | None = option(
-        None, "float", "factor on all channels (vgg, resnet)", above=0, high=64
+        None, "float", "factor on all channels of convolutional networks", above=0, high=64
     )
-    skip: bool = option(True, "bool", "the skips of a resnet")
+    skip: bool = option(True, "bool", "the skips of resnet and efficientnet")
     depth: int | None = option(
-        None, "int", "hidden layers of plain, blocks of transformer", low=1, high=10_000
+        None, "int", "hidden layers of plain, blocks of transformer and vit", low=1, high=10_000
     )
-    units: int | None = option(None, "int", "width of plain and transformer", low=1, high=1_000_000)
-    n_heads: int = option(4, "int", "attention heads of transformer", low=1, high=10_000)
+    units: int | None = option(
+        None, "int", "width of plain, transformer and vit", low=1, high=1_000_000
+    )
+    n_heads: int = option(4, "int", "attention heads of transformer and vit", low=1, high=10_000)
     activation: str = option("relu", "text", "of plain: relu, tanh", choices=("relu", "tanh"))
     gain: float = option(1.0, "float", "factor on plain's initial weights", above=0, high=100)
     bias: bool = option(False, "bool", "biases in plain's layers")
     dataset: str = option(
-        "digits", "text", "digits, cifar10|100, folder, npz, synthetic; text, zipf"
+        "digits", "text", "digits, cifar10|100, folder, npz, synthetic; text, zipf; scenes"
     )
     data_dir: str | None = option(None, "text", "folder, .npz or text file; CIFAR: ./datasets")
     download: bool = option(False, "bool", "fetch CIFAR where its files are absent")
@@ -87,7 +94,7 @@ class Config:
     n_outputs: int | None = option(None, "int", "outputs of the head, if not one a class", low=2)
     n_classes: int = option(10, "int", "classes of synthetic, symbols of zipf", low=2, high=100_000)
     snr: float = option(0.1, "float", "signal-to-noise ratio of synthetic", low=0, high=1e6)
-    zipf: float = option(1.0, "float", "exponent of zipf's frequencies", low=0, high=10)
+    zipf: float = option(1.0, "float", "exponent of frequencies (zipf, scenes)", low=0, high=10)
     n_tokens: int = option(200_000, "int", "length of zipf's series", low=100, high=10**9)
     context: int = option(64, "int", "symbols in a sequence of text, zipf", low=1, high=65_536)
     alpha: float = option(-0.1, "float", "exponent of the second moment", low=-4, high=4)

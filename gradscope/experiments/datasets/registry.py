@@ -5,16 +5,19 @@ from __future__ import annotations
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.config import Config
 from gradscope.experiments.datasets import cifar, digits, folder, npz, synthetic, tokens
+from gradscope.experiments.datasets.detection import scenes
 from gradscope.experiments.datasets.splits import Dataset, prepare
 from gradscope.experiments.datasets.variations import relabel, thin
 
 SOURCES = (digits, cifar, folder, npz, synthetic)
-"""Modules with ``NAMES`` and ``load(config) -> Source``; `tokens` makes its own splits."""
+"""Modules with ``NAMES`` and ``load(config) -> Source``."""
+WHOLE = (tokens, scenes)
+"""Modules with ``NAMES`` and ``load(config) -> Dataset``: they make their own splits."""
 
 
 def dataset_names() -> tuple[str, ...]:
     """Return the names that `load_dataset` knows."""
-    return tuple(name for source in (*SOURCES, tokens) for name in source.NAMES)
+    return tuple(name for source in (*SOURCES, *WHOLE) for name in source.NAMES)
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -27,9 +30,10 @@ def load_dataset(config: Config) -> Dataset:
     DataError
         If its files are missing, empty or damaged.
     """
-    if config.dataset in tokens.NAMES:
-        _refuse_variations(config)
-        return tokens.load(config)
+    for whole in WHOLE:
+        if config.dataset in whole.NAMES:
+            _refuse_variations(config)
+            return whole.load(config)
     for source in SOURCES:
         if config.dataset in source.NAMES:
             relabelled = relabel(source.load(config), config)
@@ -38,7 +42,8 @@ def load_dataset(config: Config) -> Dataset:
 
 
 def _refuse_variations(config: Config) -> None:
-    """Sequences have no classes that could be chosen, merged, thinned or falsified."""
+    """Refuse what chooses, merges, thins or falsifies classes of single images."""
     for name in ("keep_classes", "labels", "samples_per_class", "imbalance", "label_noise"):
         if getattr(config, name) != getattr(Config, name):
-            raise UsageError(f"`{name}` is for images; dataset {config.dataset} is made of symbols")
+            kind = "symbols" if config.dataset in tokens.NAMES else "scenes"
+            raise UsageError(f"`{name}` is for images; dataset {config.dataset} is made of {kind}")

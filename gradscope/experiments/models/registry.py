@@ -6,9 +6,19 @@ from torch import nn
 
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.config import Config
-from gradscope.experiments.models import plain, resnet, transformer, vgg, zoo
+from gradscope.experiments.datasets.detection import scenes
+from gradscope.experiments.models import (
+    detector,
+    efficientnet,
+    plain,
+    resnet,
+    transformer,
+    vgg,
+    vit,
+    zoo,
+)
 
-FAMILIES = (vgg, resnet, plain, transformer)
+FAMILIES = (vgg, resnet, efficientnet, vit, plain, transformer, detector)
 """Modules with ``NAMES`` and ``build(config, *, sample_shape, n_outputs)``."""
 
 
@@ -41,6 +51,10 @@ def build_model(config: Config, *, sample_shape: tuple[int, ...], n_outputs: int
         raise UsageError(
             f"{config.model} takes {kinds[takes_symbols]}, but dataset {config.dataset} has "
             f"{kinds[has_symbols]}"
+        )
+    if (config.model in detector.NAMES) != (config.dataset in scenes.NAMES):
+        raise UsageError(
+            f"detector and dataset scenes go together; got {config.model} and {config.dataset}"
         )
     if config.model.startswith(zoo.PREFIX):
         return zoo.build(config, sample_shape=sample_shape, n_outputs=n_outputs)

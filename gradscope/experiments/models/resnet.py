@@ -1,8 +1,9 @@
 """Residual networks for small images, and the same networks without skip connections.
 
 K. He, X. Zhang, S. Ren, J. Sun, *Deep Residual Learning for Image Recognition*, arXiv 1512.03385:
-ResNet-20 and -56 as in section 4.2, with shortcuts of type A (no parameters), and ResNet-18 with
-the 3x3 stem usual for CIFAR and shortcuts of type B (1x1 convolutions).
+ResNet-20 and -56 as in section 4.2, with shortcuts of type A (no parameters), ResNet-14 by the same
+rule with two blocks in a stage, and ResNet-18 with the 3x3 stem usual for CIFAR and shortcuts of
+type B (1x1 convolutions).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Shape:
 
 SHAPES = {
     "resnet18": Shape((64, 128, 256, 512), (2, 2, 2, 2), has_projection=True),
+    "resnet14": Shape((16, 32, 64), (2, 2, 2), has_projection=False),
     "resnet20": Shape((16, 32, 64), (3, 3, 3), has_projection=False),
     "resnet56": Shape((16, 32, 64), (9, 9, 9), has_projection=False),
 }
@@ -124,7 +126,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def build(config: Config, *, sample_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
-    """Build ``resnet18``, ``resnet20`` or ``resnet56`` with ``width`` times the usual channels.
+    """Build one of ``SHAPES`` with ``width`` times the usual channels.
 
     Raises
     ------

@@ -21,30 +21,30 @@ NAMES = ("transformer",)
 
 
 class Attention(nn.Module):
-    """Causal self-attention with ``n_heads`` heads."""
+    """Self-attention with ``n_heads`` heads, causal unless said otherwise."""
 
-    def __init__(self, units: int, n_heads: int) -> None:
+    def __init__(self, units: int, n_heads: int, *, is_causal: bool = True) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.is_causal = n_heads, is_causal
         self.query_key_value = nn.Linear(units, 3 * units)
         self.out = nn.Linear(units, units)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return (batch, length, units); a position sees itself and what came before."""
+        """Return (batch, length, units); causal, a position sees itself and what came before."""
         batch, length, units = inputs.shape
         heads = self.query_key_value(inputs).view(batch, length, 3, self.n_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        mixed = scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
         return cast(Tensor, self.out(mixed.transpose(1, 2).reshape(batch, length, units)))
 
 
 class TransformerBlock(nn.Module):
     """Attention and a two-layer network of four times the width, each added to its input."""
 
-    def __init__(self, units: int, n_heads: int) -> None:
+    def __init__(self, units: int, n_heads: int, *, is_causal: bool = True) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(units)
-        self.attention = Attention(units, n_heads)
+        self.attention = Attention(units, n_heads, is_causal=is_causal)
         self.norm2 = nn.LayerNorm(units)
         self.expand = nn.Linear(units, 4 * units)
         self.gelu = nn.GELU()

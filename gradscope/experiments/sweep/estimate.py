@@ -107,8 +107,7 @@ def _measure(experiment: Experiment) -> tuple[float, float]:
         with Recorder(model, optimizer, Path(folder) / "probe.h5", every=1) as recorder:
             for _ in range(PROBE_STEPS):
                 started, recorded = time.perf_counter(), recorder.cost.seconds
-                logits = model(images).flatten(0, -2)
-                loss = torch.nn.functional.cross_entropy(logits, labels.flatten())
+                loss = experiment.objective.loss(model(images), labels)
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from gradscope.errors import UsageError
 from gradscope.experiments.config import Config
@@ -24,6 +23,7 @@ from gradscope.experiments.training.batches import (
     in_order,
 )
 from gradscope.experiments.training.environment import find_device
+from gradscope.experiments.training.objectives import Objective, choose_objective
 from gradscope.experiments.training.processes import ALONE, Processes
 from gradscope.optim.smes import SMES
 
@@ -52,6 +52,8 @@ class Experiment:
         What is evaluated: ``train`` (a fixed subset, as large as val), ``val``, ``test``.
     normalise : callable
         From stored inputs to what the network takes.
+    objective : Objective
+        Loss and score of the task.
     n_steps : int
         Optimizer steps of the run.
     processes : Processes
@@ -67,33 +69,34 @@ class Experiment:
     stream: TrainingStream
     splits: dict[str, Split]
     normalise: Transform
+    objective: Objective
     n_steps: int
     processes: Processes = ALONE
 
     def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean cross-entropy, a scalar, and the logits; under autocast where asked."""
+        """Return the mean loss, a scalar, and the outputs; under autocast where asked."""
         amp = self.config.amp
         with torch.autocast(self.device.type, dtype=_AMP_DTYPES[amp], enabled=amp != "off"):
-            logits = (self.network if self.model.training else self.model)(inputs)
-        return cross_entropy(logits.float().flatten(0, -2), targets.flatten()), logits
+            outputs = (self.network if self.model.training else self.model)(inputs)
+        return self.objective.loss(outputs, targets), outputs
 
     @torch.no_grad()
     def evaluate(self, name: str) -> dict[str, float]:
-        """Return loss and accuracy on a split, in eval mode, as ``val_loss``, ``val_accuracy``."""
+        """Return loss and score on a split, in eval mode, as ``val_loss``, ``val_accuracy``."""
         was_training = self.model.training
         self.model.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        total = torch.zeros(3, dtype=torch.float64, device=self.device)
         split = self.splits[name]
         self.processes.spread_buffers(self.model)
         batches = in_order(split, self.normalise, batch_size=EVALUATION_BATCH)
         own = itertools.islice(batches, self.processes.rank, None, self.processes.size)
         for inputs, targets in own:
-            loss, logits = self.loss(inputs, targets)
-            n_correct = (logits.argmax(-1) == targets).sum()
-            total += torch.stack([loss.double() * targets.numel(), n_correct.double()])
+            loss, outputs = self.loss(inputs, targets)
+            total[0] += loss.double() * targets.numel()
+            total[1:] += self.objective.counts(outputs, targets)
         self.model.train(was_training)
-        mean_loss, accuracy = (self.processes.sum(total) / split.labels.numel()).tolist()
-        return {f"{name}_loss": mean_loss, f"{name}_accuracy": accuracy}
+        loss_sum, score, n = self.processes.sum(total).tolist()
+        return {f"{name}_loss": loss_sum / split.labels.numel(), f"{name}_accuracy": score / n}
 
 
 def build_experiment(config: Config, processes: Processes = ALONE) -> Experiment:
@@ -145,6 +148,7 @@ def build_experiment(config: Config, processes: Processes = ALONE) -> Experiment
             "test": dataset.test.to(device),
         },
         normalise=normalise,
+        objective=choose_objective(config.dataset),
         n_steps=config.steps or _given(config.epochs) * stream.steps_per_epoch,
         processes=processes,
     )
@@ -178,6 +182,8 @@ def _count_outputs(config: Config, n_classes: int) -> int:
 
 
 def _choose_transform(config: Config, dataset: Dataset, device: torch.device) -> Transform:
+    if config.augment and config.dataset == "scenes":
+        raise UsageError("`augment` would move images under their boxes; leave it out for scenes")
     if dataset.mean is not None and dataset.std is not None:
         return Normalise(dataset.mean.to(device), dataset.std.to(device))
     if config.augment:
