@@ -36,6 +36,9 @@ COMMANDS = {
 }
 """Each subcommand and the package of its module."""
 
+MAX_NAME = 120
+"""Letters of a file's name in an error of the system."""
+
 READERS = {"plot", "compare", "report", "view", "ls", "info", "tail"}
 """Subcommands that open recordings, which are lazy without dask."""
 
@@ -126,11 +129,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (GradscopeError, OSError) as error:
-        message = " ".join(str(error).split())
-        print(f"gradscope{command}: {message}", file=sys.stderr)
+        print(f"gradscope{command}: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def one_line(error: Exception) -> str:
+    """Say an error in one line, those of the system without their number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        name = os.fspath(error.filename)
+        name = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+        name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+        return f"{name}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

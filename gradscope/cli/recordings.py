@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,6 +105,10 @@ def as_path(text: str, what: str = f"a recording, such as {RUNS}/run.h5") -> Pat
     UsageError
         If the text is empty or no path.
     """
-    if not text.strip() or "\0" in text:
+    try:
+        is_path = bool(text.strip()) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        is_path = False
+    if not is_path:
         raise UsageError(f"{text!r} is no path; name {what}")
     return Path(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from gradscope.errors import UsageError
 
@@ -33,9 +34,12 @@ def read_numbers(text: str) -> tuple[float, ...]:
         If one is no number.
     """
     try:
-        return tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError
     except ValueError:
         raise UsageError(f"--alphas takes numbers between commas; got {text!r}") from None
+    return numbers
 
 
 def read_overhead(arguments: argparse.Namespace) -> float | None:

@@ -14,7 +14,7 @@ from gradscope.derived.cells import NUMBER, select_cells, states_of
 from gradscope.derived.optimizers import losses_apart
 from gradscope.derived.select import WEIGHT_KINDS, quantities, row_dim, select
 from gradscope.errors import UsageError
-from gradscope.plots.axes.labels import quantity_label, row_labels
+from gradscope.plots.axes.labels import clip_apart, quantity_label, row_labels
 from gradscope.plots.axes.scales import Scale, declared_kind, scale_of
 from gradscope.plots.axes.step_axis import Columns, is_log_spaced, step_columns
 from gradscope.plots.layouts.curve import ranges
@@ -224,7 +224,7 @@ def _rows(data: xr.DataArray, placed: Columns) -> dict[str, Any]:
     grid = encode(placed.values, placed.states)
     return {
         "names": names,
-        "short": row_labels(data),
+        "short": clip_apart(row_labels(data)),
         "borders": borders.tolist() if borders.size <= len(names) / 2 else [],
         "codes": as_base64(grid.codes, "u2"),
         "low": grid.low.tolist(),

@@ -24,9 +24,10 @@ MAX_TEXT = 200
 
 def read_row(found: Found) -> dict[str, Any]:
     """Read what the table says of a run; a file that cannot be read gives its reason."""
-    row = {"key": found.key, "name": found.name, "modified": found.modified}
+    row = {"key": found.key, "name": found.name, "modified": found.modified, "is_blank": False}
     if found.is_blank:
-        return row | {"status": "live", "step": 0, "settings": {}, "scalars": []}
+        blank = {"status": "live", "step": 0, "settings": {}, "scalars": []}
+        return row | blank | {"is_blank": True}
     try:
         with open_recording(found.path, groups=("training", "evaluation")) as tree:
             return row | _describe(tree, found)

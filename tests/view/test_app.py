@@ -16,6 +16,7 @@ pytest.importorskip("starlette")
 from starlette.testclient import TestClient
 
 from gradscope.store.read.recording import open_recording
+from gradscope.store.write.writer import RecordingWriter
 from gradscope.view.app import make_app
 from gradscope.view.catalog import scan
 from gradscope.view.curves import smooth
@@ -228,6 +229,18 @@ def test_a_training_shows_within_two_seconds_at_the_page(tmp_path):
     page.close()
     lag = time.monotonic() - made[row["step"]]  # since the first step that does not show
     assert row["status"] == "live" and row["step"] > 1 and lag < 4  # 2, on a busy machine
+
+
+def test_a_run_that_has_written_nothing_yet_shows(tmp_path):
+    writer = RecordingWriter(tmp_path / "new.h5", flush_seconds=60)
+    with TestClient(make_app(tmp_path), base_url=LOCAL) as client:
+        row = wait_for(lambda: table(client).get("new"))
+        assert (row["status"], row["step"], row["is_blank"]) == ("live", 0, True)
+        refused = client.get(f"/api/map?runs={row['key']}")
+        assert refused.status_code == 422 and "nothing is written yet" in refused.text
+        writer.close()
+        wait_for(lambda: table(client)["new"]["status"] == "finished")
+        assert not table(client)["new"]["is_blank"]
 
 
 def test_a_killed_run_is_told_from_a_live_one(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 
 import matplotlib as mpl
 import numpy as np
@@ -48,18 +48,55 @@ def _height_pt(ax: Axes) -> float:
 def short_names(names: Iterable[str]) -> list[str]:
     """Shorten qualified names as far as they stay different from each other.
 
-    A last ``.weight`` goes when every name has it, and so do leading parts that (nearly) all share.
+    A last ``.weight`` goes when every name is of a weight, and so do leading parts that (nearly)
+    all share.
 
     >>> short_names(["net.stem.weight", "net.blocks.0.fc.weight", "net.head.weight"])
     ['stem', 'blocks.0.fc', 'head']
     """
+    return clip_apart(_bare_names(names))
+
+
+def _bare_names(names: Iterable[str]) -> list[str]:
+    """Leave out what the names share."""
     short = [str(name) for name in names]
-    if all(name.endswith(".weight") for name in short):
+    if all(name.endswith("weight") for name in short):
         short = [name.removesuffix(".weight") for name in short]
     while (fewer := _without_common_head(short)) is not None:
         short = fewer
-    clipped = [ellipsis(name) for name in short]
-    return clipped if len(set(clipped)) == len(set(short)) else short
+    return short
+
+
+def clip_apart(names: Sequence[str], n_characters: int = MAX_CHARACTERS) -> list[str]:
+    """Shorten long names so that names that differ stay different.
+
+    The middle goes, or the beginning where that keeps them apart in fewer letters; names that
+    need more than `MAX_CHARACTERS` keep what is not shared.
+
+    >>> clip_apart(["the_block_1_of_many.bias", "the_block_2_of_many.bias"], 12)
+    ['…1_of_many.bias', '…2_of_many.bias']
+    """
+    n_different = len(set(names))
+    for n in range(n_characters, max(n_characters, MAX_CHARACTERS) + 1):
+        for shorten in (ellipsis, _without_beginning):
+            short = [shorten(name, n) for name in names]
+            if len(set(short)) == n_different:
+                return short
+    n_before = _n_shared(names)
+    own = [name[max(n_before - 3, 0) :] for name in names]
+    n_after = _n_shared([name[::-1] for name in own])
+    own = [f"…{name[: len(name) - max(n_after - 3, 0)]}…" for name in own]
+    return own if max(map(len, own)) < max(map(len, names)) else list(names)
+
+
+def _without_beginning(name: str, n_characters: int) -> str:
+    return name if len(name) <= n_characters else f"…{name[1 - n_characters :]}"
+
+
+def _n_shared(names: Sequence[str]) -> int:
+    """Return how many letters all names begin with."""
+    alike = (len(set(letters)) == 1 for letters in zip(*names, strict=False))
+    return sum(takewhile(bool, alike))
 
 
 def _without_common_head(names: list[str]) -> list[str] | None:
@@ -87,8 +124,11 @@ def ellipsis(name: str, n_characters: int = MAX_CHARACTERS) -> str:
 
 
 def row_labels(data: xr.DataArray) -> list[str]:
-    """Return short names of the rows; an index alone is followed by the type of its layer."""
-    names = short_names(row_names(data))
+    """Return names of the rows without what they share, which `label_rows` fits to its room.
+
+    An index alone is followed by the type of its layer.
+    """
+    names = _bare_names(row_names(data))
     dim = row_dim(data)
     types = data.coords.get("layer_type")
     if types is None or types.dims != (dim,) or dim not in ("param", "layer"):
@@ -120,8 +160,14 @@ def note_undrawn(ax: Axes, is_undrawn: np.ndarray) -> None:
 
 
 def mark_nonfinite(ax: Axes, places: np.ndarray) -> None:
-    """Mark places on the x axis where something is not finite, at the top edge."""
+    """Mark places on the x axis where something is not finite, at the top edge.
+
+    Where nothing is finite, the y axis has no numbers.
+    """
     if len(places):
+        if not any(np.isfinite(line.get_ydata()).any() for line in ax.lines):
+            ax.set_yticks([])
+            ax.set_yticks([], minor=True)
         ax.plot(
             places,
             np.full(len(places), 0.98),
@@ -198,8 +244,7 @@ def _fitting(ax: Axes, names: Sequence[str], size: float) -> list[str]:
     figure = ax.get_figure(root=True)
     width = 72 * figure.get_figwidth() if figure is not None else 250.0
     room = max(int(MAX_LABEL_SHARE * width / (0.55 * size)), 12)
-    short = [ellipsis(name, room) for name in names]
-    return short if len(set(short)) == len(set(names)) else list(names)
+    return clip_apart(names, room)
 
 
 def _tick_size(ax: Axes) -> float:

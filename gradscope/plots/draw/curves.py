@@ -6,25 +6,27 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from gradscope.derived.optimizers import losses_apart
 from gradscope.errors import UsageError
 from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.layouts.bands import draw_metric, has_metric, metric_label
 from gradscope.plots.layouts.kind import Kind
-from gradscope.plots.layouts.losses import draw_losses, loss_key
+from gradscope.plots.layouts.losses import draw_losses, loss_key, recorded_losses
 from gradscope.plots.layouts.panels import one_legend
 from gradscope.plots.layouts.run_names import conditions_by_run
 from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
 PANELS = {"loss": ("train_loss", "val_loss"), "accuracy": ("train_accuracy", "val_accuracy")}
 """Metrics that share a panel: training dashed, validation solid."""
+MAX_POINTS = 200
+"""Of a training loss beside evaluations, or of many runs."""
 
 
 def curves(tree: xr.DataTree, view: View) -> Picture:
     """Draw loss and accuracy over steps, one colour per condition, with 95 % bands over seeds.
 
-    Training and validation share a panel. Without an evaluation, the training loss of each step.
+    Training and validation share a panel; a training loss that was not evaluated is that of the
+    steps. Without an evaluation, the training loss alone.
     """
     names = conditions_by_run(tree) if "run" in tree.dims else None
     tables = []
@@ -32,6 +34,8 @@ def curves(tree: xr.DataTree, view: View) -> Picture:
         title: [name for name in metrics if has_metric(tree, name)]
         for title, metrics in PANELS.items()
     }
+    if panels["loss"] == ["val_loss"] and _has_training_loss(tree):
+        panels["loss"] = ["train_loss", "val_loss"]
     panels = {title: metrics for title, metrics in panels.items() if metrics}
     if not panels:
         return _training_loss(tree, view, names)
@@ -39,7 +43,7 @@ def curves(tree: xr.DataTree, view: View) -> Picture:
     for number, (title, metrics) in enumerate(panels.items()):
         ax = figure.add_subplot(1, len(panels), number + 1)
         for metric in metrics:
-            table = as_table(tree["evaluation"].dataset[metric].load()).dropna()
+            table = _read(tree, metric)
             table["run is"] = table["run"].map(names) if names else run_title(tree)
             draw_metric(table, metric, ax=ax, is_dashed=metric != metrics[-1])
             tables.append(table.rename(columns={metric: "value"}).assign(metric=metric))
@@ -53,21 +57,51 @@ def curves(tree: xr.DataTree, view: View) -> Picture:
     return Picture(figure, data, f"{shown} over steps. {run_title(tree)}")
 
 
+def _read(tree: xr.DataTree, metric: str) -> pd.DataFrame:
+    """Return a metric as a table; a training loss that was not evaluated is that of the steps."""
+    if has_metric(tree, metric):
+        return as_table(tree["evaluation"].dataset[metric].load()).dropna()
+    return _thinned(as_table(tree["training"].dataset["loss"].load()).dropna(), "loss").rename(
+        columns={"loss": metric}
+    )
+
+
+def _thinned(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Average the values of many steps in intervals that are the same for all runs."""
+    steps = np.unique(table["step"])
+    if len(steps) <= MAX_POINTS:
+        return table
+    parts = np.array_split(steps, MAX_POINTS)
+    middle = np.concatenate([np.full(len(part), round(part.mean())) for part in parts])
+    table = table.assign(step=middle[np.searchsorted(steps, table["step"])])
+    keys = [column for column in table.columns if column != name]
+    return table.groupby(keys, sort=False, as_index=False)[name].mean()
+
+
+def _has_training_loss(tree: xr.DataTree) -> bool:
+    training = tree.children.get("training")
+    known = training is not None and training.dataset.get("loss")
+    return isinstance(known, xr.DataArray) and bool(np.isfinite(known.values).any())
+
+
 def _training_loss(tree: xr.DataTree, view: View, names: dict[str, str] | None) -> Picture:
     """Draw the training loss where nothing was evaluated."""
-    training = tree.children.get("training")
-    if training is None or not training.dataset.get("loss", xr.DataArray(np.nan)).notnull().any():
+    losses = recorded_losses(tree) if names is None else {}
+    if not (_has_training_loss(tree) or any(np.isfinite(loss).any() for loss in losses.values())):
+        if losses:
+            raise UsageError("the training loss is nowhere finite, and nothing was evaluated")
         raise UsageError("this recording has neither a training loss nor an evaluated metric")
-    losses = losses_apart(tree) if names is None else {}
     room, title = 0.8 * view.width_mm, view.titled(run_title(tree))
     key_mm = loss_key(losses, room, view.magnification).height_mm
     figure = new_figure(view.width_mm, 0.6 * view.width_mm + key_mm)
     ax = figure.add_subplot()
     draw_losses(losses, ax=ax, room_mm=room, size=view.magnification, title=title)
-    table = as_table(training.dataset["loss"].load()).dropna()
     if names is None:
+        tables = [as_table(loss.rename("loss")).assign(of=name) for name, loss in losses.items()]
+        table = pd.concat(tables, ignore_index=True).dropna()
         format_steps(ax, is_log=False)
     else:
+        table = _thinned(as_table(tree["training"].dataset["loss"].load()).dropna(), "loss")
         table["run is"] = table["run"].map(names)
         draw_metric(table, "loss", ax=ax)
         one_legend(figure.axes)

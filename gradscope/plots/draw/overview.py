@@ -13,12 +13,18 @@ from matplotlib.figure import Figure
 from gradscope.derived.cells import select_cells
 from gradscope.derived.select import quantities
 from gradscope.errors import UsageError
+from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.draw.heatmap import draw_heatmap
 from gradscope.plots.draw.profile import draw_profile
 from gradscope.plots.layouts.bands import metric_label
 from gradscope.plots.layouts.kind import Kind
-from gradscope.plots.layouts.losses import draw_losses, has_loss, loss_key, losses_between
+from gradscope.plots.layouts.losses import (
+    draw_losses,
+    loss_key,
+    losses_between,
+    recorded_losses,
+)
 from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
 ROW_MM = 55.0
@@ -57,6 +63,7 @@ def overview(tree: xr.DataTree, view: View) -> Picture:
     for ax in maps[len(found) :]:
         ax.axis("off")
     _align(figure, above, maps[:2])
+    _keep_inside(above[1])
     table = pd.concat([_long(data) for data in found.values()], ignore_index=True)
     words = f"Overview: loss and accuracy, a profile, and maps of {', '.join(found)}."
     return Picture(figure, table, f"{words} {run_title(tree)}")
@@ -74,13 +81,24 @@ def _align(figure: Figure, above: Sequence[Axes], below: Sequence[Axes]) -> None
                 ax.set_position((edges.x0, place.y0, edges.width, place.height))
 
 
+def _keep_inside(ax: Axes) -> None:
+    """Move a legend that the edge of the figure would cut into its panel."""
+    legend, figure = ax.get_legend(), ax.get_figure(root=True)
+    if legend is None or figure is None:
+        return
+    if legend.get_window_extent().x1 > figure.bbox.x1:
+        legend.set_loc("best")
+        legend.set_bbox_to_anchor((0, 0, 1, 1), ax.transAxes)
+
+
 def _one_step_axis(axes: list[Axes]) -> None:
     """Give the curves and the maps the same step axis, from the first step of any to the last."""
     maps = axes[1:]
     low = min(ax.get_xlim()[0] for ax in maps)
     high = max(ax.get_xlim()[1] for ax in maps)
+    is_log = maps[0].get_xscale() == "log"
     for ax in axes:
-        ax.set_xscale(maps[0].get_xscale())
+        format_steps(ax, is_log=is_log, label=ax.get_xlabel())
         ax.set_xlim(low, high)
 
 
@@ -92,7 +110,7 @@ def _long(data: xr.DataArray) -> pd.DataFrame:
 def _complete_outcome(tree: xr.DataTree, ax: Axes, *, has_curve: bool) -> None:
     """Draw validation accuracy on a right axis; say why there is no loss on the left one."""
     if not has_curve:
-        words = "the loss is nowhere finite" if has_loss(tree) else "no loss was logged"
+        words = "the loss is nowhere finite" if recorded_losses(tree) else "no loss was logged"
         ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", color="0.35")
         ax.set_yticks([])
     ax.set_xlabel("step")

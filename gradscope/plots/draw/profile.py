@@ -177,6 +177,7 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
             scale=scale_of(data.values, declared_kind(data)),
         )
         ax.set_title(f"step {step:,}")
+        ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
         ax.set_xlabel("")
     figure.supxlabel("row in network order", fontsize="medium")
     one_legend(figure.axes)

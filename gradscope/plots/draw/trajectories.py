@@ -26,6 +26,7 @@ from gradscope.plots.axes.scales import declared_kind, format_values, scale_of
 from gradscope.plots.axes.step_axis import format_steps, is_log_spaced, step_columns
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.layouts.by_condition import mean_by_condition
+from gradscope.plots.layouts.curve import alone
 from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.panels import share_axis, side_by_side
 from gradscope.plots.layouts.roles import PLACE, read_roles, united
@@ -84,7 +85,7 @@ def draw_trajectories(
     colors = mpl.colormaps["viridis"](0.95 * places)
     width = 0.9 if len(rows) <= 20 else 0.5
     lines = [
-        ax.plot(middle, row, color=color, linewidth=width)[0]
+        ax.plot(middle, row, color=color, linewidth=width, **alone(row))[0]
         for row, color in zip(rows, colors, strict=True)
     ]
     format_values(ax.yaxis, scale)
@@ -93,8 +94,9 @@ def draw_trajectories(
     ax.set_xlim(columns.edges[0], columns.edges[-1])
     ax.set_ylabel(quantity_label(data))
     fit_label(ax)
-    note_undrawn(ax, np.isnan(rows).all(axis=1))
-    is_nonfinite = (columns.states == NONFINITE).any(axis=0)
+    is_nonfinite = columns.states == NONFINITE
+    note_undrawn(ax, np.isnan(rows).all(axis=1) & ~is_nonfinite.any(axis=1))
+    is_nonfinite = is_nonfinite.any(axis=0)
     if is_nonfinite.any():
         mark_nonfinite(ax, middle[is_nonfinite])
         ax.legend(handles=ax.lines[-1:], loc="lower right", bbox_to_anchor=(1, 1.01))
@@ -136,7 +138,7 @@ def _by_role(tree: xr.DataTree, view: View, roles: dict[str, xr.DataArray]) -> P
     figure, axes, cax = side_by_side(view, list(roles), run_title(tree))
     for ax, data in zip(axes, roles.values(), strict=True):
         draw_trajectories(data, ax=ax, step_scale=view.step_scale, places=data[PLACE].values)
-    share_axis(axes)
+    share_axis(axes, scale_of(whole.values, declared_kind(whole)))
     _key(cax, whole, mpl.colormaps["viridis"](0.95 * whole[PLACE].values))
     words = f"Trajectories by role ({', '.join(roles)})"
     return Picture(figure, as_table(whole), describe(whole, words, run_title(tree)))
@@ -156,7 +158,7 @@ def draw_conditions(
     figure, axes, cax = side_by_side(view, list(parts), run_title(tree))
     for ax, own in zip(axes, parts.values(), strict=True):
         draw_trajectories(own, ax=ax, step_scale=view.step_scale)
-    share_axis(axes)
+    share_axis(axes, scale)
     n_rows = data.sizes[row_dim(data)]
     first = next(iter(parts.values()))
     _key(cax, first, mpl.colormaps["viridis"](np.linspace(0, 0.95, n_rows)))

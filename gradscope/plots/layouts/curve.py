@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -52,10 +53,8 @@ def draw_curve(
         steps, low, values, high = ranges(steps, values)
         artists.append(ax.fill_between(steps, low, high, color=color, alpha=0.3, linewidth=0))
     shown = np.where(np.isfinite(values), values, np.nan)
-    marker = "o" if len(steps) == 1 else ""
-    artists += ax.plot(
-        steps, shown, color=color, linestyle=linestyle, marker=marker, label=name or None
-    )
+    look = {"color": color, "linestyle": linestyle, "label": name or None}
+    artists += ax.plot(steps, shown, **look, **alone(shown))
     mark_nonfinite(ax, data["step"].values[np.isinf(data.values)])
     finite = values[np.isfinite(values)]
     if finite.size and finite.min() > 0 and finite.max() > 50 * finite.min():
@@ -63,6 +62,24 @@ def draw_curve(
         format_values(ax.yaxis, Scale("log", float(finite.min()), float(finite.max())))
     ax.set_ylabel(quantity_label(data) if label is None else label)
     return artists
+
+
+def alone(values: np.ndarray) -> dict[str, Any]:
+    """Return the marker that shows points without a neighbour, of which no line is seen.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        NaN where nothing is drawn.
+
+    Returns
+    -------
+    dict
+        Options of `Axes.plot`.
+    """
+    known = np.isfinite(np.pad(np.asarray(values, dtype=float), 1, constant_values=np.nan))
+    places = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:])
+    return {"marker": "o", "markevery": places.tolist()} if len(places) else {}
 
 
 def ranges(

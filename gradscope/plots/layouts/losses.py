@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from gradscope import schema
 from gradscope.derived.optimizers import losses_apart
 from gradscope.plots.axes.labels import ellipsis
 from gradscope.plots.layouts.curve import draw_curve
@@ -28,18 +29,28 @@ def losses_between(
     """Return the loss over the steps that are drawn, one for each objective with any value."""
     found = {
         name: loss.sel(step=slice(steps[0], steps[-1]))
-        for name, loss in losses_apart(tree).items()
-        if optimizer is None or optimizer in name.split() or name == "loss"
+        for name, loss in recorded_losses(tree).items()
+        if optimizer is None or optimizer in name.split() or not name.startswith("loss of ")
     }
     return {name: loss for name, loss in found.items() if not np.isnan(loss.values).all()}
 
 
-def has_loss(tree: xr.DataTree) -> bool:
-    """Tell whether a loss was logged, finite or not."""
+def recorded_losses(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+    """Return the training losses of a recording, finite or not; empty where none was logged.
+
+    Without a ``loss``, those that were logged under names of their own, such as ``d_loss``.
+    """
     training = tree.children.get("training")
-    return training is not None and bool(
-        (training.sizes.get("step", 0)) and "loss" in training.data_vars
-    )
+    known = {k: v for k, v in losses_apart(tree).items() if v.size}
+    if known or training is None:
+        return known
+    declared = schema.GROUPS["training"].variables
+    named = {
+        str(name): values
+        for name, values in training.dataset.data_vars.items()
+        if "loss" in str(name).lower() and name not in declared and values.dims == ("step",)
+    }
+    return {name: values.load().dropna("step") for name, values in named.items()}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from gradscope.derived.optimizers import of_optimizer, own_step_places
 from gradscope.derived.select import row_dim
 from gradscope.errors import UsageError
+from gradscope.plots.axes.scales import Scale, format_values
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.layouts.losses import draw_losses, loss_key, losses_between
 from gradscope.plots.layouts.view import View, read_rows, run_title
@@ -107,11 +108,13 @@ def side_by_side(view: View, titles: list[str], title: str) -> tuple[Figure, lis
     return figure, axes, cax
 
 
-def share_axis(axes: list[Axes]) -> None:
-    """Give panels the y range that holds all of them, and only the first its label."""
+def share_axis(axes: list[Axes], scale: Scale | None = None) -> None:
+    """Give panels the y range and the ticks that fit all of them, and only the first its label."""
     limits = np.array([ax.get_ylim() for ax in axes])
     for ax in axes:
         ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+        if scale is not None:
+            format_values(ax.yaxis, scale)
         if ax is not axes[0]:
             ax.set_ylabel("")
             ax.tick_params(axis="y", which="both", labelleft=False)

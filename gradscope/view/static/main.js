@@ -14,8 +14,10 @@ const followTable = follower(async () => {
   const known = new Set(answer.keys);
   for (const key of [...rows.keys()]) if (!known.has(key)) { rows.delete(key); wasChanged.add(key); }
   for (const row of answer.rows) { rows.set(row.key, row); wasChanged.add(row.key); }
-  at("folder").textContent = answer.folder;
-  document.title = `${answer.folder.split(/[\\/]/).filter(Boolean).at(-1) ?? ""} – gradscope view`;
+  const name = answer.folder.split(/[\\/]/).filter(Boolean).at(-1) ?? answer.folder;
+  at("folder").textContent = name;
+  at("folder").title = answer.folder;
+  document.title = `${name} – gradscope view`;
   drawTable();
   const isConcerned = view.runs.some((key) => wasChanged.has(key));
   wasChanged = new Set();
@@ -31,8 +33,8 @@ function show() {
   at("many").hidden = known.length < 2;
   if (known.length === 1) {
     const row = rows.get(known[0]);
-    at("title").textContent = `${row.name} · ${row.status} · step ${whole(row.step ?? 0)}`;
-    if (row.error) complain(`${row.name}: ${row.error}`); else followRun();
+    at("title").textContent = `${row.name} · ${row.status} · ${row.is_blank ? "nothing is written yet" : `step ${whole(row.step ?? 0)}`}`;
+    if (row.error) complain(`${row.name}: ${row.error}`); else if (!row.is_blank) followRun();
   }
   if (known.length > 1) {
     at("many-title").textContent = `${known.length} runs`;

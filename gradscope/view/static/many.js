@@ -8,7 +8,7 @@ const colourOf = (key) => lineColour(view.runs.indexOf(key));
 const isSeen = (key) => rows.has(key) && !view.hide.includes(key);
 
 const followMany = follower(async () => {
-  const keys = view.runs.filter((key) => rows.has(key));
+  const keys = view.runs.filter((key) => rows.has(key) && !rows.get(key).is_blank);
   if (keys.length < 2) return;
   await fillNames(keys);
   const seen = keys.filter(isSeen);

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from gradscope.plots.axes.labels import (
     BRACKET,
+    clip_apart,
     fit_label,
     label_rows,
     quantity_label,
@@ -77,11 +78,17 @@ def test_a_relative_depth_is_no_index():
     ]
 
 
-def test_long_names_are_cut_in_the_middle_only_where_they_stay_different():
+def test_long_names_are_cut_where_they_stay_different():
     first, second = (f"encoder_with_a_long_name_{i}.projection_of_the_values" for i in (1, 2))
-    assert short_names([first, second]) == [first, second]
+    assert short_names([first, second]) == ["…me_1.pr…", "…me_2.pr…"]
     cut = short_names([first, "head"])
     assert len(cut[0]) <= 26 and cut[0].startswith("encoder") and cut[0].endswith("values")
+    long = [f"{'the_backbone_of_my_network_' * 3}block_{i}_projection.bias" for i in range(12)]
+    assert short_names(long)[7] == "…k_block_7_projection.bias"
+    leaves = ("in_proj_weight", "out_proj.weight")
+    parts = [f"blocks.{i}.attn.{leaf}" for i in range(9) for leaf in leaves]
+    for n in (12, 18, 26):
+        assert len(set(clip_apart(parts, n))) == 18 and max(map(len, clip_apart(parts, n))) <= 26
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 5, 11, 20, 40, 150, 700])

@@ -83,6 +83,17 @@ def test_curves_without_an_evaluation_are_of_the_training_loss(tree):
     assert picture.figure.axes[0].get_ylabel() == "loss"
 
 
+def test_a_training_loss_of_every_step_stands_beside_the_validation(tree):
+    evaluation = tree["evaluation"].to_dataset(inherit=False)[["val_loss"]]
+    training = tree["training"].to_dataset(inherit=False)
+    both = {"/": tree.to_dataset(), "/training": training, "/evaluation": evaluation}
+    (ax,) = draw_picture(xr.DataTree.from_dict(both), View(kind="curves")).figure.axes
+    dashed = next(line for line in ax.lines if line.get_linestyle() == "--")
+    expected = tree["training/loss"].isel(run=slice(0, 3)).mean("run").values
+    np.testing.assert_allclose(dashed.get_ydata(), expected, rtol=1e-6)
+    assert ax.get_title(loc="left") == "dashed train, solid val"
+
+
 def test_last_values_skip_what_is_missing(tree):
     changed = tree.copy(deep=True)
     values = changed["evaluation"]["val_accuracy"].load()
@@ -142,6 +153,7 @@ def test_trajectories_are_geometric_means_over_seeds_in_a_panel_a_condition(tree
     picture = draw_picture(tree, View(kind="trajectories"))
     panels = [ax for ax in picture.figure.axes if ax.get_title(loc="left")]
     assert len(panels) == 4 and len({ax.get_ylim() for ax in panels}) == 1
+    assert len({tuple(ax.get_yticks()) for ax in panels}) == 1
     titles = {" ".join(ax.get_title(loc="left").split()) for ax in panels}
     assert "α = −0.1, lr = 0.01, mean of 3 runs" in titles
     data = tree["gradients"].dataset["grad_norm"]
