@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import html
+import re
 import secrets
 import socket
 import threading
@@ -73,15 +74,26 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(128)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         listener.close()
         if getattr(error, "errno", None) == errno.EADDRINUSE:
             raise UsageError(
                 f"port {port} is in use; pass another with --port, or --port 0 for any free one"
             ) from None
-        raise UsageError(f"cannot listen on {host} port {port}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot listen on {host!r} port {port}: {reason}") from None
     listener.set_inheritable(False)
     return listener
+
+
+def _check_names(token: str | None, hosts: Sequence[str], root_path: str) -> None:
+    """Raise a UsageError for what would open the page to everybody, or under no address."""
+    if token is not None and not token.strip():
+        raise UsageError("the token is empty; leave out --token for a random one")
+    if not all(host.strip() for host in hosts):
+        raise UsageError("--allow-host takes the name of a host, such as hub.example.org")
+    if root_path and not re.fullmatch(r"(/[^\s?#/\\]+)+/?|/", root_path):
+        raise UsageError(f"--root-path takes a path such as /user/me/proxy/6116; got {root_path!r}")
 
 
 def make_server(app: Starlette) -> Server:
@@ -119,6 +131,7 @@ def serve(
     UsageError
         If the port is taken.
     """
+    _check_names(token, hosts, root_path)
     folder, only = find_folder(paths)
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)

@@ -103,6 +103,10 @@ def test_an_output_that_cannot_be_written_is_one_line_before_any_work(
     ("words", "said"),
     [
         (["record", "--config", ""], "is no path; name a .toml file or a recording"),
+        (["record", "--config", "."], "is a folder; name a .toml file or a recording"),
+        (["sweep", "--scheduler", "", "x.toml"], "takes tcp://HOST:PORT"),
+        (["compare", "--relative-depth", "99999999999", "a.h5", "b.h5"], "takes 2 to 1,000 points"),
+        (["plot", "--alphas", "nan", "a.h5"], "takes numbers between commas"),
         (["record", "--resume", ""], "is no path"),
         (["record", "-m"], "-m takes the name of a module"),
         (["record", "empty"], "empty is a folder without __main__.py; name a script"),
@@ -118,6 +122,12 @@ def test_empty_words_are_said_to_be_empty(tmp_path, monkeypatch, capsys, words, 
     assert main(words) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+def test_an_empty_tag_is_refused_before_any_work(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["record", "--tag", ""])
+    assert "a tag is a word without commas; got ''" in capsys.readouterr().err
 
 
 def test_help_explains_a_command(capsys):

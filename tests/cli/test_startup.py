@@ -43,3 +43,12 @@ def test_commands_load_only_what_they_need(command, light, recording):
     loaded = {name.split(".")[0] for name in result.stdout.split()}
     assert not loaded & light
     assert {"h5py", "xarray"} <= loaded
+
+
+def test_a_real_command_compares_without_dask(recording, tmp_path):
+    """The command line keeps dask out, which several recordings do not need either."""
+    other = write_recording(tmp_path / "other.h5", 12, 4, seed=1)
+    words = ["compare", str(recording), str(other), "--out", str(tmp_path / "map.png")]
+    result = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "dask" not in {name.split(".")[0] for name in result.stdout.split()}

@@ -45,6 +45,24 @@ def test_a_busy_port_is_one_clear_line(runs, capsys):
     assert err.count("\n") == 1 and f"port {port} is in use" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--token", ""], "the token is empty"),
+        (["--host", "0.0.0.0", "--token", " "], "the token is empty"),
+        (["--allow-host", ""], "the name of a host"),
+        (["--root-path", "x y"], "such as /user/me/proxy"),
+        (["--host", "\0"], "cannot listen on"),
+        (["--host", "256.1.1.1"], "cannot listen on '256.1.1.1' port 6116: "),
+        (["--port", "99999"], "port 99999"),
+    ],
+)
+def test_addresses_that_make_no_sense_are_one_line(tmp_path, capsys, options, words):
+    assert main(["view", str(tmp_path), *options]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1 and "Errno" not in err
+
+
 def test_what_is_not_there_is_said(tmp_path, capsys):
     assert main(["view", str(tmp_path / "nowhere")]) == 2
     assert "there is no folder and no recording" in capsys.readouterr().err

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gradscope.derived.compare.conditions import Condition
 
 SUMMARY = "compare runs"
+MAX_DEPTH_POINTS = 1000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -146,8 +147,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _open(files: list[Path], relative_depth: int | None) -> xarray.DataTree:
     from gradscope.store.read.runs import open_runs
 
-    if relative_depth is not None and relative_depth < 2:
-        raise UsageError(f"--relative-depth takes 2 points or more; got {relative_depth}")
+    if relative_depth is not None and not 2 <= relative_depth <= MAX_DEPTH_POINTS:
+        raise UsageError(
+            f"--relative-depth takes 2 to {MAX_DEPTH_POINTS:,} points; got {relative_depth}"
+        )
     if len(dict.fromkeys(files)) < 2:
         raise UsageError(f"a comparison needs two recordings at least; got {files[0]} alone")
     try:

@@ -219,6 +219,8 @@ def read_config(arguments: argparse.Namespace, base: Config | None = None) -> Co
     config = base or Config()
     if arguments.config is not None:
         source = as_path(arguments.config, "a .toml file or a recording")
+        if not source.name or source.is_dir():
+            raise UsageError(f"--config {source} is a folder; name a .toml file or a recording")
         values = read_toml(source) if source.suffix == ".toml" else _read_recorded(source)
         config = Config.from_mapping(values, source=str(source))
     kinds = {f.name: option_of(f).kind for f in dataclasses.fields(Config)}

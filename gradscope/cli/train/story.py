@@ -20,6 +20,7 @@ def add_story(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         dest="tags",
+        type=read_tag,
         metavar="WORD",
         help="tag to find and group runs by; may be repeated",
     )
@@ -61,6 +62,19 @@ def feeding(arguments: argparse.Namespace, paths: Callable[[], Sequence[Path]]) 
         yield
     finally:
         feed.close()
+
+
+def read_tag(text: str) -> str:
+    """Read a tag.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is empty or has a comma.
+    """
+    if not text.strip() or "," in text:
+        raise argparse.ArgumentTypeError(f"a tag is a word without commas; got {text!r}")
+    return text
 
 
 def read_rules(texts: list[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import re
 import shlex
 import sys
 import time
@@ -53,6 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan, then show, print or run; exit code 1 where a run failed."""
     if arguments.workers is not None and arguments.workers < 1:
         raise UsageError(f"--workers must be at least 1; got {arguments.workers}")
+    if arguments.scheduler is not None and not re.fullmatch(
+        r"(\w+://)?\S+:\d{1,5}", arguments.scheduler
+    ):
+        raise UsageError(f"--scheduler takes tcp://HOST:PORT; got {arguments.scheduler!r}")
     sweep = read_sweep(as_path(arguments.spec, "a .toml file"), scale=arguments.scale)
     outcomes: dict[Path, Finished] = {}
     todo = find_todo(sweep, outcomes)

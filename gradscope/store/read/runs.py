@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import importlib.util
 import os
 import uuid
 from collections.abc import Iterable, Sequence
@@ -52,9 +53,9 @@ def open_runs(
     Returns
     -------
     DataTree
-        Groups with dims (run, step, …) as dask arrays, one block per run. Attributes and settings
-        that differ between the runs (alpha, seed, …) are coordinates along ``run``, unless a
-        variable of the group has the same name.
+        Groups with dims (run, step, …) as dask arrays, one block per run; without dask, a variable
+        is read when it is used. Attributes and settings that differ between the runs (alpha, seed,
+        …) are coordinates along ``run``, unless a variable of the group has the same name.
 
     Raises
     ------
@@ -197,6 +198,7 @@ class _Alignment:
         shape = next(array.shape for array in arrays if array is not None)
         dims = tuple(self.renamed.get(dim, dim) for dim in declaration.dims)
         data = indexing.LazilyIndexedArray(RunsArray(arrays, shape))
-        return xr.Variable(("run", *dims), data, attrs).chunk(
-            {"run": 1}, name=f"{key}-{uuid.uuid4().hex}"
-        )
+        variable = xr.Variable(("run", *dims), data, attrs)
+        if importlib.util.find_spec("dask") is None:  # absent, or kept out by the command line
+            return variable
+        return variable.chunk({"run": 1}, name=f"{key}-{uuid.uuid4().hex}")
