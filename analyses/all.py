@@ -29,7 +29,15 @@ from analyses.study.study import SPECS, conclude, measure_all, plan_sweeps
 from gradscope.errors import UsageError
 from gradscope.experiments.sweep.state import format_seconds
 
-QUESTIONS = ("cifar", "accumulation", "balance", "isomerism", "limits")
+QUESTIONS = (
+    "cifar",
+    "accumulation",
+    "balance",
+    "isomerism",
+    "limits",
+    "transfer",
+    "tasks",
+)
 FIRST = "balance-map"
 """Accuracy over alpha and learning rate: what it shows bears on everything after it."""
 

@@ -13,8 +13,13 @@ from analyses.study.results import answer_from, read_about, read_table
 
 ROOT = Path(__file__).parents[3]
 README = " ".join((ROOT / "analyses/README.md").read_text(encoding="utf-8").split())
-NAMES = ("limits",)
+NAMES = ("limits", "transfer", "tasks")
 DECADES, SHARE = "{:.2f} decades [{:.2f}, {:.2f}]", "{:.0%} [{:.0%}, {:.0%}]"
+NUMBER, NAT = "{:.2f} [{:.2f}, {:.2f}]", "{:.2f} nat [{:.2f}, {:.2f}]"
+RANKS = "rank correlation over alpha, test accuracy, fixed arm, {} with vgg13 (other seeds)"
+FLAT = "RMS distance of test accuracy from that at alpha = 0, grafted arm, {}"
+SLOPE = "slope of the test loss over alpha, {}, exponent {}, {} arm"
+BEST = "alpha of the lowest test loss, {}, exponent 1 less 0, {} arm"
 SENTENCES = {
     "alpha_limits": {
         "slope of the boundary over alpha, no batch norm": "{0:.2f} decades [{2:.2f}, {1:.2f}]",
@@ -23,6 +28,32 @@ SENTENCES = {
         "distance from the line with batch norm less that without, mean over alphas": DECADES,
         "share of unstable runs that end not finite, alpha below 0, no batch norm": SHARE,
         "share of unstable runs that end not finite, alpha above 0, no batch norm": SHARE,
+    },
+    "architecture_transfer": {
+        **{
+            RANKS.format(net): NUMBER
+            for net in ("resnet14", "resnet14 without skips", "efficientnet")
+        },
+        **{
+            FLAT.format(net): NUMBER
+            for net in ("vgg13", "resnet14", "resnet14 without skips", "efficientnet")
+        },
+        "RMS distance from alpha = 0, grafted less fixed arm, vgg13": NUMBER,
+        "test accuracy at alpha 0.5 less that at 0, grafted arm, resnet14": NUMBER,
+        "depth slope of ln output gradient, start, alpha 0, resnet14 without skips less resnet14": (
+            "{:.2f} nat per block [{:.2f}, {:.2f}]"
+        ),
+    },
+    "tasks": {
+        **{
+            BEST.format(task, arm): NUMBER
+            for task in ("symbols", "scenes")
+            for arm in ("fixed", "grafted")
+        },
+        **{SLOPE.format("symbols", which, "grafted"): NAT for which in ("0", "1", "1 less 0")},
+        SLOPE.format("scenes", "1 less 0", "grafted"): NAT,
+        SLOPE.format("symbols", "1 less 0", "fixed"): NAT,
+        "test loss at alpha -0.3 less that at 0, symbols, exponent 1, grafted arm": NAT,
     },
 }
 """Statements whose estimate and interval stand in analyses/README.md; falls are told positive."""
