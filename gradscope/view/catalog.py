@@ -121,4 +121,4 @@ def is_alive(path: Path, modified: float) -> bool:
     lock = part_folder(path) / LOCK_NAME
     if os.access(lock, os.W_OK):
         return is_held(lock)
-    return lock.exists() and time.time() - modified < STALE_SECONDS
+    return lock.exists() and abs(time.time() - modified) < STALE_SECONDS

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from gradscope.errors import UsageError
 from gradscope.plots.figure import View, draw_to_file, plot_recording
@@ -51,6 +52,20 @@ def test_nothing_is_cut_off_at_column_width(n_layers, kind):
         assert box.y0 >= -1 and box.y1 <= height + 1, text
         assert text.get_fontsize() >= 5
     assert width / figure.dpi * 25.4 == pytest.approx(89)
+
+
+def test_long_names_leave_the_map_its_room(tree):
+    """Of names of 80 letters, a third of the width at most."""
+    data = tree["gradients"].to_dataset()
+    long = [f"{'a_backbone_with_many_words_' * 3}{name}" for name in data["param"].values]
+    groups = {f"/{name}": node.to_dataset() for name, node in tree.children.items()}
+    groups["/gradients"] = data.assign_coords(param=long)
+    figure = plot_recording(xr.DataTree.from_dict(groups), View())
+    ax = next(ax for ax in figure.axes if ax.get_xlabel() == "step")
+    labels = [text for text in ax.get_yticklabels() if text.get_text()]
+    assert len({text.get_text() for text in labels}) == len(labels) > 1
+    widest = max(text.get_window_extent().width for text in labels)
+    assert widest < figure.bbox.width / 3 and ax.bbox.width > 0.4 * figure.bbox.width
 
 
 def test_long_quantity_names_fit(tree):

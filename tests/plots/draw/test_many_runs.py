@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -92,6 +93,25 @@ def test_a_training_loss_of_every_step_stands_beside_the_validation(tree):
     expected = tree["training/loss"].isel(run=slice(0, 3)).mean("run").values
     np.testing.assert_allclose(dashed.get_ydata(), expected, rtol=1e-6)
     assert ax.get_title(loc="left") == "dashed train, solid val"
+
+
+@pytest.mark.parametrize("kind", ["curves", "profile"])
+def test_fifteen_conditions_are_named_without_overlap(tmp_path, kind):
+    for i in range(15):
+        config = {"lr": 0.001 * (i + 1), "weight_decay": 0.1, "schedule": "cosine, warm-up"}
+        config |= {"augment": f"flip and crop {i}", "seed": i}
+        text = json.dumps(config)
+        write_recording(tmp_path / f"{i:02}.h5", 6, 3, seed=i, config_json=text)
+    figure = draw_picture(open_runs(tmp_path / "*.h5"), View(kind=kind)).figure
+    (legend,) = [ax.get_legend() for ax in figure.axes if ax.get_legend() is not None]
+    boxes = [text.get_window_extent() for text in legend.get_texts()]
+    assert len(boxes) == 15
+    assert all(below.y1 <= above.y0 + 1 for above, below in pairwise(boxes))
+    whole, outer = figure.bbox, legend.get_window_extent()
+    assert outer.x1 <= whole.x1 + 1 and outer.y0 >= -1 and outer.y1 <= whole.y1 + 1
+    panels = [ax.get_window_extent() for ax in figure.axes]
+    assert all(panel.x1 <= outer.x0 for panel in panels)
+    assert sum(panel.width for panel in panels) > 0.3 * whole.width
 
 
 def test_last_values_skip_what_is_missing(tree):
