@@ -21,7 +21,7 @@ def test_intervals_of_shares_stay_within_zero_and_one():
         coords={"step": [7], "run": ["a", "b", "c"]},
     )
     tree = xr.DataTree.from_dict({"/": evaluation[["run"]], "/evaluation": evaluation})
-    condition = Condition("all", (0, 1, 2), ("0", "1", "2"))
+    condition = Condition(name="all", runs=(0, 1, 2), seeds=("0", "1", "2"))
     found = {one.metric: one for one in final_metrics(tree, [condition])}
     for name, values in variables.items():
         half = scipy.stats.t.ppf(0.975, 2) * values.std(ddof=1) / math.sqrt(3)
