@@ -82,5 +82,14 @@ def w3(device: str = "cpu", make: Optimizer = adam) -> Workload:
     return _workload("W3", model, torch.randn(4, 3, 32, 32), 10, 3, device, make)
 
 
+def many_tensors(device: str = "cpu", make: Optimizer = adam) -> Workload:
+    """A chain of 1,000 linear layers of width 16, orthogonal: 2,000 tensors, batch 8."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(1000)))
+    for layer in model:
+        nn.init.orthogonal_(layer.weight)
+    return _workload("Many", model, torch.randn(8, 16), 10, 3, device, make)
+
+
 WORKLOADS: dict[str, Callable[..., Workload]] = {"W1": w1, "W2": w2, "W3": w3}
 WORKLOADS |= {f"{name} SMES": functools.partial(w, make=smes) for name, w in WORKLOADS.items()}
