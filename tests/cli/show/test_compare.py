@@ -94,7 +94,7 @@ def test_other_architectures_need_relative_depth(folder, tmp_path, capsys):
         (["a0-s0.h5", "a0.5-s0.h5", "--steps", "90:99"], "no recorded step in 90:99"),
         (["a0-s0.h5", "a0.5-s0.h5", "--steps", "x"], "--steps takes A:B"),
         (["a0-s0.h5", "a0.5-s0.h5", "--confidence", "95"], "must lie between 0 and 1"),
-        (["a0-s0.h5", "a0.5-s0.h5", "--relative-depth", "1"], "takes 2 points or more"),
+        (["a0-s0.h5", "a0.5-s0.h5", "--relative-depth", "1"], "takes 2 to 1,000 points"),
         (["a0-s0.h5", "a0.5-s0.h5", "--out", "a.docx"], "--out takes a name that ends in"),
         (["a0-s0.h5", "a0.5-s0.h5", "--style", "poster"], "unknown style 'poster'"),
     ],
