@@ -14,7 +14,9 @@ from typing import TypeVar
 from torch import nn
 from torch.optim import Optimizer
 
+from gradscope.record.live import is_attached
 from gradscope.record.model.identity import is_among
+from gradscope.record.model.optimizers.unwrap import unwrap_optimizer
 
 _Thing = TypeVar("_Thing")
 _NO_NAMES = {"self", "module", "model", "optimizer", "thing", "called"}
@@ -29,6 +31,12 @@ def trained_parameters(optimizers: Iterable[Optimizer]) -> set[int]:
 def owns_any(module: nn.Module, trained: Collection[int]) -> bool:
     """Whether a module, or one inside it, owns one of these tensors."""
     return any(id(p) in trained for p in module.parameters())
+
+
+def wraps_known(optimizer: Optimizer, alive: Collection[int]) -> bool:
+    """Whether the optimizers that do an optimizer's steps are recorded, or among some by id."""
+    inner = [one for one in unwrap_optimizer(optimizer) if one is not optimizer]
+    return any(id(one) in alive or is_attached(one) for one in inner)
 
 
 def find_models(optimizers: Sequence[Optimizer], called: nn.Module | None) -> list[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,21 @@ class Recorded:
     n_steps: int
     model: str
     optimizer: str
+
+
+def why_nothing(problems: Sequence[str], *, records_itself: bool, n_optimizers: int) -> str:
+    """Say why a script has left no recording."""
+    if problems:
+        return "; ".join(problems)
+    if records_itself:
+        return "the script attaches a recorder of its own"
+    if not n_optimizers:
+        return (
+            "the script made no torch optimizer in this process (what it updates by hand, or "
+            "by an optimizer of another library, as fastai and Keras have, is not seen)"
+        )
+    return (
+        f"{n_optimizers} optimizer{'s were' * (n_optimizers > 1) or ' was'} made "
+        "but took no step that can be seen in this process (processes that a script starts "
+        "itself, and steps compiled as a whole, are not watched)"
+    )

@@ -25,8 +25,10 @@ from gradscope.record.autolog.discover import (
     owns_any,
     trained_parameters,
     variable_names,
+    wraps_known,
 )
-from gradscope.record.autolog.options import Recorded, ScriptOptions
+from gradscope.record.autolog.inner_loops import TOLD, InnerLoops
+from gradscope.record.autolog.options import Recorded, ScriptOptions, why_nothing
 from gradscope.record.autolog.torch_watch import TorchWatch
 from gradscope.record.health.watch import StopOn, Stopped
 from gradscope.record.live import is_attached
@@ -63,6 +65,8 @@ class Session:
         self._scalers: list[weakref.ref[Any]] = []
         self._strangers: WeakIdentityMap[None] = WeakIdentityMap()
         self._over: WeakIdentityMap[None] = WeakIdentityMap()
+        self._replaced: WeakIdentityMap[None] = WeakIdentityMap()
+        self._inner = InnerLoops()
         self._recorders: dict[Recorder, list[Optimizer]] = {}
         self._idle: dict[Recorder, int] = {}
         self._names: dict[Recorder, tuple[str, str]] = {}
@@ -94,21 +98,24 @@ class Session:
 
     def see_optimizer(self, optimizer: Optimizer) -> None:
         """Wait for its model to be called, or for its first step."""
-        self._count(optimizer)
-        self._waiting.append(weakref.ref(optimizer))
-        self._strangers.clear()
+        if self._count(optimizer):
+            self._waiting.append(weakref.ref(optimizer))
+            self._strangers.clear()
 
     def see_copy(self, optimizer: Optimizer) -> None:
         """Wait for its first step: most copies are kept, not trained with."""
-        if optimizer not in self._seen:
-            self._count(optimizer)
+        if optimizer not in self._seen and self._count(optimizer):
             self._copies[optimizer] = None
 
-    def _count(self, optimizer: Optimizer) -> None:
+    def _count(self, optimizer: Optimizer) -> bool:
+        """Count a new optimizer; return whether it may be recorded."""
         if not self._n_optimizers:
             self._losses.start()
         self._n_optimizers += 1
         self._seen[optimizer] = None
+        if self._inner.outer is not None:
+            self._end([optimizer])
+        return self._inner.outer is None
 
     def see_scaler(self, scaler: Any) -> None:
         """Remember a gradient scaler; the last one that lives is that of the next training."""
@@ -144,6 +151,10 @@ class Session:
         recorder = self._recorder_of(optimizer)
         if recorder is None and is_attached(optimizer):
             self._records_itself = True
+        elif recorder is None and optimizer in self._replaced:
+            self._over.pop(optimizer)
+            self._waiting.append(weakref.ref(optimizer))
+            self._tell_of_inner(self._attach(None, optimizer))
         elif recorder is None and optimizer not in self._over:
             self._copies.pop(optimizer)
             self._waiting.append(weakref.ref(optimizer))
@@ -154,6 +165,8 @@ class Session:
     ) -> None:
         """Close the recordings of trainings that take no steps any more."""
         active = self._recorder_of(optimizer)
+        if self._inner.see_step(active):
+            self._tell_of_inner(active)
         for recorder in list(self._recorders) if len(self._recorders) > 1 else ():
             self._idle[recorder] = 0 if recorder is active else self._idle[recorder] + 1
             if self._idle[recorder] >= IDLE_STEPS:
@@ -179,7 +192,7 @@ class Session:
             for o in alive.values()
             if not is_attached(o) and o not in self._over and o.param_groups
         ]
-        wrappers = [o for o in found if self._wraps_known(o, alive)]
+        wrappers = [o for o in found if wraps_known(o, alive)]
         self._end(wrappers)
         return [o for o in found if not is_among(o, wrappers)]
 
@@ -187,12 +200,6 @@ class Session:
         """Record no step of these any more."""
         for optimizer in optimizers:
             self._over[optimizer] = None
-
-    @staticmethod
-    def _wraps_known(optimizer: Optimizer, alive: Mapping[int, Optimizer]) -> bool:
-        """Whether the optimizers that do an optimizer's steps are known themselves."""
-        inner = [one for one in unwrap_optimizer(optimizer) if one is not optimizer]
-        return any(id(one) in alive or is_attached(one) for one in inner)
 
     def _attach(
         self, called: nn.Module | None, stepped: Optimizer | None = None
@@ -226,6 +233,7 @@ class Session:
             recorder.describe(seed=seed)
         self._recorders[recorder] = list(optimizers)
         self._idle[recorder], self._names[recorder] = 0, names
+        self._inner.see_begin(recorder)
         return recorder
 
     def _recorder(
@@ -254,10 +262,20 @@ class Session:
         for recorder, optimizers in list(self._recorders.items()):
             if recorder is not newest and trained & trained_parameters(optimizers):
                 self._close(recorder)
+                for optimizer in optimizers:
+                    self._replaced[optimizer] = None
+
+    def _tell_of_inner(self, outer: Recorder | None) -> None:
+        """Record no further trainings inside this one."""
+        if outer is None:
+            return
+        self._inner.outer = outer
+        self.problems.append(TOLD.format(outer.path.name))
 
     def _close(self, recorder: Recorder, status: str | None = None) -> None:
         self._end(self._recorders.pop(recorder))
         self._losses.forget(recorder)
+        self._inner.forget(recorder)
         n_steps, names, _ = recorder.step, self._names.pop(recorder), self._idle.pop(recorder)
         if self.why_stopped:
             recorder.describe(stop_reason=self.why_stopped)
@@ -277,17 +295,6 @@ class Session:
 
     def why_nothing(self) -> str:
         """Say why there is no recording."""
-        if self.problems:
-            return "; ".join(self.problems)
-        if self._records_itself:
-            return "the script attaches a recorder of its own"
-        if not self._n_optimizers:
-            return (
-                "the script made no torch optimizer in this process (what it updates by hand, or "
-                "by an optimizer of another library, as fastai and Keras have, is not seen)"
-            )
-        return (
-            f"{self._n_optimizers} optimizer{'s were' * (self._n_optimizers > 1) or ' was'} made "
-            "but took no step that can be seen in this process (processes that a script starts "
-            "itself, and steps compiled as a whole, are not watched)"
+        return why_nothing(
+            self.problems, records_itself=self._records_itself, n_optimizers=self._n_optimizers
         )

@@ -130,10 +130,26 @@ def test_trainings_one_after_the_other_get_a_file_each_and_are_let_go(record, tm
 
 
 def test_copies_are_trainings_of_their_own_with_their_first_loss(record):
-    _, out, err, trees = record("loops/copied.py")
+    _, out, err, trees = record("programs/copied.py")
     losses = [loss for tree in trees for loss in tree["training/loss"].values.tolist()]
     assert sorted(losses) == pytest.approx(sorted(losses_printed(out)), rel=1e-6)
     assert len(trees) == 3 and "warning" not in err.lower()
+
+
+@pytest.mark.filterwarnings("ignore:parameters change between|several optimizers step")
+@pytest.mark.filterwarnings("ignore:after 1 recorded step, an optimizer that gradscope was not")
+@pytest.mark.parametrize(("how", "n_files", "n_outer"), [("copy", 4, 6), ("in place", 3, 5)])
+def test_inner_loops_do_not_fill_the_folder(record, how, n_files, n_outer):
+    """The optimizer that goes on is recorded to the end, and only the first tasks beside it."""
+    code, out, err, trees = record("programs/meta.py", how)
+    assert code == 0 and len(trees) == n_files
+    assert err.count("further ones are not recorded") == 1
+    norms = [float(word) for word in re.findall(r"^norm (\S+)", out, re.M)]
+    tree = max(trees, key=lambda tree: tree["training"].sizes["step"])
+    norm = tree["gradients/grad_norm"]
+    weights = norm.sel(param=[p for p in norm["param"].values if p.endswith("weight")]).values.T
+    rows = max((w[np.isfinite(w)] for w in weights), key=len)
+    assert len(rows) == n_outer and rows == pytest.approx(norms[-n_outer:], rel=1e-5)
 
 
 def test_a_picture_that_is_optimised(record):
