@@ -16,7 +16,7 @@ FOLDER = "results/alpha_limits/cpu"
 INPUTS = tuple(f"{FOLDER}/{name}.csv" for name in ("map", "boundary_means", "end_means"))
 CAPTION = (
     "Stability over α and learning rate. Network of three hidden layers of 32 ReLU units on "
-    "digits, 100 steps, 3 seeds, scale cpu, exploratory. a, b, How most of the seeds of a cell "
+    "digits, 100 steps, 5 seeds, scale cpu, exploratory. a, b, How most of the seeds of a cell "
     "went, without and with batch norm. Unstable means that the training loss rose above twice "
     "its first value within 50 steps, or was not finite; learning, that the last loss was below "
     "0.95 of guessing. Line, largest stable learning rate by "

@@ -30,6 +30,7 @@ L4  Batch norm raises the boundary above the line: scale-invariant weights grow 
 
 *Unstable* means that the training loss rises above twice its first value within 50 steps, or is not
 finite. This definition and the range of learning rates were set on pilot runs with another seed.
+The design has five seeds; three of them were run and looked at first, for want of time.
 **Invalid** where no stable or no unstable learning rate was run (censored, said in the notes), and
 for networks, data and lengths other than these: 100 steps of a small network say nothing about
 which alpha is best.

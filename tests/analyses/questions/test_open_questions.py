@@ -26,6 +26,8 @@ SENTENCES = {
         "RMS distance of the boundary from the line, no batch norm": DECADES,
         "RMS distance of the boundary from the line of one number, no batch norm": DECADES,
         "distance from the line with batch norm less that without, mean over alphas": DECADES,
+        "distance from the line, alpha below 0 less alpha from 0 to 0.5, no batch norm": DECADES,
+        "share of unstable runs that end not finite, alpha below 0, batch norm": SHARE,
         "share of unstable runs that end not finite, alpha below 0, no batch norm": SHARE,
         "share of unstable runs that end not finite, alpha above 0, no batch norm": SHARE,
     },
