@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -82,7 +84,7 @@ def draw_map(cells: pd.DataFrame, edges: pd.DataFrame, *, ax: Axes) -> None:
     kinds = cells.apply(kind_of, axis=1)
     for kind, (color, marker) in KINDS.items():
         own = cells[kinds == kind]
-        edge = {} if marker == "x" else {"edgecolors": "none"}
+        edge: dict[str, Any] = {} if marker == "x" else {"edgecolors": "none"}
         ax.scatter(
             own["alpha"], np.log10(own["lr"]), s=14, c=color, marker=marker, linewidths=0.8, **edge
         )

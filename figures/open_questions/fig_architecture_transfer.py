@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -72,13 +74,13 @@ def draw_curves(rows: pd.DataFrame, *, ax: Axes) -> None:
     """Draw a curve over alpha for each architecture."""
     for index, (net, name) in enumerate(NETS.items()):
         own = rows[rows["net"] == net]
-        style = {"color": f"C{index}", "fmt": f"{'osD^v'[index]}-", "label": name}
-        draw_means(own, "alpha", ax=ax, shift=0.008 * (index - 2), **style)
+        color, fmt, shift = f"C{index}", f"{'osD^v'[index]}-", 0.008 * (index - 2)
+        draw_means(own, "alpha", ax=ax, shift=shift, color=color, fmt=fmt, label=name)
     ax.set_xlabel("α")
     ax.set_ylabel("test accuracy")
 
 
-def draw_by_net(rows: pd.DataFrame, shift: float, label: str, *, ax: Axes, **style: str) -> None:
+def draw_by_net(rows: pd.DataFrame, shift: float, label: str, *, ax: Axes, **style: Any) -> None:
     """Draw a value for each architecture, side by side."""
     places = {net: index for index, net in enumerate(NETS)}
     own = rows.assign(place=rows["net"].map(places))

@@ -93,7 +93,7 @@ def end_of(loss: np.ndarray, *, n_classes: int, is_diverged: bool) -> Row:
 
 def _run_row(run: RunRecord) -> Row:
     with run.open("training") as tree:
-        loss = tree["training/loss"].values.astype(float)
+        loss = np.asarray(tree["training/loss"].values, dtype=float)
     config = run.config
     return {
         "run": name_of(run.path),

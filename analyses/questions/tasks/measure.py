@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analyses.measures.alpha.step_map import step_size
@@ -33,7 +34,7 @@ def measure(runs: Runs) -> dict[str, pd.DataFrame]:
 
 def _row(run: RunRecord) -> Row:
     with run.open("training", "updates") as tree:
-        loss = tree["training/loss"].values.astype(float)
+        loss = np.asarray(tree["training/loss"].values, dtype=float)
         step = float("nan") if run.is_diverged else step_size(tree)
     first = float(loss[0])
     return {

@@ -33,7 +33,8 @@ def load_dataset(config: Config) -> Dataset:
     for whole in WHOLE:
         if config.dataset in whole.NAMES:
             _refuse_variations(config)
-            return whole.load(config)
+            dataset: Dataset = whole.load(config)
+            return dataset
     for source in SOURCES:
         if config.dataset in source.NAMES:
             relabelled = relabel(source.load(config), config)

@@ -53,7 +53,7 @@ def draw_curve(
         steps, low, values, high = ranges(steps, values)
         artists.append(ax.fill_between(steps, low, high, color=color, alpha=0.3, linewidth=0))
     shown = np.where(np.isfinite(values), values, np.nan)
-    look = {"color": color, "linestyle": linestyle, "label": name or None}
+    look: dict[str, Any] = {"color": color, "linestyle": linestyle, "label": name or None}
     artists += ax.plot(steps, shown, **look, **alone(shown))
     mark_nonfinite(ax, data["step"].values[np.isinf(data.values)])
     finite = values[np.isfinite(values)]

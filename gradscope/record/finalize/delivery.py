@@ -45,7 +45,8 @@ class Delivery:
         self._flight = flight
         self.changes = OutsideChanges([param.name for param in finalizer.table.params])
         self.changes.found = before.changes.found if before else None
-        self.first_nonfinite = before.first_nonfinite if before else None
+        found: tuple[int, str] | None = before.first_nonfinite if before else None
+        self.first_nonfinite: tuple[int, str] | None = found
 
     def __call__(self, batch: Batch) -> None:
         """Write one batch."""

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from gradscope.store.format.attention import MAX_FOLLOWED, Attention, is_followed
-from gradscope.store.write import pace
 from gradscope.store.write.pace import FOLLOWED_SECONDS, Pace
 from gradscope.store.write.writer import RecordingWriter
 
@@ -59,7 +58,7 @@ def test_a_reader_holds_few_descriptors(tmp_path, attention):
 def test_a_dear_recording_is_written_less_often(tmp_path, attention, monkeypatch):
     """A tenth of the time at most: 0.2 s of writing are followed by a pause of 2 s."""
     now = [100.0]
-    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     (tmp_path / "run.h5.part").mkdir()
     when = Pace(tmp_path / "run.h5.part", 5.0)
     assert when.remaining() is None
@@ -78,7 +77,7 @@ def test_a_dear_recording_is_written_less_often(tmp_path, attention, monkeypatch
 
 
 def test_a_writer_hurries_for_its_reader(tmp_path, attention, monkeypatch):
-    monkeypatch.setattr(pace, "FOLLOWED_SECONDS", 0.05)
+    monkeypatch.setattr("gradscope.store.write.pace.FOLLOWED_SECONDS", 0.05)
     monkeypatch.setattr("gradscope.store.write.thread.LOOK_SECONDS", 0.02)
     with RecordingWriter(tmp_path / "run.h5", flush_seconds=60) as writer:
         time.sleep(0.1)
