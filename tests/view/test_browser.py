@@ -47,6 +47,7 @@ def texts(css):
 
 def visit(browser, url, n_rows):
     browser.get("about:blank")
+    complaints(browser)  # of the page before, whose server may have gone
     browser.get(url)
     until(browser, f"document.body.dataset.ready === 'yes' && rows.size >= {n_rows}")
 

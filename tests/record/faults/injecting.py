@@ -30,6 +30,7 @@ OUTSIDE = {
     "Worker._work",
     "LiveRecording.close",
     "LiveRecording.path",
+    "LiveRecording._files",
     "LiveRecording._stop",
     # What tells a user of a mistake in a call of `Recorder.log`.
     "LoggedNames.part",
