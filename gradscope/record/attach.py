@@ -63,9 +63,8 @@ class Attachment:
             )
             self._undo.append(self.scaler.close)
             self._hook_optimizers(events, guard)
-            others = OtherSteps(
-                events.optimizers.values(), events.trained, guard.wrap(events.on_other_step)
-            )
+            others = OtherSteps(events.optimizers.values(), events.trained, events.on_other_step)
+            others.see = guard.wrap(others.see)  # type: ignore[method-assign]
             self._undo.append(others.close)
         except BaseException:
             self.close()

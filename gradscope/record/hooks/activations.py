@@ -166,7 +166,7 @@ class Activations:
                 self.taps.trace_before(module)
         elif is_being_compiled():  # between two graphs
             self._eager_before(module, args)
-        elif self._table.is_learning or id(module) in self._roots:
+        else:
             self._see_before(module, args)
 
     def _after_forward(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> Any:

@@ -55,7 +55,7 @@ class OtherSteps:
         if bool(cls._watches) == (cls._handle is not None) or is_stepping():
             return
         if cls._handle is None:
-            cls._handle = register_optimizer_step_post_hook(never_compiled(_see))
+            cls._handle = register_optimizer_step_post_hook(never_compiled(_see_any))
         else:
             cls._handle.remove()
             cls._handle = None
@@ -79,6 +79,6 @@ class OtherSteps:
             self._tell(optimizer)
 
 
-def _see(optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+def _see_any(optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
     for watch in list(OtherSteps._watches):
         watch.see(optimizer)

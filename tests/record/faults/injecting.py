@@ -20,6 +20,7 @@ OUTSIDE = {
     # What torch or the user calls, whose whole body is a guarded call.
     "Activations._before_forward",
     "Activations._after_forward",
+    "_see_any",
     "_watched_clip_by_norm",
     "_watched_clip_by_value",
     "_tell",
