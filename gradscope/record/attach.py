@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,7 +41,7 @@ class Attachment:
         guard = stages.guard
         self._handles: list[RemovableHandle] = []
         self._before: list[tuple[torch.optim.Optimizer, RemovableHandle]] = []
-        self._undo: list[Callable[[], None]] = []
+        self._undo = ExitStack()
         self._n_running = 0
         try:
             self.activations = Activations(
@@ -54,18 +55,19 @@ class Attachment:
                 device=stages.device,
                 is_measuring="activations" in stages.settings.groups,
             )
-            self._undo.append(self.activations.close)
+            self._undo.callback(self.activations.close)
             self.clip = ClipWatch()
-            self._undo.append(self.clip.close)
+            self._undo.callback(self.clip.close)
             self.clip.see = guard.wrap(self.clip.see)  # type: ignore[method-assign]
             self.scaler = ScalerWatch(
                 grad_scaler, guard.wrap(events.before_scaler), guard.wrap(events.after_scaler)
             )
-            self._undo.append(self.scaler.close)
+            self._undo.callback(self.scaler.close)
             self._hook_optimizers(events, guard)
             others = OtherSteps(events.optimizers.values(), events.trained, events.on_other_step)
             others.see = guard.wrap(others.see)  # type: ignore[method-assign]
-            self._undo.append(others.close)
+            self._undo.callback(others.close)
+            others.start()
         except BaseException:
             self.close()
             raise
@@ -113,10 +115,10 @@ class Attachment:
         A hook that fails closes the recording while torch walks through the hooks of a step. Those
         that are followed by others stay until the next call, and do nothing.
         """
-        undo, self._undo = self._undo, []
-        for function in undo:
-            function()
-        self._handles = [handle for handle in self._handles if not self._remove(handle)]
+        try:
+            self._undo.close()
+        finally:
+            self._handles = [handle for handle in self._handles if not self._remove(handle)]
 
     def _remove(self, handle: RemovableHandle) -> bool:
         hooks = handle.hooks_dict_ref()

@@ -46,6 +46,9 @@ class OtherSteps:
     ) -> None:
         self._own, self._trained, self._tell = list(optimizers), trained, tell
         self._strangers: WeakIdentityMap[None] = WeakIdentityMap()
+
+    def start(self) -> None:
+        """Watch the steps of all optimizers."""
         OtherSteps._watches.append(self)
         self.settle()
 

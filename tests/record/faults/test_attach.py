@@ -8,7 +8,12 @@ import warnings
 
 import torch
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks
 
+from gradscope.record.hooks.compile_taps import _open
+from gradscope.record.hooks.grad_clip import ClipWatch
+from gradscope.record.hooks.grad_scaler import ScalerWatch
+from gradscope.record.hooks.other_steps import OtherSteps
 from gradscope.record.live import is_attached
 from gradscope.record.recorder import Recorder
 from tests.record.faults.injecting import FULL, N_FAULTS, SEED, Fault, places
@@ -37,6 +42,11 @@ def surroundings(optimizers, folder):
         "clipping": [cell[0].cell_contents for cell in cells if cell],
         "scaler": torch.amp.GradScaler.step,
         "threads": sorted(t.name for t in threading.enumerate() if t.name.startswith("gradscope")),
+        "all optimizers": len(_global_optimizer_post_hooks),
+        "watches": [
+            list(known)
+            for known in (OtherSteps._watches, ClipWatch._listeners, ScalerWatch._watches, _open)
+        ],
         "recorders": [o for o in optimizers.values() if is_attached(o)],
         "files": sorted(path.name for path in folder.rglob("*")),
     }
