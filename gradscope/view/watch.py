@@ -1,4 +1,4 @@
-"""Follow the folder for all clients at once: one look a second, and who is told of it."""
+"""Follow the folder for all clients at once: a few looks a second, and who is told of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradscope.store.format.attention import Attention
 from gradscope.view.catalog import Found, scan
 from gradscope.view.rows import read_health, read_row
 
-INTERVAL = 0.5
+INTERVAL = 0.3
 BATCH_SECONDS = 0.5
 """Clients are told of new rows this often while a large folder is read."""
 

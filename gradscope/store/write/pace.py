@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
 from gradscope.store.format.attention import is_followed
 
-FOLLOWED_SECONDS = 0.8
-"""Longest time before rows are written while somebody follows."""
+FOLLOWED_SECONDS = 0.5
+"""Shortest time between two segments while somebody follows."""
 
 MAX_SHARE = 0.1
 """Largest share of a core that writing segments may then take."""
 
-LOOK_SECONDS = 0.4
+GATHER_SECONDS = 0.05
+"""Rows wait at least so long, since those of all groups are delivered one after another."""
+
+LOOK_SECONDS = 0.2
 """How often a writer with rows to write looks whether somebody follows."""
 
 
@@ -32,6 +36,7 @@ class Pace:
         self._folder = folder
         self._seconds = seconds
         self._spent = 0.0
+        self._written = -math.inf
         self._dirty_since: float | None = None
 
     @property
@@ -46,14 +51,14 @@ class Pace:
 
     def written(self, seconds: float) -> None:
         """Note that everything was written, and the CPU time that it took."""
-        self._spent, self._dirty_since = seconds, None
+        self._spent, self._dirty_since, self._written = seconds, None, time.monotonic()
 
     def remaining(self) -> float | None:
         """Return the seconds until writing is due, at most 0 if it is; None if nothing waits."""
         if self._dirty_since is None:
             return None
-        waited = time.monotonic() - self._dirty_since
-        soon = max(FOLLOWED_SECONDS, self._spent / MAX_SHARE)
-        if soon <= waited < self._seconds and is_followed(self._folder):
-            return 0.0
-        return self._seconds - waited
+        now = time.monotonic()
+        remaining = self._seconds - (now - self._dirty_since)
+        pause = max(FOLLOWED_SECONDS, self._spent / MAX_SHARE)
+        is_soon = now >= max(self._written + pause, self._dirty_since + GATHER_SECONDS)
+        return 0.0 if remaining > 0 and is_soon and is_followed(self._folder) else remaining

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gradscope.store.format.attention import MAX_FOLLOWED, Attention, is_followed
-from gradscope.store.write.pace import FOLLOWED_SECONDS, Pace
+from gradscope.store.write.pace import FOLLOWED_SECONDS, GATHER_SECONDS, Pace
 from gradscope.store.write.writer import RecordingWriter
 
 fcntl = pytest.importorskip("fcntl")
@@ -69,10 +69,27 @@ def test_a_dear_recording_is_written_less_often(tmp_path, attention, monkeypatch
     assert when.remaining() == 0
     when.written(0.2)
     assert when.remaining() is None
+    now[0] += 1
     when.mark()
-    now[0] += 1.9
-    assert when.remaining() == pytest.approx(3.1)
+    now[0] += 0.9
+    assert when.remaining() == pytest.approx(4.1)
     now[0] += 0.11
+    assert when.remaining() == 0
+
+
+def test_rows_of_one_delivery_are_written_together(tmp_path, attention, monkeypatch):
+    """The last segment is old; the first group of new rows waits for the others all the same."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    (tmp_path / "run.h5.part").mkdir()
+    attention.follow([tmp_path / "run.h5"])
+    when = Pace(tmp_path / "run.h5.part", 5.0)
+    when.mark()
+    when.written(0.0)
+    now[0] += 3
+    when.mark()
+    assert when.remaining() == pytest.approx(5.0)
+    now[0] += GATHER_SECONDS + 0.01
     assert when.remaining() == 0
 
 
