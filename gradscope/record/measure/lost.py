@@ -33,7 +33,7 @@ def blank_lost(
     """
     if out.device.type != "cpu" or not rows:
         return
-    squares = out[list(rows), columns[0]].tolist()
+    squares = out.numpy()[rows, columns[0]].tolist()  # torch takes rows by a list slowly
     for row, tensor, square in zip(rows, tensors, squares, strict=True):
         if square == 0 and tensor.numel() and not _has_finite(tensor):
             out[row, list(columns)] = torch.nan
