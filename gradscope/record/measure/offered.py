@@ -113,7 +113,7 @@ class OfferedSums:
     ) -> None:
         filled = list(self._request.filled)
         rows_filled = [self._rows[i] for i in filled]
-        out[rows_filled, : MOMENT.stop] = self._out[filled]
+        out.numpy()[rows_filled, : MOMENT.stop] = self._out.numpy()[filled]
         unfilled = self._served.difference(rows_filled)
         if unfilled:
             self._measure_unfilled(out, rows, after, grads, unfilled)
