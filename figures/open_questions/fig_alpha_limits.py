@@ -26,7 +26,7 @@ CAPTION = (
     "the same with one number, the geometric mean of v, in place of each parameter's v. Diamonds, "
     "measured boundary. c, Boundary less line; means with 95 % t intervals over seeds. The grid "
     "has half decades, so that a difference below a quarter of a decade cannot be told from none. "
-    "d, Share of unstable runs that ended in numbers that are not finite."
+    "d, Share of unstable runs that ended in numbers that are not finite; intervals cut at 0 and 1."
 )
 NETS = {"no batch norm": ("C0", "o"), "batch norm": ("C1", "s")}
 KINDS = {
@@ -49,7 +49,8 @@ def draw() -> Figure:
     for ax in axes[:2]:
         ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     distances = edges[edges["quantity"] == "distance"]
-    lost = ends[ends["end"] == "not finite"]
+    lost = ends[ends["end"] == "not finite"].copy()
+    lost[["low", "high"]] = lost[["low", "high"]].clip(0, 1)
     for ax, rows in ((axes[2], distances), (axes[3], lost)):
         for shift, (net, (color, marker)) in zip((-0.015, 0.015), NETS.items(), strict=True):
             own = rows[rows["net"] == net]
