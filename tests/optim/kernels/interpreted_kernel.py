@@ -7,6 +7,7 @@ import itertools
 
 import torch
 
+import tests.interpreter  # noqa: F401
 from gradscope.optim.kernels.cuda_launch import update_triton
 from gradscope.optim.update import smes_update
 

@@ -15,6 +15,8 @@ from gradscope.record.measure.reference.sums import PARAM_SUMS
 
 INF = torch.inf
 DEVICE = torch.device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")
+if DEVICE.type == "cpu":
+    import tests.interpreter  # noqa: F401
 SHAPES = [(1,), (1025,), (0,), (5, 7, 3), (1024,), (8200,)]
 # What other dtypes than float32 are tried on; the interpreter is slow.
 HARD = ("mixed", "non-finite") + (() if DEVICE.type == "cpu" else ("tiny", "denormal"))
