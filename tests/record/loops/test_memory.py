@@ -13,7 +13,7 @@ from torch import nn
 
 import gradscope
 
-N_STEPS = int(os.environ.get("GRADSCOPE_MEMORY_STEPS", "700"))
+N_STEPS = int(os.environ.get("GRADSCOPE_MEMORY_STEPS", "400"))
 MAX_BLOCKS, MAX_BYTES = 200, 20_000_000
 """Growth that is noise: 250 steps that each left an object behind would exceed the first."""
 
@@ -126,7 +126,7 @@ def test_memory_is_flat(tmp_path, make):
 
     with gradscope.Recorder(model, optimizers, tmp_path / "run.h5") as recorder:
         for k in range(N_STEPS):
-            if k == N_STEPS // 2 + 100:
+            if k == N_STEPS // 4 + 50:
                 measure(recorder)
             step(recorder)
         measure(recorder)
