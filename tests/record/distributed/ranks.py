@@ -232,15 +232,12 @@ def preload():
         importlib.import_module(name)
 
 
-def main(size, folder, *names):
-    preload()
-    warnings.simplefilter("error")
-    size = int(size)
-    torch.set_num_threads(1)
+def start_ranks(size, folder, *names):
+    """Fork into the ranks and wait for all; did every one end well?"""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    children = {}
+    children = []
     for rank in range(size):
         pid = os.fork()
         if not pid:
@@ -256,18 +253,26 @@ def main(size, folder, *names):
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)
-        children[pid] = rank
+        children.append(pid)
     codes = [os.waitpid(pid, 0)[1] for pid in children]
-    sys.exit(any(codes))
+    return not any(codes)
 
 
-def launch(size, folder, *names):
+def main(groups):
+    preload()
+    warnings.simplefilter("error")
+    torch.set_num_threads(1)
+    sys.exit(not all(start_ranks(*group) for group in json.loads(groups)))
+
+
+def launch(*groups):
+    """Run groups of ranks one after the other: number of ranks, folder, names of scenarios."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, __file__, str(size), str(folder), *names],
+        [sys.executable, __file__, json.dumps([[n, str(f), *names] for n, f, *names in groups])],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env=environment,
         check=False,
     )

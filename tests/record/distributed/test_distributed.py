@@ -52,20 +52,26 @@ def assert_same(tree, expected, rtol):
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
-    """What two ranks leave behind; one start for several tests."""
-    folder = tmp_path_factory.mktemp("two")
-    launch(2, folder, "ddp", "fsdp", "cadence", "exists", "only_rank_0")
+def folder(tmp_path_factory):
+    """What two, four and three ranks leave behind; one start for all tests."""
+    folder = tmp_path_factory.mktemp("ranks")
+    for name in ("two", "four", "three"):
+        (folder / name).mkdir()
+    launch(
+        (2, folder / "two", "ddp", "fsdp", "cadence", "exists", "only_rank_0"),
+        (4, folder / "four", "ddp", "fsdp"),
+        (3, folder / "three", "leave_early", "stall", "die"),
+    )
     return folder
 
 
-def test_global_values_of_two_ranks_equal_those_of_one_process(two_ranks):
-    assert_global(two_ranks, 2)
+@pytest.mark.slow
+def test_global_values_of_two_ranks_equal_those_of_one_process(folder):
+    assert_global(folder / "two", 2)
 
 
-def test_global_values_of_four_ranks_equal_those_of_one_process(tmp_path):
-    launch(4, tmp_path, "ddp", "fsdp")
-    assert_global(tmp_path, 4)
+def test_global_values_of_four_ranks_equal_those_of_one_process(folder):
+    assert_global(folder / "four", 4)
 
 
 def assert_global(tmp_path, size):
@@ -79,20 +85,19 @@ def assert_global(tmp_path, size):
     assert sharded.attrs["world_size"] == size
 
 
-def test_rank_0_decides_and_nobody_hangs(two_ranks):
-    tree = gradscope.open_recording(two_ranks / "cadence.h5").load()
+def test_rank_0_decides_and_nobody_hangs(folder):
+    tree = gradscope.open_recording(folder / "two" / "cadence.h5").load()
     assert tree["gradients"]["step"].values.tolist() == [1, 3, 5, 7]
     assert tree["activations"]["step"].values.tolist() == [1, 3, 5, 7]
     assert tree["training/batch_size"].values.tolist() == [2 * BATCH] * 7
-    alone = gradscope.open_recording(two_ranks / "only_rank_0.h5").load()
+    alone = gradscope.open_recording(folder / "two" / "only_rank_0.h5").load()
     assert alone["training/batch_size"].values.tolist() == [BATCH] * N_STEPS
     assert alone.attrs["local_since_step"] == 1
 
 
-def test_ranks_go_on_alone_when_one_is_lost(tmp_path):
-    launch(3, tmp_path, "leave_early", "stall", "die")
+def test_ranks_go_on_alone_when_one_is_lost(folder):
     for name in ("leave_early", "stall", "die"):
-        tree = gradscope.open_recording(tmp_path / name / "run.h5").load()
+        tree = gradscope.open_recording(folder / "three" / name / "run.h5").load()
         assert tree["training"]["step"].values.tolist() == list(range(1, 27))
         since = tree.attrs["local_since_step"]
         assert 1 < since <= 8
@@ -100,7 +105,7 @@ def test_ranks_go_on_alone_when_one_is_lost(tmp_path):
         assert (batch_size[: since - 1] == 3 * BATCH).all()
         assert (batch_size[since - 1 :] == BATCH).all()
         assert np.isfinite(tree["gradients/grad_norm"]).all()
-        said = json.loads((tmp_path / name / "rank0.json").read_text())
+        said = json.loads((folder / "three" / name / "rank0.json").read_text())
         assert len(said) == 1
-        rank1 = json.loads((tmp_path / name / "rank1.json").read_text())
+        rank1 = json.loads((folder / "three" / name / "rank1.json").read_text())
         assert len(rank1) <= 1
