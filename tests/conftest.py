@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -13,16 +14,44 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads of several processes 
 # Without bytecode each of the processes that tests start would compile torch's modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Inductor: no pool of processes for a few small graphs, and no program that tries each vector unit.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 COMPILE = """
 from gradscope.record.measure.cpu.backend import CompiledBackend
 CompiledBackend().probe()
 """
+_compiling = pytest.StashKey[subprocess.Popen]()
 
 
 def pytest_configure(config):
     """Compile the kernels once, before several workers would each do it."""
     if not hasattr(config, "workerinput"):
-        subprocess.run([sys.executable, "-c", COMPILE], cwd=config.rootpath, check=False)
+        program = [sys.executable, "-c", COMPILE]
+        config.stash[_compiling] = subprocess.Popen(program, cwd=config.rootpath)
+
+
+def pytest_collection_finish(session):
+    _await_kernels(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node):
+    _await_kernels(node.config)
+
+
+def _await_kernels(config):
+    """The workers collect meanwhile; no test begins before."""
+    if _compiling in config.stash:
+        config.stash[_compiling].wait()
+
+
+def pytest_collection_modifyitems(items):
+    """Give the workers the files that hold slow tests first: the last of all should be short."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        n_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        n_tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (-n_slow[item.path], -n_tests[item.path], item.path))
 
 
 @pytest.fixture(autouse=True)

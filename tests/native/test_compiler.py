@@ -87,6 +87,7 @@ print(type(backend).__name__, out.tolist())
 """
 
 
+@pytest.mark.slow
 def test_a_read_only_installation_and_no_home(tmp_path):
     site = tmp_path / "site"
     unwanted = shutil.ignore_patterns("__pycache__")

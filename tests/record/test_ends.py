@@ -58,6 +58,7 @@ def rows(path):
     return tree["training"].sizes["step"], tree.attrs["status"]
 
 
+@pytest.mark.slow
 def test_a_recorder_that_nobody_closes_keeps_all_rows(tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, *ENDS],

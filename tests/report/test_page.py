@@ -120,6 +120,7 @@ def text_of_table(page, tag):
     return "\n".join(page.text_of(tag))
 
 
+@pytest.mark.slow
 def test_ten_thousand_rows_of_sixty_layers_stay_below_five_megabytes(tmp_path):
     path = write_recording(tmp_path / "large.h5", 10_000, 60)
     every = read(path, tmp_path / "one.html", quantities=["grad_norm"])

@@ -229,6 +229,7 @@ def recordings(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_recordings_become_tables_evidence_and_notes(recordings, tmp_path):
     runs = find_runs([str(recordings)], QUESTION.specs)
     assert runs.scale == "smoke"

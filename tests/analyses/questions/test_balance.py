@@ -261,6 +261,7 @@ def run_some(folder, spec, chosen):
     return len(runs)
 
 
+@pytest.mark.slow
 def test_small_recordings_give_tables_that_can_be_answered_again(tmp_path):
     chosen = {
         MAP: lambda c: c.alpha == 0 and c.lr == 0.1,
