@@ -227,3 +227,22 @@ def test_scale_invariance_is_seen(recording):
     """A weight before batch norm is orthogonal to its gradient: <g, theta> = 0 exactly."""
     cosines = recording["gradients/grad_param_cosine"].sel(param="0.weight")
     assert np.abs(cosines.values).max() < 1e-4  # batch norm's eps leaves a trace
+
+
+def test_an_in_place_activation_leaves_the_gradient_of_the_layer_before_it(tmp_path):
+    """Also where that layer returns a view, as torch's linear layers did up to 2.14."""
+    first, last = nn.Linear(4, 5), nn.Linear(5, 3)
+    model = nn.Sequential(first, nn.ReLU(inplace=True), last).double()
+    first.forward = lambda x: nn.functional.linear(x.flatten(0, 1), first.weight, first.bias).view(
+        *x.shape[:2], 5
+    )
+    x = torch.randn(6, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    h = first(x)
+    (delta,) = torch.autograd.grad(last(torch.relu(h)).square().mean(), h)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+        model(x).square().mean().backward()
+        optimizer.step()
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    got = float(tree["activations/output_grad_rms"].sel(step=1, layer="0"))
+    assert got == pytest.approx(float(delta.square().mean().sqrt()), rel=1e-6)

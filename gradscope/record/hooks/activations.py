@@ -29,7 +29,7 @@ from gradscope.record.hooks.tracing import is_exporting, is_transformed
 from gradscope.record.measure.dense import data_of
 from gradscope.record.measure.reference.sums import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, combine_outputs
 from gradscope.record.model.layers import LayerTable
-from gradscope.record.model.modules import Args, Kwargs, first_tensor, has_children
+from gradscope.record.model.modules import Args, Kwargs, first_tensor, has_children, keeps_hooks
 
 _GUARDED = (
     *("_see_before", "_see_after", "_see_grad", "_see_root_grad"),
@@ -224,7 +224,8 @@ class Activations:
         if not self._measure(module, tensor, current):
             return
         if tensor.grad_fn is not None:  # on a leaf, a parameter, hooks would pile up
-            tensor.register_hook(functools.partial(self._see_grad, module, current))
+            see = functools.partial(self._see_grad, module, current)
+            keeps_hooks(module, tensor).register_hook(see)
 
     def _measure(self, module: nn.Module, tensor: Tensor, current: Pass) -> bool:
         """Add an output to the sums of its pass, unless it is not wanted or not new."""

@@ -11,6 +11,9 @@ def is_transformed() -> bool:
 
 
 def is_exporting() -> bool:
-    """Whether torch.export is tracing, whose programs must load without gradscope."""
-    ask = getattr(torch.compiler, "is_exporting", None)
-    return bool(ask is not None and ask())
+    """Whether torch.export is tracing, whose programs must load without gradscope.
+
+    The flag itself is read: up to torch 2.11, a compiler takes ``is_exporting()`` to be true in
+    every graph.
+    """
+    return bool(getattr(torch.compiler, "_is_exporting_flag", False))

@@ -42,6 +42,17 @@ def first_tensor(value: object) -> Tensor | None:
     return None
 
 
+def keeps_hooks(module: nn.Module, output: Tensor) -> Tensor:
+    """Return the tensor of a layer's output whose hooks stay when it is changed in place.
+
+    Up to torch 2.14, the output of a linear layer with a bias is a view where its input has more
+    than two dimensions. An in-place activation gives a view another gradient function, without the
+    hooks of the first; the tensor behind it keeps its own.
+    """
+    base = output._base if type(module) is nn.Linear else None
+    return output if base is None or base.grad_fn is None else base
+
+
 def is_quantized(module: nn.Module) -> bool:
     """Tell torch's layers whose weights are packed integers, which are no parameters."""
     home = type(module).__module__
