@@ -51,7 +51,8 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if not self._bar.disable:  # rich may print an empty line even so
+            self._bar.stop()
 
     def start(self, experiment: Experiment) -> None:
         """Say what will be trained and what recording it will cost."""
