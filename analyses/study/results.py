@@ -102,7 +102,7 @@ def explored_table(answer: Answer) -> pd.DataFrame:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table as it was written: empty text stays text, ``nan`` is missing."""
-    return pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+    return pd.read_csv(path, keep_default_na=False, na_values=["nan"], float_precision="round_trip")
 
 
 def read_about(folder: Path) -> dict[str, Any]:

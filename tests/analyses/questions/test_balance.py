@@ -234,7 +234,7 @@ def test_luck_does_not_count_twice():
     parts = [cross_fitted_gain(luck.iloc[i : i + 10]).mean() for i in range(0, 400, 10)]
     assert abs(np.mean(parts)) < 0.002
     naive = [luck.iloc[i : i + 10].mean() for i in range(0, 400, 10)]
-    assert np.mean([m[:5].max() - m[5:].max() for m in naive]) > 0.0015
+    assert np.mean([m.iloc[:5].max() - m.iloc[5:].max() for m in naive]) > 0.0015
 
 
 def test_only_seeds_that_have_every_alpha_count():
