@@ -64,11 +64,15 @@ def run(*arguments, **environment):
     )
 
 
+OLD_TRITON = ("-W", "ignore:Conversion of an array with ndim > 0 to a scalar:DeprecationWarning")
+"""What the interpreter of older releases of triton does to arrays of numpy."""
+
+
 def run_cases(**environment):
     """Run the cases in a process of their own: triton reads its environment when imported."""
     folder = "tests/record/measure/cuda_cases"
     files = [f"{folder}/{name}.py" for name in ("step_sums", "counts_and_outputs", "launches")]
-    arguments = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *files)
+    arguments = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *OLD_TRITON, *files)
     result = run(*arguments, **environment)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
 
