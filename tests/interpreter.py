@@ -18,7 +18,9 @@ def _builtins(namespace):
 def _members(namespace, predicate=None):
     owner = getattr(namespace, "__module__", None) or getattr(namespace, "__name__", "")
     if predicate is None and owner.startswith("triton.language"):
-        return [(name, getattr(namespace, name)) for name in _builtins(namespace)]
+        members = [(name, getattr(namespace, name)) for name in _builtins(namespace)]
+        is_replaced = bool(members) and not tl.core.is_builtin(members[0][1])
+        return [] if is_replaced else members
     return _getmembers(namespace, predicate)
 
 
