@@ -33,7 +33,7 @@ from gradscope.record.tables import Tables
 from gradscope.store.write.writer import RecordingWriter
 
 MAX_WITHOUT_STEP = 100
-"""Backward calls that are thrown away with no step in between before a warning says so."""
+"""Backward calls that are thrown away before the first step before a warning says so."""
 
 
 class StepEvents:
@@ -96,9 +96,8 @@ class StepEvents:
 
     def trained(self) -> Iterator[Tensor]:
         """Iterate over the parameters of the watched optimizers."""
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                yield from group["params"]
+        groups = (group for o in self.optimizers.values() for group in o.param_groups)
+        return (p for group in groups for p in group["params"])
 
     def begin(self, writer: RecordingWriter) -> None:
         """Take the writer that rows go to; without one nothing can be recorded."""
@@ -119,9 +118,11 @@ class StepEvents:
     def on_backward(self) -> None:
         """Begin a backward call that reaches the parameters."""
         if self.clock.is_paused:
+            self._hooks.activations.passes.n_discarded = 0  # steps follow, unseen
             return
         self.rows.open()
-        if self._hooks.activations.passes.n_discarded > MAX_WITHOUT_STEP:
+        n_discarded = self._hooks.activations.passes.n_discarded
+        if n_discarded > MAX_WITHOUT_STEP and not self.clock.n_finished:
             self._warn_once(without_step_message(self.optimizers))
 
     def on_discard(self) -> None:

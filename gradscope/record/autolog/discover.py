@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from gradscope.record.live import is_attached
 from gradscope.record.model.identity import is_among
 from gradscope.record.model.optimizers.unwrap import unwrap_optimizer
+from gradscope.record.model.wrappers import parameters_of
 
 _Thing = TypeVar("_Thing")
 _NO_NAMES = {"self", "module", "model", "optimizer", "thing", "called"}
@@ -30,7 +31,7 @@ def trained_parameters(optimizers: Iterable[Optimizer]) -> set[int]:
 
 def owns_any(module: nn.Module, trained: Collection[int]) -> bool:
     """Whether a module, or one inside it, owns one of these tensors."""
-    return any(id(p) in trained for p in module.parameters())
+    return any(id(p) in trained for p in parameters_of(module))
 
 
 def wraps_known(optimizer: Optimizer, alive: Collection[int]) -> bool:
@@ -59,7 +60,7 @@ def find_models(optimizers: Sequence[Optimizer], called: nn.Module | None) -> li
     roots: list[nn.Module] = []
     if called is not None:
         roots.append(next((m for m in owners if _is_trained_by_steps(m, called)), called))
-        trained -= {id(p) for p in roots[0].parameters()}
+        trained -= {id(p) for p in parameters_of(roots[0])}
     inside = {id(child) for m in owners for child in m.modules() if child is not m}
     for module in owners:
         is_known = id(module) in inside or is_among(module, roots)

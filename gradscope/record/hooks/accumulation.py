@@ -24,6 +24,13 @@ class _Probe:
     tensor: Tensor
     version: int | None = None
 
+    def note(self, *, only_cpu: bool = False) -> None:
+        grad = self.tensor.grad
+        if grad is None or (only_cpu and grad.device.type != "cpu"):
+            self.version = None
+        else:
+            self.version = grad._version
+
 
 class Accumulation:
     """Watches where the gradients of some parameters accumulate.
@@ -59,13 +66,14 @@ class Accumulation:
         """Begin a counted call; return whether gradients were discarded since the one before."""
         is_discarded = bool(self._probes) and all(map(_is_discarded, self._probes))
         self._probes = self._next_probes
+        for probe in self._probes:  # a call that raises has no end
+            probe.note(only_cpu=True)
         return is_discarded
 
     def end_call(self) -> None:
         """Note the gradients as the call left them."""
         for probe in self._probes:
-            grad = probe.tensor.grad
-            probe.version = None if grad is None else grad._version
+            probe.note()
 
     def forget(self) -> None:
         """Begin afresh: the gradients have been consumed."""
@@ -94,10 +102,12 @@ def _is_discarded(probe: _Probe) -> bool:
     grad = probe.tensor.grad
     if grad is None:
         return True
-    if probe.version is None or grad._version == probe.version:
+    if grad._version == probe.version:
         return False
     # Written to since: zeroed in place, or clipped or unscaled. Only the CPU is asked which.
-    return grad.device.type != "cpu" or not bool(grad.any())
+    if grad.device.type != "cpu":
+        return probe.version is not None
+    return not bool(grad.any())
 
 
 def at_end_of_backward(function: Callable[[], None]) -> None:

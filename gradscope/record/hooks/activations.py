@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
-from torch.utils.hooks import RemovableHandle
+from torch.utils.hooks import RemovableHandle, unserializable_hook
 
 from gradscope.record.guard import Guard
 from gradscope.record.hooks import cuda_graphs
@@ -98,10 +98,9 @@ class Activations:
             raise
 
     def _hook_forward(self) -> None:
-        before = torch_module.register_module_forward_pre_hook(self._before_forward)
-        self._handles.append(before)
-        after = torch_module.register_module_forward_hook(self._after_forward, with_kwargs=True)
-        self._handles.append(after)
+        before, after = self._before_forward, self._after_forward
+        self._handles.append(torch_module.register_module_forward_pre_hook(before))
+        self._handles.append(torch_module.register_module_forward_hook(after, with_kwargs=True))
 
     def _guard_hooks(self, guard: Guard) -> None:
         """Guard what torch calls; what is traced into a graph stays as it is."""
@@ -214,18 +213,16 @@ class Activations:
         if not current.examples.n and (is_root or not self._is_in_root):
             current.examples = count_examples(module, args, kwargs, output, self._time_first)
         if is_root and tensor.grad_fn is not None:
-            tensor.register_hook(functools.partial(self._see_root_grad, current))
+            _hook(tensor, self._see_root_grad, current)
         if is_layer:
             self._see_layer(module, args, tensor, current)
 
     def _see_layer(self, module: nn.Module, args: Args, tensor: Tensor, current: Pass) -> None:
         if self._table.is_learning:
             self._table.observe_output(module, args, tensor)
-        if not self._measure(module, tensor, current):
-            return
-        if tensor.grad_fn is not None:  # on a leaf, a parameter, hooks would pile up
-            see = functools.partial(self._see_grad, module, current)
-            keeps_hooks(module, tensor).register_hook(see)
+        is_new = self._measure(module, tensor, current)
+        if is_new and tensor.grad_fn is not None:  # on a leaf, a parameter, hooks would pile up
+            _hook(keeps_hooks(module, tensor), self._see_grad, module, current)
 
     def _measure(self, module: nn.Module, tensor: Tensor, current: Pass) -> bool:
         """Add an output to the sums of its pass, unless it is not wanted or not new."""
@@ -244,11 +241,10 @@ class Activations:
 
     def _add(self, tensor: Tensor, sums: Tensor) -> None:
         """Add a tensor to a row of sums; they are missing if it cannot be read."""
-        values = data_of(tensor)
-        if values is None:
+        if (values := data_of(tensor)) is None:
             sums.fill_(torch.nan)
-            return
-        self._add_output(values, sums)
+        else:
+            self._add_output(values, sums)
 
     # -- from compiled graphs (`gradscope.record.hooks.compile_taps`)
 
@@ -286,7 +282,8 @@ class Activations:
 
     def _see_grad(self, module: nn.Module, source: Pass, grad: Tensor) -> None:
         began = time.perf_counter()
-        call, row = self.passes.commit(source), self.index.get(id(module))
+        call = self.passes.commit(source, is_early=id(module) in source.seen)
+        row = self.index.get(id(module))
         if call is None or row is None:
             return
         if not self._grad_rows:  # in measured steps only
@@ -296,3 +293,8 @@ class Activations:
         else:
             self._add(grad, self._grad_rows[row])
         self._seconds += time.perf_counter() - began
+
+
+def _hook(tensor: Tensor, function: Callable[..., None], *args: Any) -> None:
+    """Call a function with the gradient of a tensor; saving the tensor does not warn of it."""
+    tensor.register_hook(unserializable_hook(functools.partial(function, *args)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from gradscope.record.model.identity import WeakIdentityMap
-from gradscope.record.model.modules import Args, first_tensor
+from gradscope.record.model.modules import Args, first_tensor, members
 
 LOGGED = "logged by the user"
 FIRST_AXIS = "first axis of the model's inputs"
@@ -126,12 +126,5 @@ def _says_nothing(item: object) -> bool:
 
 def _tensors(output: Any) -> list[Tensor]:
     """Floating tensors of an output, one level deep."""
-    if isinstance(output, Tensor):
-        output = (output,)
-    elif isinstance(output, Mapping):
-        output = tuple(output.values())
-    elif hasattr(output, "__dataclass_fields__"):
-        output = tuple(getattr(output, name) for name in output.__dataclass_fields__)
-    if not isinstance(output, (tuple, list)):
-        return []
-    return [t for t in output if isinstance(t, Tensor) and first_tensor(t) is t]
+    items = (output,) if isinstance(output, Tensor) else members(output)
+    return [t for t in items if isinstance(t, Tensor) and first_tensor(t) is t]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -67,9 +69,12 @@ class Pass:
 
 @dataclass(eq=False)
 class Call:
-    """One backward call that reaches the parameters, and the passes that it goes through."""
+    """One backward call that reaches the parameters, and the passes that it goes through.
 
-    task: int
+    ``tasks`` are autograd's numbers of the call and of those inside it that carry it on.
+    """
+
+    tasks: set[int]
     passes: list[Pass] = field(default_factory=list)
     is_running: bool = True
 
@@ -124,13 +129,13 @@ class Passes:
     @property
     def current(self) -> Pass | None:
         """The pass that began last, unless a gradient has already come back through it."""
-        last = self._recent[-1] if self._recent else None
+        last = self.latest
         return None if last is None or (last.calls and not is_in_backward()) else last
 
     @property
-    def latest(self) -> Pass:
-        """The pass that began last."""
-        return self._recent[-1]
+    def latest(self) -> Pass | None:
+        """The pass that began last, unless a step has consumed it."""
+        return self._recent[-1] if self._recent else None
 
     @property
     def committed(self) -> list[Pass]:
@@ -150,14 +155,15 @@ class Passes:
         """Return a recent pass by its number."""
         return next((p for p in self._recent if p.number == number), None)
 
-    def commit(self, source: Pass) -> Call | None:
-        """Note that a gradient flows back through a pass; None where it counts for no step."""
+    def commit(self, source: Pass, *, is_early: bool = True) -> Call | None:
+        """Note that a gradient flows back through a pass; None where it counts for no step.
+
+        ``is_early`` says that it flows through what the pass itself computed, rather than what was
+        computed anew within the backward call.
+        """
         task = torch._C._current_graph_task_id()
         call = self._calls[-1] if self._calls else None
-        is_same = call is not None and (
-            task == call.task or (call.is_running and source in call.passes)
-        )
-        if not is_same:
+        if call is None or not (task in call.tasks or self._joins(call, task, source, is_early)):
             if task == self._ignored_task:
                 return None
             if not self._accumulation.reaches():
@@ -169,6 +175,20 @@ class Passes:
             call.passes.append(source)
             source.calls.append(call)
         return call
+
+    def _joins(self, call: Call, task: int, source: Pass, is_early: bool) -> bool:
+        """Whether a call inside another carries it on, as checkpointing does.
+
+        ``autograd.grad`` through the graph of the forward pass asks a question of its own, as the
+        solver of an implicit layer does.
+        """
+        if task == self._ignored_task or not call.is_running or source not in call.passes:
+            return False
+        if is_early and _is_question():
+            self._ignored_task = task
+            return False
+        call.tasks.add(task)
+        return True
 
     @property
     def n_calls(self) -> int:
@@ -191,7 +211,7 @@ class Passes:
             self.n_discarded += len(self._calls)
             self._calls = []
             self._on_discard()
-        call = Call(task)
+        call = Call({task})
         self._calls.append(call)
         self.n_counted += 1
 
@@ -255,6 +275,17 @@ def rearranged(rows: Tensor, places: list[int]) -> Tensor:
     kept = [i for i, place in enumerate(places) if place >= 0]
     result[kept] = rows[[places[i] for i in kept]]
     return result
+
+
+def _is_question() -> bool:
+    """Whether the innermost autograd call of this thread is ``autograd.grad``."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == torch.autograd.__file__ and code.co_name in ("grad", "backward"):
+            return code.co_name == "grad"
+        frame = frame.f_back
+    return False
 
 
 def is_in_backward() -> bool:

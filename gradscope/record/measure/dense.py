@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from gradscope.errors import warn
 
@@ -35,7 +36,8 @@ def data_of(tensor: Tensor) -> Tensor:
 def early_copies(optimizer: torch.optim.Optimizer) -> dict[int, Tensor]:
     """Copy what an optimizer trains, by id, before there is a table of parameters."""
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    return {id(p): data_of(p).clone() for p in params}
+    datas = {id(p): data_of(p) for p in params if not is_lazy(p)}
+    return {key: data.clone() for key, data in datas.items() if data is not None}
 
 
 def _converted(tensor: Tensor) -> Tensor | None:

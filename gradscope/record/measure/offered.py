@@ -104,6 +104,7 @@ class OfferedSums:
         """See `Backend`; also take over what the optimizer has summed."""
         some = self._left(rows)
         self._backend.updates(out, some(rows), some(before), some(after), some(grads))
+        blank_lost(out, some(rows), some(before), UPDATE_SQUARES)
         if self._request is not None:
             self._take_over(out, rows, after, grads)
         blank_lost(out, rows, after, UPDATE_SQUARES)

@@ -205,7 +205,7 @@ class Stepper:
                 continue
             copy = self._copies.get(id(p))
             if copy is None or copy.dtype != p.dtype or copy.device != p.device:
-                copy = self._copies[id(p)] = torch.empty_like(data)
+                copy = self._copies[id(p)] = torch.full_like(data, torch.nan)
             found.append(copy)
         return found
 

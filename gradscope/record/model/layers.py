@@ -24,7 +24,7 @@ from gradscope.record.model.modules import (
     param_kind,
 )
 from gradscope.record.model.stages import set_stages
-from gradscope.record.model.wrappers import class_name, named_modules
+from gradscope.record.model.wrappers import class_name, named_modules, parameters_of
 
 
 @dataclass(eq=False)
@@ -201,7 +201,7 @@ class LayerTable:
         return ordered
 
     def _requiring_grad(self) -> Iterator[Tensor]:
-        return (p for m in self.models.values() for p in m.parameters() if p.requires_grad)
+        return (p for m in self.models.values() for p in parameters_of(m) if p.requires_grad)
 
     def _is_kept(self, layer: Layer, trained: Collection[int]) -> bool:
         own = [p for _, p in layer.parameters()]

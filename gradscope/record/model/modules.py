@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from gradscope.record.model.wrappers import parameters_of
+
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
@@ -33,13 +35,34 @@ def first_tensor(value: object) -> Tensor | None:
     if isinstance(value, Tensor):
         is_number = value.is_floating_point() or value.is_complex() or value.is_quantized
         return value if is_number else None
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    elif hasattr(value, "__dataclass_fields__"):
-        value = tuple(vars(value).values())
-    if isinstance(value, tuple | list):
-        return next((t for t in map(first_tensor, value) if t is not None), None)
+    return _first_inside(value, ())
+
+
+def _first_inside(value: object, outer: tuple[object, ...]) -> Tensor | None:
+    outer = (*outer, value)
+    for item in members(value):
+        if any(item is other for other in outer):  # a container may hold itself
+            continue
+        found = first_tensor(item) if isinstance(item, Tensor) else _first_inside(item, outer)
+        if found is not None:
+            return found
     return None
+
+
+def members(value: object) -> tuple[Any, ...]:
+    """Return what a tuple, list, dict or dataclass holds; nothing for objects of other kinds.
+
+    Fields are asked of the class: an object may answer any name, or raise what it likes.
+
+    >>> members({"a": 1, "b": [2]})
+    (1, [2])
+    """
+    if isinstance(value, Mapping):
+        return tuple(value.values())
+    names = getattr(type(value), "__dataclass_fields__", None)
+    if isinstance(names, Mapping):
+        return tuple(getattr(value, name, None) for name in names)
+    return tuple(value) if isinstance(value, tuple | list) else ()
 
 
 def keeps_hooks(module: nn.Module, output: Tensor) -> Tensor:
@@ -180,5 +203,5 @@ def as_models(model: object) -> dict[str, nn.Module]:
 
 def device_of(models: Mapping[str, nn.Module]) -> torch.device:
     """Return the device of the first parameter that has data; the CPU without."""
-    tensors = (p for model in models.values() for p in model.parameters())
+    tensors = (p for model in models.values() for p in parameters_of(model))
     return next((p.device for p in tensors if not p.is_meta), torch.device("cpu"))

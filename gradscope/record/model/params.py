@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gradscope.record.model.layers import Layer, LayerTable, Param
+from gradscope.record.model.wrappers import parameters_of
 
 Selector = str | Callable[[str], bool] | None
 
@@ -72,7 +73,7 @@ class ParamTable:
         strays = _strays(optimizers, {id(p.tensor) for p in owned})
         self._all = owned + strays  # kept alive, so that their ids stay theirs
         self._shapes = {id(p.tensor): p.tensor.shape for p in self._all}
-        inside = {id(p) for model in layers.models.values() for p in model.parameters()}
+        inside = {id(p) for model in layers.models.values() for p in parameters_of(model)}
         self._idle = [p.tensor for p in strays if id(p.tensor) in inside]
         shown = [p for p in strays if id(p.tensor) not in inside]
         shown = owned + [p for p in shown if not layers.has_departed(p.tensor)]

@@ -70,6 +70,15 @@ def named_modules(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn
     yield from _walk(module, prefix, ())
 
 
+def parameters_of(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Iterate over all parameters inside a module, each as often as it is registered.
+
+    A class may make of ``parameters()`` what it likes, groups for an optimizer for one.
+    """
+    for _, inner in named_modules(module):
+        yield from (p for p in inner._parameters.values() if p is not None)
+
+
 def _walk(
     module: nn.Module, name: str, above: tuple[nn.Module, ...]
 ) -> Iterator[tuple[str, nn.Module]]:

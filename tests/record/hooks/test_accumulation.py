@@ -43,3 +43,36 @@ def test_gradients_that_are_all_zeroed_discard_what_came_before(tmp_path, is_non
     tree = run(model, optimizer, tmp_path, step)
     assert tree["training/n_microbatches"].values.tolist() == [1, 1, 1]
     assert tree["training/batch_size"].values.tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize("is_none", [True, False])
+def test_a_backward_call_that_raised_and_is_tried_again_counts_once(tmp_path, is_none):
+    """As after running out of memory: half the batch, until it fits."""
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    n_left = 0
+
+    def run_out(grad):
+        nonlocal n_left
+        n_left -= 1
+        if n_left >= 0:
+            raise MemoryError
+
+    model[0].weight.register_hook(run_out)
+    x = torch.randn(16, 6)
+
+    def step(k, recorder):
+        nonlocal n_left
+        n, n_left = 16, k - 1
+        while True:
+            optimizer.zero_grad(set_to_none=is_none)
+            try:
+                model(x[:n]).square().mean().backward()
+                break
+            except MemoryError:
+                n //= 2
+        optimizer.step()
+
+    tree = run(model, optimizer, tmp_path, step)
+    assert tree["training/n_microbatches"].values.tolist() == [1, 1, 1]
+    assert tree["training/batch_size"].values.tolist() == [16, 8, 4]

@@ -159,6 +159,27 @@ def test_an_unknown_class_has_raw_moments_and_nothing_that_needs_a_formula(tmp_p
         assert np.isnan(moments[name]).all(), name
 
 
+def test_a_beta_of_an_unknown_class_corrects_no_moment(tmp_path):
+    """As ADOPT: the second moment begins as the first squared gradient, not as nothing."""
+
+    class Starts(torch.optim.Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {"lr": 0.01, "betas": (0.9, 0.99)})
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for p in self.param_groups[0]["params"]:
+                state = self.state[p]
+                state["step"] = state.get("step", 0) + 1
+                state["exp_avg_sq"] = state.get("exp_avg_sq", p.grad**2).lerp(p.grad**2, 0.01)
+
+    tree, grads, _ = record(tmp_path, Starts)
+    first = tree["second_moments"].isel(param=0, step=0)
+    assert float(first["exp_avg_sq_mean"]) == pytest.approx(float((grads[0] ** 2).mean()), rel=1e-5)
+    assert np.isnan(tree["second_moments/exp_avg_sq_hat_mean"]).all()
+    assert np.isnan(tree["training/beta2"]).all()
+
+
 def test_an_own_second_moment_stands_in_only_where_there_is_none(tmp_path):
     tree, grads, _ = record(tmp_path, lambda p: torch.optim.Adagrad(p, 0.01), second_moment="own")
     total = sum(g**2 for g in grads)

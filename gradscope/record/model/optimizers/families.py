@@ -1,6 +1,6 @@
 """The families of optimizers that are known by name. Add one here, and nowhere else.
 
-State keys and formulas are those of torch 2.x, timm, apex, bitsandbytes and schedulefree.
+State keys and formulas are those of torch, torchao, timm, apex, bitsandbytes and schedulefree.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ ADAM = Adapter(
         *("FusedAdam", "FusedAdamW", "FusedLAMB", "DeepSpeedCPUAdam", "AdamWLegacy", "NAdamLegacy"),
         *("Adam8bit", "AdamW8bit", "Adam32bit", "AdamW32bit", "PagedAdam", "PagedAdamW"),
         *("PagedAdam8bit", "PagedAdamW8bit", "PagedAdam32bit", "PagedAdamW32bit"),
+        *("Adam4bit", "AdamW4bit", "AdamFp8", "AdamWFp8"),
     ),
     alpha=constant(0.5),
     exp_avg_sq=("exp_avg_sq", "state2"),
@@ -128,7 +129,10 @@ UNKNOWN = Adapter(
     exp_avg_sq=("exp_avg_sq",),
     exp_avg=("exp_avg",),
     beta1=pair("betas", 0),
-    beta2=pair("betas", 1),
     is_bias_corrected=unknown,
 )
-"""For other classes: raw moments under torch's names, and nothing that depends on a formula."""
+"""For other classes: raw moments under torch's names, and nothing that depends on a formula.
+
+No ``beta2`` either: some classes correct the second moment as they go, fill it from their first
+step, scale its gradients or rotate them, and none of that shows in the names.
+"""

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradscope.errors import warn
+from gradscope.record.model.wrappers import parameters_of
 
 
 def as_optimizers(optimizer: object) -> dict[str, Optimizer]:
@@ -156,7 +157,7 @@ def warn_of_strangers(
     models: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer], *, stacklevel: int
 ) -> None:
     """Warn of optimizers that train none of the parameters of the models."""
-    owned = {id(p) for model in models.values() for p in model.parameters()}
+    owned = {id(p) for model in models.values() for p in parameters_of(model)}
     is_trained = any(_trained(optimizer) & owned for optimizer in optimizers.values())
     for name, optimizer in optimizers.items():
         if owned and _trained(optimizer) and not _trained(optimizer) & owned:
