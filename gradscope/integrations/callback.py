@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 
 from gradscope.record.autolog.backward_loss import LossWatch
 from gradscope.record.recorder import Recorder
+from gradscope.store.format.segments import part_folder
 
 
 class RecordedTraining:
@@ -48,10 +50,11 @@ class RecordedTraining:
 
     def _begin(self, model: nn.Module, optimizer: Any, *, grad_scaler: Any, n_steps: int) -> None:
         """Attach a recorder; steps go on from the checkpoint, or from those the trainer counts."""
-        self.close("interrupted")
-        self.recorder = Recorder(
-            model, optimizer, self._path, grad_scaler=grad_scaler, **self._options
-        )
+        path, options = self._path, self._options
+        if self._is_watching and self.recorder is not None:
+            self.close("interrupted")
+            path, options = self._anew(self.recorder)
+        self.recorder = Recorder(model, optimizer, path, grad_scaler=grad_scaler, **options)
         restored, self._restored = self._restored, None
         if restored is None and n_steps:
             restored = {"step": n_steps, "round": n_steps, "n_recorded": n_steps, "own": {}}
@@ -59,6 +62,23 @@ class RecordedTraining:
             self.recorder.load_state_dict(restored)
         self._is_watching = True
         self._losses.start()
+
+    def _anew(self, before: Recorder) -> tuple[str | Path | None, dict[str, Any]]:
+        """Return path and options where a trainer begins anew within one training.
+
+        As with a smaller batch, once memory has run out: the first attempt keeps its rows, if it
+        has any, and the next one gets a name of its own.
+        """
+        is_refused = self._path is not None and self._options.get("if_exists", "error") == "error"
+        if not is_refused:
+            return self._path, self._options
+        if not before.step:
+            return before.path, {**self._options, "if_exists": "overwrite"}
+        path = Path(str(self._path))
+        names = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(2))
+        return next(
+            p for p in names if not p.exists() and not part_folder(p).exists()
+        ), self._options
 
     def _log(self, metrics: Mapping[str, Any], prefixes: tuple[str, ...]) -> None:
         """Log the metrics of an evaluation, those of other prefixes left out."""

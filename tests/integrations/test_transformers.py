@@ -112,3 +112,24 @@ def test_a_training_goes_on_from_a_checkpoint_in_the_same_recording(tmp_path, ha
     logged = {e["step"]: e["loss"] for e in second.state.log_history if "loss" in e}
     assert tree["training/step"].values.tolist() == list(logged) == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(tree["training/loss"].values, list(logged.values()), rtol=1e-3)
+
+
+@pytest.mark.parametrize("n_before", [0, 2])
+def test_a_trainer_that_begins_anew_with_a_smaller_batch(tmp_path, callback, n_before):
+    """Memory runs out at a step; accelerate halves the batch and calls the loop once more."""
+    n_calls = 0
+
+    def run_out(module, args):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == n_before + 1:
+            raise RuntimeError("CUDA out of memory.")
+
+    watched = trainer(tmp_path, [callback], auto_find_batch_size=True)
+    watched.model.transformer.register_forward_pre_hook(run_out)
+    watched.train()
+    paths = sorted(p.name for p in tmp_path.glob("*.h5"))
+    assert paths == (["run-2.h5", "run.h5"] if n_before else ["run.h5"])
+    steps = {p: gradscope.open_recording(tmp_path / p)["training"].sizes["step"] for p in paths}
+    assert steps == ({"run.h5": 2, "run-2.h5": 4} if n_before else {"run.h5": 4})
+    assert callback.recorder.path.name == paths[0]
