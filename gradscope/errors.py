@@ -8,7 +8,9 @@ any ``OSError``, as one line with exit code 2.
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -68,6 +70,17 @@ def warn(message: str, *, stacklevel: int = 3) -> None:
     except RuntimeWarning:
         with suppress(Exception):  # a program may have closed its streams
             print(message, file=sys.stderr)
+
+
+def is_of_signal(error: BaseException) -> bool:
+    """Whether a handler of a signal has raised an exception: it is the program's, whoever ran then.
+
+    A batch that takes too long, or a machine that is about to be taken away, is often told so.
+    """
+    handlers = filter(callable, map(signal.getsignal, signal.valid_signals()))
+    inner = [getattr(handler, "func", handler) for handler in handlers]  # of functools.partial
+    codes = [getattr(h, "__code__", getattr(type(h).__call__, "__code__", None)) for h in inner]
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 Every function that torch, a scaler or a user's script calls for us goes through one `Guard`. After
 the first exception the guard lets nothing of ours run any more; what was recorded until then is
-kept.
+kept. What a handler of a signal raises is the program's own and goes through.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gradscope.errors import UsageError, warn
+from gradscope.errors import UsageError, is_of_signal, warn
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
@@ -47,6 +47,8 @@ class Guard:
             try:
                 return function(*args, **kwargs)
             except Exception as error:
+                if is_of_signal(error):
+                    raise
                 self.fail(error)
                 return None
 
@@ -61,6 +63,8 @@ class Guard:
         except UsageError:
             raise
         except Exception as error:
+            if is_of_signal(error):
+                raise
             self.fail(error)
             return None
 
@@ -91,6 +95,8 @@ def contained(function: Function, tell: Callable[[str], None]) -> Function:
             try:
                 return function(*args)
             except Exception as error:
+                if is_of_signal(error):
+                    raise
                 has_failed = True
                 tell(describe(error))
         return None

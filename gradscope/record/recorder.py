@@ -214,7 +214,10 @@ class Recorder(LiveRecording):
         for name, value in training.items():
             self._events.rows.log(name, value)
         if evaluation:
-            rows = {name: np.array([float(value)]) for name, value in evaluation.items()}
+            plain = {
+                n: v.detach() if isinstance(v, torch.Tensor) else v for n, v in evaluation.items()
+            }
+            rows = {name: np.array([float(value)]) for name, value in plain.items()}
             self._writer.append("evaluation", {"step": np.array([self.step]), **rows})
 
     def pause(self) -> None:

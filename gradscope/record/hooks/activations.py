@@ -9,7 +9,6 @@ reaches the parameters flows back through it (`gradscope.record.hooks.passes`).
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
-from torch.utils.hooks import RemovableHandle, unserializable_hook
+from torch.utils.hooks import RemovableHandle
 
 from gradscope.record.guard import Guard
 from gradscope.record.hooks import cuda_graphs
@@ -29,7 +28,7 @@ from gradscope.record.hooks.tracing import is_exporting, is_transformed
 from gradscope.record.measure.dense import data_of
 from gradscope.record.measure.reference.sums import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, combine_outputs
 from gradscope.record.model.layers import LayerTable
-from gradscope.record.model.modules import Args, Kwargs, first_tensor, has_children, keeps_hooks
+from gradscope.record.model.modules import Args, Kwargs, first_tensor, has_children, watch_outputs
 
 _GUARDED = (
     *("_see_before", "_see_after", "_see_grad", "_see_root_grad"),
@@ -212,17 +211,16 @@ class Activations:
             current = self._start_pass(module)
         if not current.examples.n and (is_root or not self._is_in_root):
             current.examples = count_examples(module, args, kwargs, output, self._time_first)
-        if is_root and tensor.grad_fn is not None:
-            _hook(tensor, self._see_root_grad, current)
+        if is_root:
+            watch_outputs(module, output, self._see_root_grad, current)
         if is_layer:
             self._see_layer(module, args, tensor, current)
 
     def _see_layer(self, module: nn.Module, args: Args, tensor: Tensor, current: Pass) -> None:
         if self._table.is_learning:
             self._table.observe_output(module, args, tensor)
-        is_new = self._measure(module, tensor, current)
-        if is_new and tensor.grad_fn is not None:  # on a leaf, a parameter, hooks would pile up
-            _hook(keeps_hooks(module, tensor), self._see_grad, module, current)
+        if self._measure(module, tensor, current):
+            watch_outputs(module, tensor, self._see_grad, module, current)
 
     def _measure(self, module: nn.Module, tensor: Tensor, current: Pass) -> bool:
         """Add an output to the sums of its pass, unless it is not wanted or not new."""
@@ -293,8 +291,3 @@ class Activations:
         else:
             self._add(grad, self._grad_rows[row])
         self._seconds += time.perf_counter() - began
-
-
-def _hook(tensor: Tensor, function: Callable[..., None], *args: Any) -> None:
-    """Call a function with the gradient of a tensor; saving the tensor does not warn of it."""
-    tensor.register_hook(unserializable_hook(functools.partial(function, *args)))

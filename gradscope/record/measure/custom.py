@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gradscope.errors import warn
+from gradscope.errors import is_of_signal, warn
 
 Measure = Callable[[Tensor, Tensor, Mapping[str, Any]], Tensor | float]
 
@@ -36,6 +36,8 @@ class CustomMeasures:
                 else:
                     target.fill_(float(value))
             except Exception as error:
+                if is_of_signal(error):
+                    raise
                 del self._functions[name]
                 warn(
                     f"the custom measure {name!r} failed and is no longer recorded: "

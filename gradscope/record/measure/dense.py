@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from gradscope.errors import warn
+from gradscope.errors import is_of_signal, warn
 
 _said: set[str] = set()
 
@@ -23,6 +23,8 @@ def dense(tensor: Tensor) -> Tensor | None:
     try:
         return _converted(tensor.detach())
     except Exception as error:  # of a tensor class that nobody here has heard of
+        if is_of_signal(error):
+            raise
         _say(tensor, f"{type(error).__name__}: {error}")
         return None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.hooks import unserializable_hook
 
 from gradscope.record.model.wrappers import parameters_of
 
@@ -28,6 +31,8 @@ BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
 _NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _PARAMETRIZATIONS = "parametrizations"
+MAX_OUTPUTS = 8
+"""Tensors of a model's output that are watched for the gradient that comes back."""
 
 
 def first_tensor(value: object) -> Tensor | None:
@@ -35,18 +40,30 @@ def first_tensor(value: object) -> Tensor | None:
     if isinstance(value, Tensor):
         is_number = value.is_floating_point() or value.is_complex() or value.is_quantized
         return value if is_number else None
-    return _first_inside(value, ())
+    return next(_tensors_inside(value, ()), None)
 
 
-def _first_inside(value: object, outer: tuple[object, ...]) -> Tensor | None:
+def watch_outputs(
+    module: nn.Module, output: object, function: Callable[..., None], *args: Any
+) -> None:
+    """Call a function with the gradients of a module's output, up to `MAX_OUTPUTS` of its tensors.
+
+    The gradient comes last among its arguments. On a leaf, a parameter, hooks would pile up: it
+    gets none. Saving an output does not warn of them.
+    """
+    tensors = iter((output,)) if isinstance(output, Tensor) else _tensors_inside(output, ())
+    for tensor in islice((t for t in tensors if t.grad_fn is not None), MAX_OUTPUTS):
+        see = unserializable_hook(functools.partial(function, *args))
+        _keeps_hooks(module, tensor).register_hook(see)
+
+
+def _tensors_inside(value: object, outer: tuple[object, ...]) -> Iterator[Tensor]:
     outer = (*outer, value)
     for item in members(value):
-        if any(item is other for other in outer):  # a container may hold itself
-            continue
-        found = first_tensor(item) if isinstance(item, Tensor) else _first_inside(item, outer)
-        if found is not None:
-            return found
-    return None
+        if isinstance(item, Tensor):
+            yield from (t for t in (first_tensor(item),) if t is not None)
+        elif not any(item is other for other in outer):  # a container may hold itself
+            yield from _tensors_inside(item, outer)
 
 
 def members(value: object) -> tuple[Any, ...]:
@@ -65,7 +82,7 @@ def members(value: object) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, tuple | list) else ()
 
 
-def keeps_hooks(module: nn.Module, output: Tensor) -> Tensor:
+def _keeps_hooks(module: nn.Module, output: Tensor) -> Tensor:
     """Return the tensor of a layer's output whose hooks stay when it is changed in place.
 
     Up to torch 2.14, the output of a linear layer with a bias is a view where its input has more

@@ -71,6 +71,28 @@ def test_outputs_of_any_class(tmp_path, make, logits, n):
     assert (training["batch_size"].values == n).all() if n == n else "batch_size" not in training
 
 
+@pytest.mark.parametrize(
+    ("make", "pick"),
+    [
+        (lambda out: (torch.ones(16, 1), out), lambda made: made[1]),
+        (lambda out: {"unused": out.exp(), "used": [out.detach(), out]}, lambda m: m["used"][1]),
+    ],
+)
+def test_a_gradient_that_comes_back_through_any_of_the_outputs(tmp_path, make, pick):
+    """In steps without statistics too, where only the outputs of the whole are watched."""
+    model, (x, y) = Returns(make), data()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(k, recorder):
+        optimizer.zero_grad()
+        cross_entropy(pick(model(x)), y).backward()
+        optimizer.step()
+
+    training = run(model, optimizer, tmp_path, step, every=2)["training"]
+    assert training["n_microbatches"].values.tolist() == [1, 1, 1]
+    assert training["batch_size"].values.tolist() == [16, 16, 16]
+
+
 class GivesGroups(nn.Module):
     def __init__(self):
         super().__init__()
