@@ -22,7 +22,7 @@ from gradscope.record.attach import Attachment
 from gradscope.record.clock import StepClock
 from gradscope.record.finalize.flight_recorder import FlightRecorder
 from gradscope.record.hooks import cuda_graphs
-from gradscope.record.hooks.passes import is_in_backward
+from gradscope.record.hooks.passes import MAX_WITHOUT_STEP, is_in_backward
 from gradscope.record.hooks.step_calls import has_closure
 from gradscope.record.measure.dense import early_copies
 from gradscope.record.model.layers import LayerTable
@@ -31,9 +31,6 @@ from gradscope.record.pipeline import Pipeline, Stages
 from gradscope.record.row import StepRows
 from gradscope.record.tables import Tables
 from gradscope.store.write.writer import RecordingWriter
-
-MAX_WITHOUT_STEP = 100
-"""Backward calls that are thrown away before the first step before a warning says so."""
 
 
 class StepEvents:
@@ -117,12 +114,13 @@ class StepEvents:
 
     def on_backward(self) -> None:
         """Begin a backward call that reaches the parameters."""
+        passes = self._hooks.activations.passes
         if self.clock.is_paused:
-            self._hooks.activations.passes.n_discarded = 0  # steps follow, unseen
+            passes.n_discarded = 0  # steps follow, unseen
             return
         self.rows.open()
-        n_discarded = self._hooks.activations.passes.n_discarded
-        if n_discarded > MAX_WITHOUT_STEP and not self.clock.n_finished:
+        self._hooks.clip.begin_backward(self.trained())
+        if passes.n_discarded > MAX_WITHOUT_STEP and not self.clock.n_finished:
             self._warn_once(without_step_message(self.optimizers))
 
     def on_discard(self) -> None:
@@ -171,8 +169,9 @@ class StepEvents:
         began = working_seconds()
         self._enter(optimizer)
         if not has_closure(args, kwargs):
-            scale = getattr(optimizer, "grad_scale", None)
-            self._measure_gradients(optimizer, scale, will_step=True)
+            self._measure_gradients(
+                optimizer, getattr(optimizer, "grad_scale", None), will_step=True
+            )
         elif self.clock.is_measured and self._pipeline is None:  # the closure runs the first pass
             self._early = early_copies(optimizer)
         elif self.clock.is_measured:

@@ -90,6 +90,23 @@ class ClipWatch:
             coefficient = value if coefficient is None else coefficient * value
         return Clipping(coefficient, keys)
 
+    def begin_backward(self, params: Iterable[Tensor]) -> None:
+        """Look at calls that no step has taken, before a backward call adds to some gradients.
+
+        What was clipped and zeroed since is not clipped; what was clipped and grows has no factor.
+        """
+        if not self._calls:
+            return
+        for param in params:
+            for call in self._calls:
+                if id(param) not in call.left:
+                    continue
+                if _is_zero(param.grad):
+                    del call.left[id(param)]
+                else:
+                    call.factor = None
+        self._calls = [call for call in self._calls if call.left]
+
     def forget(self) -> None:
         """Forget the calls so far: the gradients were zeroed."""
         self._calls = []
@@ -112,6 +129,11 @@ class ClipWatch:
                 *self._calls[-MAX_CALLS:],
                 _Call(clipped, factor, dict.fromkeys(clipped, 0)),
             ]
+
+
+def _is_zero(grad: Tensor | None) -> bool:
+    """Whether a gradient is known to be zero; an accelerator is not asked."""
+    return grad is None or (grad.device.type == "cpu" and not bool(grad.any()))
 
 
 def _replace(name: str, function: Callable[..., Any]) -> None:

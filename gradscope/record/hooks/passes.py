@@ -26,6 +26,8 @@ from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 
 MAX_RECENT = 16
 """Passes that can still be found by number; older ones never got a gradient."""
+MAX_WITHOUT_STEP = 100
+"""Backward calls that are thrown away before the first step before a warning says so."""
 MAX_ALIKE = 3
 """Passes of one model before a backward call that may be views of one batch; more may be steps of
 time, or of an episode."""

@@ -134,3 +134,41 @@ def test_clipping_an_infinite_norm_is_no_zero(tmp_path):
     tree = gradscope.open_recording(tmp_path / "run.h5").load()
     assert int(tree["gradients/grad_nonfinite"][0, 0]) == 1
     assert not np.isfinite(tree["training/total_grad_norm"][0])
+
+
+def test_a_clipping_of_all_is_none_of_the_next_gradient_of_another_optimizer(tmp_path):
+    """As in a search for architectures: the weights' step clips the gradients of both."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+    optimizers = {n: torch.optim.SGD(model[i].parameters(), 0.1) for n, i in (("w", 0), ("a", 2))}
+    norms_before = []
+    with gradscope.Recorder(model, optimizers, tmp_path / "run.h5"):
+        for k in range(6):
+            name = "aw"[k % 2]
+            optimizers[name].zero_grad()
+            model(torch.randn(6, 4)).square().mean().backward()
+            own = [p for group in optimizers[name].param_groups for p in group["params"]]
+            norms_before.append(float(get_total_norm([p.grad for p in own])))
+            if name == "w":
+                clip_grad_norm_(model.parameters(), MAX)
+            optimizers[name].step()
+    training = gradscope.open_recording(tmp_path / "run.h5")["training"]
+    np.testing.assert_allclose(training["total_grad_norm"], norms_before, rtol=1e-4)
+    assert np.isnan(training["clip_coefficient"].values[::2]).all()
+    assert (training["clip_coefficient"].values[1::2] < 1).all()
+
+
+def test_clipping_between_micro_batches_has_no_factor(tmp_path):
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+        for _ in range(3):
+            optimizer.zero_grad()
+            for _ in range(2):
+                model(torch.randn(6, 4)).square().mean().backward()
+                clip_grad_norm_(model.parameters(), MAX)
+            optimizer.step()
+    training = gradscope.open_recording(tmp_path / "run.h5")["training"]
+    assert training["n_microbatches"].values.tolist() == [2, 2, 2]
+    for name in ("total_grad_norm", "clip_coefficient"):
+        assert name not in training or np.isnan(training[name]).all()
