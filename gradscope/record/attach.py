@@ -56,7 +56,7 @@ class Attachment:
                 is_measuring="activations" in stages.settings.groups,
             )
             self._undo.callback(self.activations.close)
-            self.clip = ClipWatch()
+            self.clip = ClipWatch(events.trained)
             self._undo.callback(self.clip.close)
             self.clip.see = guard.wrap(self.clip.see)  # type: ignore[method-assign]
             self.scaler = ScalerWatch(

@@ -48,12 +48,18 @@ class ClipWatch:
     """Sees each clipping of gradients and keeps the factor that it applied.
 
     One watch stands inside torch for all recorders; each gets the calls and takes its own.
+
+    Parameters
+    ----------
+    params : callable
+        Returns the parameters that may train now; what is clipped of others is not remembered.
     """
 
     _listeners: ClassVar[list[ClipWatch]] = []
     _originals: ClassVar[dict[str, Callable[..., Any]]] = {}
 
-    def __init__(self) -> None:
+    def __init__(self, params: Callable[[], Iterable[Tensor]]) -> None:
+        self._params = params
         self._calls: list[_Call] = []
         ClipWatch._listeners.append(self)
         try:
@@ -123,7 +129,8 @@ class ClipWatch:
 
     def see(self, parameters: list[Tensor], factor: Callable[[], Tensor] | None) -> None:
         """Note one call; no factor where there is none."""
-        clipped = frozenset(id(p) for p in parameters if p.grad is not None)
+        own = {id(p) for p in self._params()}
+        clipped = frozenset(id(p) for p in parameters if p.grad is not None and id(p) in own)
         if clipped:
             self._calls = [
                 *self._calls[-MAX_CALLS:],

@@ -172,3 +172,15 @@ def test_clipping_between_micro_batches_has_no_factor(tmp_path):
     assert training["n_microbatches"].values.tolist() == [2, 2, 2]
     for name in ("total_grad_norm", "clip_coefficient"):
         assert name not in training or np.isnan(training[name]).all()
+
+
+def test_what_is_clipped_of_other_models_is_not_remembered(tmp_path):
+    model, other = nn.Linear(4, 2), nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    other(torch.ones(1, 4)).sum().backward()
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5") as recorder:
+        for _ in range(3):
+            clip_grad_norm_(other.parameters(), MAX)
+            model(torch.randn(6, 4)).square().mean().backward()
+            optimizer.step()
+        assert not recorder._events._hooks.clip._calls
