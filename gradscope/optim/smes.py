@@ -262,7 +262,9 @@ class SMES(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         scaling = Scaling(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
-        request, self._request = self._request, None
+        request = self._request
+        if request is not None:  # torch.compile of torch 2.9 cannot trace the assignment
+            self._request = None
         arms: list[Any] = []
         for group in self.param_groups:
             lists: tuple[list[Tensor], ...] = ([], [], [], [], [])
