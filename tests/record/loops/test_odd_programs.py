@@ -240,6 +240,8 @@ def test_lazy_parameters_made_within_a_closure(tmp_path):
 class TrainsItself(nn.Module):
     """Adapts its body within each call, then goes on with the head."""
 
+    optimizer: torch.optim.Optimizer
+
     def __init__(self):
         super().__init__()
         self.body, self.head = nn.Linear(6, 6), nn.Linear(6, 4)
