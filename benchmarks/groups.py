@@ -96,7 +96,8 @@ def write(about: dict[str, object], results: dict[str, dict[str, float]]) -> Non
         "",
         "Step time over the bare step (fused Adam) with one group recorded at every step: median "
         "over pairs of blocks with a bootstrap 95 % interval. Floors: added time over the time to "
-        "move the group's bytes once. Many: 1,000 linear layers of width 16.",
+        "move the group's bytes once. Every row has the pass over gradients in it, which the total "
+        "gradient norm needs, and the cost of a row. Many: 1,000 linear layers of width 16.",
         "",
         f"{about['machine']}, {about['threads']} threads, torch {about['torch']}, "
         f"reading {about['read_GB_per_s']:.0f} GB/s, load {about['load']:.1f}.",
