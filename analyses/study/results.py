@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,12 @@ def explored_table(answer: Answer) -> pd.DataFrame:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table as it was written: empty text stays text, ``nan`` is missing."""
-    return pd.read_csv(path, keep_default_na=False, na_values=["nan"], float_precision="round_trip")
+    with warnings.catch_warnings():
+        # Newer versions of pandas read every digit by themselves and warn of the argument.
+        warnings.filterwarnings("ignore", "The 'float_precision' argument is deprecated")
+        return pd.read_csv(
+            path, keep_default_na=False, na_values=["nan"], float_precision="round_trip"
+        )
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class OptimizerFacts:
             coefficient = math.nan
         if isinstance(coefficient, float):
             self._scalars.set_fact("is_clip_unknown", 1.0)
+        elif coefficient is not None:
+            self._scalars.set_fact("is_clip_unknown", coefficient.isnan().double())
         return coefficient
 
     def note(self, clock: StepClock) -> None:

@@ -6,6 +6,7 @@ left in place; what they wrap is replaced while a recorder is attached.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -99,10 +100,12 @@ class ClipWatch:
     def begin_backward(self, params: Iterable[Tensor]) -> None:
         """Look at calls that no step has taken, before a backward call adds to some gradients.
 
-        What was clipped and zeroed since is not clipped; what was clipped and grows has no factor.
+        What was clipped and zeroed since is not clipped. What was clipped and grows has no factor,
+        unless that was 1.
         """
         if not self._calls:
             return
+        grown = set()
         for param in params:
             for call in self._calls:
                 if id(param) not in call.left:
@@ -110,7 +113,9 @@ class ClipWatch:
                 if _is_zero(param.grad):
                     del call.left[id(param)]
                 else:
-                    call.factor = None
+                    grown.add(call)
+        for call in grown:
+            call.factor = call.factor and functools.partial(_one_or_nan, call.factor)
         self._calls = [call for call in self._calls if call.left]
 
     def forget(self) -> None:
@@ -136,6 +141,12 @@ class ClipWatch:
                 *self._calls[-MAX_CALLS:],
                 _Call(clipped, factor, dict.fromkeys(clipped, 0)),
             ]
+
+
+def _one_or_nan(factor: Callable[[], Tensor]) -> Tensor:
+    """Return a factor of 1, NaN for any other."""
+    value = factor()
+    return value.masked_fill(value != 1, torch.nan)
 
 
 def _is_zero(grad: Tensor | None) -> bool:

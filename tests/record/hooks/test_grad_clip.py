@@ -158,20 +158,35 @@ def test_a_clipping_of_all_is_none_of_the_next_gradient_of_another_optimizer(tmp
     assert (training["clip_coefficient"].values[1::2] < 1).all()
 
 
-def test_clipping_between_micro_batches_has_no_factor(tmp_path):
+def clipped_twice(path, scale):
+    """Clip between micro-batches too; return the norms before the last clipping, and the rows."""
+    torch.manual_seed(0)
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+    norms = []
+    with gradscope.Recorder(model, optimizer, path):
         for _ in range(3):
             optimizer.zero_grad()
             for _ in range(2):
-                model(torch.randn(6, 4)).square().mean().backward()
-                clip_grad_norm_(model.parameters(), MAX)
+                (scale * model(torch.randn(6, 4)).square().mean()).backward()
+                norm = clip_grad_norm_(model.parameters(), MAX)
+            norms.append(float(norm))
             optimizer.step()
-    training = gradscope.open_recording(tmp_path / "run.h5")["training"]
+    training = gradscope.open_recording(path)["training"]
     assert training["n_microbatches"].values.tolist() == [2, 2, 2]
+    return norms, training
+
+
+def test_clipping_between_micro_batches_has_no_factor(tmp_path):
+    _, training = clipped_twice(tmp_path / "run.h5", 1e3 * MAX)
     for name in ("total_grad_norm", "clip_coefficient"):
         assert name not in training or np.isnan(training[name]).all()
+
+
+def test_clipping_between_micro_batches_that_changes_nothing(tmp_path):
+    norms, training = clipped_twice(tmp_path / "run.h5", 1e-3 * MAX)
+    np.testing.assert_allclose(training["total_grad_norm"], norms, rtol=1e-5)
+    assert (training["clip_coefficient"] == 1).all()
 
 
 def test_what_is_clipped_of_other_models_is_not_remembered(tmp_path):
