@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from collections import Counter
 
+import hypothesis  # noqa: F401  its plugins are set up before anything is frozen
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads of several processes would only wait
@@ -32,6 +34,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish(session):
+    """What was imported until here stays: each garbage collection of a test need not walk it."""
+    gc.collect()
+    gc.freeze()
     _await_kernels(session.config)
 
 

@@ -20,16 +20,16 @@ def value():
     return 1.0
 """
 OUTER = """
+import ctypes
 import numpy as np
 from gradscope.native.bits import float64_at
 from gradscope.native.compiler import Kernel
-from gradscope.native.threads import Threads
 from kernels.inner import value
 @Kernel
 def write(data):
     float64_at(data)[0] = value()
 out = np.zeros(1)
-Threads().run(write, out.ctypes.data, 1)
+ctypes.CFUNCTYPE(None, ctypes.c_void_p)(write.address)(out.ctypes.data)
 print(out[0])
 """
 
