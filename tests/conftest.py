@@ -40,6 +40,10 @@ def pytest_collection_finish(session):
     _await_kernels(session.config)
 
 
+def pytest_sessionfinish():
+    gc.unfreeze()  # else extension modules tell of leaks at the end
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node):
     _await_kernels(node.config)
