@@ -6,7 +6,6 @@ left in place; what they wrap is replaced while a recorder is attached.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -31,6 +30,8 @@ class _Call:
     factor: Callable[[], Tensor] | None
     left: dict[int, int]
     """Parameters that have steps to come, and how many each has taken since."""
+    has_grown: bool = False
+    """Whether a later backward call has added to what was clipped."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class ClipWatch:
             if call.factor is None or own - call.params:
                 return Clipping(float("nan"), keys)
             value = call.factor()
+            if call.has_grown:  # only a factor of 1 holds for the sum
+                value = value.masked_fill(value != 1, torch.nan)
             coefficient = value if coefficient is None else coefficient * value
         return Clipping(coefficient, keys)
 
@@ -105,17 +108,14 @@ class ClipWatch:
         """
         if not self._calls:
             return
-        grown = set()
         for param in params:
-            for call in self._calls:
-                if id(param) not in call.left:
-                    continue
-                if _is_zero(param.grad):
+            clipped = [call for call in self._calls if id(param) in call.left]
+            is_zero = bool(clipped) and _is_zero(param.grad)
+            for call in clipped:
+                if is_zero:
                     del call.left[id(param)]
                 else:
-                    grown.add(call)
-        for call in grown:
-            call.factor = call.factor and functools.partial(_one_or_nan, call.factor)
+                    call.has_grown = True
         self._calls = [call for call in self._calls if call.left]
 
     def forget(self) -> None:
@@ -141,12 +141,6 @@ class ClipWatch:
                 *self._calls[-MAX_CALLS:],
                 _Call(clipped, factor, dict.fromkeys(clipped, 0)),
             ]
-
-
-def _one_or_nan(factor: Callable[[], Tensor]) -> Tensor:
-    """Return a factor of 1, NaN for any other."""
-    value = factor()
-    return value.masked_fill(value != 1, torch.nan)
 
 
 def _is_zero(grad: Tensor | None) -> bool:

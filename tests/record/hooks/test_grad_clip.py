@@ -183,6 +183,21 @@ def test_clipping_between_micro_batches_has_no_factor(tmp_path):
         assert name not in training or np.isnan(training[name]).all()
 
 
+def test_clipping_between_thousands_of_micro_batches(tmp_path):
+    """Each backward call looks at those before it, and none is wrapped once more."""
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5") as recorder:
+        for k in range(1500):
+            (1e-9 * model(torch.randn(6, 4))).sum().backward()
+            if not k:
+                clip_grad_norm_(model.parameters(), MAX)
+        optimizer.step()
+        assert recorder.step == 1
+    training = gradscope.open_recording(tmp_path / "run.h5")["training"]
+    assert training["clip_coefficient"].values.tolist() == [1.0]
+
+
 def test_clipping_between_micro_batches_that_changes_nothing(tmp_path):
     norms, training = clipped_twice(tmp_path / "run.h5", 1e-3 * MAX)
     np.testing.assert_allclose(training["total_grad_norm"], norms, rtol=1e-5)
