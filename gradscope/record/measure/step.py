@@ -144,7 +144,7 @@ class Stepper:
             return
         wants_copies = "updates" in self._groups
         with torch.no_grad():
-            if will_step and "noise" not in out:
+            if will_step and "noise" not in out and out["params"].is_cpu:
                 self._ask(optimizer)
             copies = self._copies_of(params, datas) if wants_copies else []
             source = copies if is_after and wants_copies else datas
