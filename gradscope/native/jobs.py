@@ -88,12 +88,9 @@ def run_job(
 
 def combine_parts(parts: NDArray[np.float64], maxima: Sequence[int] = ()) -> NDArray[np.float64]:
     """Add what the parts summed; some columns combine by maximum."""
-    combined: NDArray[np.float64]
-    if len(parts) == 1:
-        (combined,) = parts
-        return combined
-    combined = parts.sum(axis=0)
-    combined[:, maxima] = parts[:, :, maxima].max(axis=0)
+    combined: NDArray[np.float64] = parts[0] if len(parts) == 1 else parts.sum(axis=0)
+    if len(parts) > 1:
+        combined[:, maxima] = parts[:, :, maxima].max(axis=0)
     return combined
 
 
