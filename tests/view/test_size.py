@@ -90,14 +90,14 @@ def test_a_curve_keeps_the_range_of_what_is_thinned(client):
 def test_the_first_of_many_runs_show_before_all_are_read(tmp_path):
     write_sweep(tmp_path, 1)
     content = (tmp_path / "run0.h5").read_bytes()
-    for i in range(1, 200):
+    for i in range(1, 500):
         (tmp_path / f"run{i}.h5").write_bytes(content)
     with TestClient(make_app(tmp_path), base_url=LOCAL) as client:
         seen, until = [], time.monotonic() + 60
-        while not seen or seen[-1] < 200:
+        while not seen or seen[-1] < 500:
             seen.append(len(client.get("/api/runs").json()["rows"]))
             assert time.monotonic() < until
             time.sleep(0.02)
-        assert any(0 < n < 200 for n in seen)
+        assert any(0 < n < 500 for n in seen)
         answer = client.get("/api/runs")
-        assert len(answer.content) < 200 * 1500
+        assert len(answer.content) < 500 * 1500
