@@ -88,9 +88,10 @@ class RecordingSource:
             raise RecordingError(f"{self.path} gained parameters while it was read; open it again")
 
     def _open(self, path: Path) -> h5py.File:
-        if path not in self._managers:
-            self._managers[path] = CachingFileManager(open_file, path)
-        return self._managers[path].acquire()
+        manager = self._managers.get(path)
+        if manager is None:  # of two threads the first wins: a manager that is dropped closes
+            manager = self._managers.setdefault(path, CachingFileManager(open_file, path))
+        return manager.acquire()
 
     def close(self) -> None:
         """Close the files; they are opened again on demand."""

@@ -12,8 +12,10 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from xarray.backends import CachingFileManager
 
 from gradscope import schema
+from gradscope.store.read import lazy
 from gradscope.store.read.recording import latest, open_recording
 from gradscope.store.write.writer import RecordingWriter
 from tests.helpers import write_recording
@@ -203,3 +205,20 @@ def test_another_process_reads_a_run_while_it_is_written(tmp_path):
     assert seen == sorted(seen)
     assert seen[-1] == 400
     assert len(set(seen)) > 3
+
+
+def test_two_threads_that_open_a_file_at_once_share_it(path, monkeypatch):
+    """The second comes while the first is about to; neither may close what the other reads."""
+    source, found = lazy.RecordingSource(path), []
+
+    class Manager(CachingFileManager):
+        def __init__(self, *args):
+            if not found:
+                found.append(None)
+                found[0] = source._open(path)
+            super().__init__(*args)
+
+    monkeypatch.setattr(lazy, "CachingFileManager", Manager)
+    assert source._open(path) is found[0]
+    assert found[0].id.valid
+    source.close()
