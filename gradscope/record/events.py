@@ -290,7 +290,7 @@ class StepEvents:
     def close(self, *, has_failed: bool = False) -> None:
         """Remove every hook and hand over what is left."""
         has_waited = self.clock.is_open and self.clock.n_finished == 0 and not has_failed
-        if has_waited and self._hooks.activations.passes.n_calls > 1:
+        if has_waited and max(self._hooks.activations.passes.n_calls, self.rows.n_losses) > 1:
             self._warn_once(without_step_message(self.optimizers))
         self.detach()
         if self.clock.is_open:  # a step that never came to its end leaves no row

@@ -121,6 +121,7 @@ class StepRows:
         clock: StepClock,
     ) -> None:
         self.seconds = 0.0
+        self.n_losses = 0
         self.last_loss: Any = 0.0
         self.last_step = 0
         self.is_unfinished = False
@@ -179,6 +180,7 @@ class StepRows:
             self._note_sources(LOGGED)
         if name == "loss":
             self._scalars.set_fact("has_loss", 1.0)
+            self.n_losses += 1
             self.last_loss = value.detach() if isinstance(value, Tensor) else float(value)
 
     def drop(self) -> None:

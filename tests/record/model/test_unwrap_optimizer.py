@@ -206,3 +206,16 @@ def test_accelerate_and_fabric(tmp_path):
         assert tree["gradients"]["param"].values.tolist() == ["0.weight", "0.bias"]
         assert tree.attrs["model_name"] == "Sequential" and tree.attrs["optimizer_name"] == "SGD"
         np.testing.assert_allclose(tree["gradients/grad_norm"].values[:, 0], norms, rtol=1e-5)
+
+
+def test_a_training_without_gradients_or_steps_is_said_aloud(tmp_path):
+    """As zeroth-order training does: perturb the weights, compare two losses, move them by hand."""
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = gradscope.Recorder(model, optimizer, tmp_path / "run.h5")
+    with torch.no_grad():
+        for _ in range(3):
+            recorder.log(loss=model(torch.randn(3, 4)).square().mean())
+            model.weight.mul_(0.9)
+    with pytest.warns(RuntimeWarning, match="sees a training but no step of the optimizer"):
+        recorder.close()

@@ -114,9 +114,9 @@ _GIVE = "Give Recorder the optimizer whose step() updates the parameters"
 
 
 def without_step_message(optimizers: Mapping[str, Optimizer]) -> str:
-    """Say that backward passes are seen, but no step of the given optimizers."""
+    """Say that a training is seen, by backward passes or losses, but no step."""
     return (
-        f"gradscope sees backward passes but no step of the optimizer that it was given "
+        f"gradscope sees a training but no step of the optimizer that it was given "
         f"({_classes(optimizers)}): nothing is recorded until its step() runs. {_GIVE}, such as "
         "the base optimizer of a wrapper"
     )
