@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
-import platform
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from benchmarks.recorder import bandwidth, gradscope_recorder, pairs, summarize
+from benchmarks.tables import about_machine, in_words, table, write
 from benchmarks.workloads import WORKLOADS, Workload, many_tensors
 
 GROUPS = ("gradients", "second_moments", "updates", "activations")
@@ -59,7 +56,7 @@ def main() -> None:
     parser.add_argument("--works", nargs="+", default=list(works), choices=works)
     parser.add_argument("--blocks", type=int, default=12)
     arguments = parser.parse_args()
-    speed, results = bandwidth(), {}
+    load, speed, results = os.getloadavg()[0], bandwidth(), {}
     for name in arguments.works:
         work = works[name]()
         for _ in range(3):
@@ -70,28 +67,20 @@ def main() -> None:
             row = summarize(pairs(work, rival, arguments.blocks), n_bytes / speed)
             n_tensors = len(list(work.model.parameters()))
             results[f"{name}: {group}"] = row | {"MB": n_bytes / 1e6, "n_tensors": n_tensors}
-            print(f"{name}: {group:16} {_cells(results[f'{name}: {group}'])}", flush=True)
-    about = {
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "load": os.getloadavg()[0],
-        "read_GB_per_s": speed / 1e9,
-    }
-    write(about, results)
+            print(f"{name}: {group}", *_cells(results[f"{name}: {group}"]), flush=True)
+    about = about_machine(read_GB_per_s=speed / 1e9) | {"load": load}
+    write("groups-cpu", page(about, results), {"about": about, "results": results})
 
 
-def _cells(r: dict[str, float]) -> str:
-    ratio = f"{r['ratio']:.2f} | {r['low']:.2f}–{r['high']:.2f}"
+def _cells(r: dict[str, float]) -> list[str]:
     each = f"{1e3 * r['added_ms'] / r['n_tensors']:.1f}"
-    return f"{ratio} | {r['added_ms']:.2f} | {r['MB']:.1f} | {r['floors']:.1f} | {each}"
+    ratio = [f"{r['ratio']:.2f}", f"{r['low']:.2f}–{r['high']:.2f}"]
+    return [*ratio, f"{r['added_ms']:.2f}", f"{r['MB']:.1f}", f"{r['floors']:.1f}", each]
 
 
-def write(about: dict[str, object], results: dict[str, dict[str, float]]) -> None:
-    """Write the results as JSON and as the table that people read."""
-    out = Path(__file__).parent / "results" / "groups-cpu.json"
-    out.write_text(json.dumps({"about": about, "results": results}, indent=1) + "\n")
-    lines = [
+def page(about: dict[str, object], results: dict[str, dict[str, float]]) -> list[str]:
+    """Return the lines that people read."""
+    return [
         "# What each group of a recording costs",
         "",
         "Step time over the bare step (fused Adam) with one group recorded at every step: median "
@@ -99,14 +88,13 @@ def write(about: dict[str, object], results: dict[str, dict[str, float]]) -> Non
         "move the group's bytes once. Every row has the pass over gradients in it, which the total "
         "gradient norm needs, and the cost of a row. Many: 1,000 linear layers of width 16.",
         "",
-        f"{about['machine']}, {about['threads']} threads, torch {about['torch']}, "
-        f"reading {about['read_GB_per_s']:.0f} GB/s, load {about['load']:.1f}.",
+        in_words(about),
         "",
-        "| work: group | ratio | interval | added ms | MB | floors | µs a tensor |",
-        "|---|---:|---|---:|---:|---:|---:|",
-        *(f"| {name} | {_cells(r)} |" for name, r in results.items()),
+        *table(
+            "work: group | ratio | interval | added ms | MB | floors | µs a tensor",
+            ([name, *_cells(r)] for name, r in results.items()),
+        ),
     ]
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

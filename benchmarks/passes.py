@@ -9,17 +9,15 @@ third more than its floor says, since a processor reads a line before it writes 
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from benchmarks.recorder import bandwidth
+from benchmarks.tables import about_machine, in_words, table, write
 from benchmarks.workloads import WORKLOADS
 from gradscope.record.measure.cpu.backend import CompiledBackend
 from gradscope.record.measure.reference.sums import PARAM_SUMS
@@ -64,29 +62,20 @@ def measure() -> dict[str, tuple[float, float]]:
 def main() -> None:
     """Measure, print the table, and write it under ``benchmarks/results/``."""
     load, speed, found = os.getloadavg()[0], bandwidth(), measure()
-    note = (
-        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"reading {speed / 1e9:.0f} GB/s, load before: {load:.1f}"
+    about = about_machine(read_GB_per_s=speed / 1e9) | {"load": load}
+    rows = (
+        (name, f"{ms:.1f}", f"{mb:.0f}", f"{ms / (1e9 * mb / speed):.2f}")
+        for name, (ms, mb) in found.items()
     )
     lines = [
         "# The compiled passes alone",
         "",
-        f"`python -m benchmarks.passes`; ResNet-50's tensors; median of {N_CALLS} calls; {note}. "
-        "Floors: time over that of moving the bytes once.",
+        f"`python -m benchmarks.passes`; ResNet-50's tensors; median of {N_CALLS} calls; "
+        f"{in_words(about)} Floors: time over that of moving the bytes once.",
         "",
-        "| pass | ms | MB | floors |",
-        "|---|---:|---:|---:|",
-        *(
-            f"| {name} | {ms:.1f} | {mb:.0f} | {ms / (1e9 * mb / speed):.2f} |"
-            for name, (ms, mb) in found.items()
-        ),
+        *table("pass | ms | MB | floors", rows),
     ]
-    print("\n".join(lines))
-    out = Path(__file__).parent / "results" / "passes-cpu.md"
-    out.write_text("\n".join(lines) + "\n")
-    out.with_suffix(".json").write_text(
-        json.dumps({"about": note, "passes": found}, indent=1) + "\n"
-    )
+    write("passes-cpu", lines, {"about": about, "passes": found})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import importlib.util
 import json
 import math
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,8 +27,10 @@ import numpy as np
 import torch
 
 import gradscope
+from benchmarks.tables import RESULTS, about_machine, in_words, table, write
 from benchmarks.workloads import WORKLOADS, Workload
 
+TABLE = RESULTS / "recorder-cpu.json"
 After = Callable[[torch.Tensor], None]
 """Function that a rival calls after each step, with the loss."""
 
@@ -207,7 +208,7 @@ def main() -> None:
     parser.add_argument("--rivals", nargs="+", default=list(RIVALS), choices=RIVALS)
     parser.add_argument("--blocks", type=int, default=30)
     arguments = parser.parse_args()
-    speed, results = bandwidth(), {}
+    load, speed, results = os.getloadavg()[0], bandwidth(), {}
     print(f"reading {speed / 1e9:.1f} GB/s, {torch.get_num_threads()} threads")
     for name in arguments.works:
         work = WORKLOADS[name]()
@@ -227,42 +228,36 @@ def main() -> None:
                 f"{r['bare_ms']:.2f} ms; +{r['added_ms']:.2f} ms, {r['floors']:.1f} floors",
                 flush=True,
             )
-    about = {
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "load": os.getloadavg()[0],
-        "read_GB_per_s": speed / 1e9,
-    }
-    write(about, results)
-
-
-def write(about: dict[str, object], results: dict[str, dict[str, float]]) -> None:
-    """Add results to those of earlier calls, as JSON and as the table that people read."""
-    out = Path(__file__).parent / "results" / "recorder-cpu.json"
-    known = json.loads(out.read_text())["results"] if out.exists() else {}
+    about = about_machine(read_GB_per_s=speed / 1e9) | {"load": load}
+    known = json.loads(TABLE.read_text())["results"] if TABLE.exists() else {}
     known = dict(sorted((known | results).items()))
-    out.write_text(json.dumps({"about": about, "results": known}, indent=1) + "\n")
-    lines = [
+    write(TABLE.stem, page(about, known), {"about": about, "results": known})
+
+
+def page(about: dict[str, object], results: dict[str, dict[str, float]]) -> list[str]:
+    """Return the lines that people read."""
+    return [
         "# What recording costs",
         "",
         "Step time over the bare step (fused Adam, or SMES at alpha -0.2 where it says so), every "
-        "step recorded: median over pairs of "
-        "blocks with a bootstrap 95 % interval. A floor reads gradient, parameter, both moments "
-        "and the updated parameter once and writes one copy. Rows come from several calls, and may "
-        "come from several machines: the last column, what the machine read, tells them apart.",
+        "step recorded: median over pairs of blocks with a bootstrap 95 % interval. A floor reads "
+        "gradient, parameter, both moments and the updated parameter once and writes one copy. "
+        "Rows come from several calls, and may come from several machines: the last column, what "
+        "the machine read, tells them apart.",
         "",
-        f"Last call: {about['machine']}, {about['threads']} threads, torch {about['torch']}.",
+        f"Last call: {in_words(about)}",
         "",
-        "| work: rival | ratio | interval | bare ms | added ms | floors | blocks | reading GB/s |",
-        "|---|---:|---|---:|---:|---:|---:|---:|",
+        *table(
+            "work: rival | ratio | interval | bare ms | added ms | floors | blocks | reading GB/s",
+            ([name, *_cells(r)] for name, r in results.items()),
+        ),
     ]
-    lines += [
-        f"| {name} | {r['ratio']:.2f} | {r['low']:.2f}–{r['high']:.2f} | {r['bare_ms']:.1f} "
-        f"| {r['added_ms']:.1f} | {r['floors']:.1f} | {r['blocks']} | {r['read_GB_per_s']:.0f} |"
-        for name, r in known.items()
-    ]
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def _cells(r: dict[str, float]) -> list[str]:
+    ratio = [f"{r['ratio']:.2f}", f"{r['low']:.2f}–{r['high']:.2f}"]
+    times = [f"{r[key]:.1f}" for key in ("bare_ms", "added_ms", "floors")]
+    return [*ratio, *times, str(r["blocks"]), f"{r['read_GB_per_s']:.0f}"]
 
 
 if __name__ == "__main__":
