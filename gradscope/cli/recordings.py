@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import glob
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import UsageError
 
+if TYPE_CHECKING:
+    import xarray
+
 RUNS = "runs"
 """Folder that recordings go to by default."""
+MAX_DEPTH_POINTS = 1000
 
 
 def find_recordings(arguments: Sequence[str], command: str) -> list[Path]:
@@ -112,3 +118,37 @@ def as_path(text: str, what: str = f"a recording, such as {RUNS}/run.h5") -> Pat
     if not is_path:
         raise UsageError(f"{text!r} is no path; name {what}")
     return Path(text)
+
+
+def add_relative_depth(parser: argparse.ArgumentParser) -> None:
+    """Add the option that aligns other architectures, for `open_together`."""
+    parser.add_argument(
+        "--relative-depth",
+        type=int,
+        metavar="POINTS",
+        help="align other architectures: that many points from input to output",
+    )
+
+
+def open_together(
+    files: Sequence[Path], relative_depth: int | None, **options: Any
+) -> xarray.DataTree:
+    """Open recordings as one tree, with the options of `gradscope.open_runs`.
+
+    Raises
+    ------
+    UsageError
+        If they cannot be aligned, or the number of points is no use.
+    """
+    from gradscope.store.read.alignment import ALIGNED
+    from gradscope.store.read.runs import open_runs
+
+    if relative_depth is not None and not 2 <= relative_depth <= MAX_DEPTH_POINTS:
+        raise UsageError(
+            f"--relative-depth takes 2 to {MAX_DEPTH_POINTS:,} points; got {relative_depth}"
+        )
+    paths = [glob.escape(str(file)) for file in files]
+    try:
+        return open_runs(paths, relative_depth=relative_depth, **options)
+    except UsageError as error:
+        raise UsageError(str(error).replace(ALIGNED, "--relative-depth POINTS")) from None

@@ -15,12 +15,11 @@ map. This test needs six runs per condition at 95 %.
 from __future__ import annotations
 
 import argparse
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.cli.output import PICTURES, add_json, add_out, as_words, choose_target, print_json
-from gradscope.cli.recordings import expand
+from gradscope.cli.recordings import add_relative_depth, expand, open_together
 from gradscope.cli.values import read_steps
 from gradscope.errors import UsageError
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from gradscope.derived.compare.conditions import Condition
 
 SUMMARY = "compare runs"
-MAX_DEPTH_POINTS = 1000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -66,12 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layers", metavar="REGEX", help="only rows whose name matches")
     parser.add_argument("--steps", default=":", metavar="A:B", help="only steps A to B")
-    parser.add_argument(
-        "--relative-depth",
-        type=int,
-        metavar="POINTS",
-        help="align other architectures: that many points from input to output",
-    )
+    add_relative_depth(parser)
     parser.add_argument(
         "--confidence",
         type=float,
@@ -124,7 +117,10 @@ def run(arguments: argparse.Namespace) -> int:
         style=arguments.style,
     )
     files = [expand(argument) for argument in arguments.recordings]
-    tree = _open([file for own in files for file in own], arguments.relative_depth)
+    every = [file for own in files for file in own]
+    if len(dict.fromkeys(every)) < 2:
+        raise UsageError(f"a comparison needs two recordings at least; got {every[0]} alone")
+    tree = open_together(every, arguments.relative_depth, steps="union")
     try:
         conditions = _conditions(tree, arguments, files)
         cells = select_cells(tree, view.quantity, by=view.by, layers=view.layers, steps=steps)
@@ -142,24 +138,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(comparison, *written, sep="\n\n" if len(written) < 2 else "\n")
     return 0
-
-
-def _open(files: list[Path], relative_depth: int | None) -> xarray.DataTree:
-    from gradscope.store.read.runs import open_runs
-
-    if relative_depth is not None and not 2 <= relative_depth <= MAX_DEPTH_POINTS:
-        raise UsageError(
-            f"--relative-depth takes 2 to {MAX_DEPTH_POINTS:,} points; got {relative_depth}"
-        )
-    if len(dict.fromkeys(files)) < 2:
-        raise UsageError(f"a comparison needs two recordings at least; got {files[0]} alone")
-    try:
-        return open_runs(
-            [escape(str(file)) for file in files], steps="union", relative_depth=relative_depth
-        )
-    except UsageError as error:
-        words = str(error).replace("relative_depth=<number of points>", "--relative-depth POINTS")
-        raise UsageError(words) from None
 
 
 def _conditions(

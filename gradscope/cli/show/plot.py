@@ -7,7 +7,6 @@ that exists is kept: the new one gets a number, unless --overwrite is given.
 from __future__ import annotations
 
 import argparse
-import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from gradscope.cli.output import (
     named_after,
     print_json,
 )
-from gradscope.cli.recordings import find_recordings
+from gradscope.cli.recordings import add_relative_depth, find_recordings, open_together
 from gradscope.cli.values import read_numbers, read_steps
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", default=":", metavar="A:B", help="only steps A to B; either end may be omitted"
     )
+    add_relative_depth(parser)
     _configure_look(parser)
     parser.add_argument(
         "--alphas",
@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         style=arguments.style,
     )
     data_path = path.with_suffix(".csv") if arguments.data else None
-    tree = open_all(recordings)
+    tree = open_all(recordings, arguments.kind, arguments.relative_depth)
     try:
         picture = draw_picture(tree, view)
         save_picture(picture, view.style, path, data_path=data_path)
@@ -173,14 +173,15 @@ def list_kinds() -> int:
     return 0
 
 
-def open_all(recordings: list[Path]) -> xarray.DataTree:
+def open_all(recordings: list[Path], kind: str, relative_depth: int | None) -> xarray.DataTree:
     """Open one recording, or many as one tree at the steps that all of them have."""
+    from gradscope.plots.figure import KINDS
     from gradscope.store.read.recording import open_recording
-    from gradscope.store.read.runs import open_runs
 
     if len(recordings) == 1:
         return open_recording(recordings[0])
-    return open_runs(map(glob.escape, map(str, recordings)), steps="common")
+    groups = KINDS[kind].groups if kind in KINDS else None
+    return open_together(recordings, relative_depth, steps="common", groups=groups)
 
 
 def default_path(arguments: argparse.Namespace, recordings: Sequence[Path]) -> Path:

@@ -49,6 +49,8 @@ ACCIDENTS = {
 """What differs between runs without being a setting of theirs."""
 MAX_NAMED = 6
 """Settings in the name of a condition; more only where fewer cannot tell conditions apart."""
+MISSING = "—"
+"""A setting that a run does not have."""
 _FIRST = ("alpha", "lr", "optimizer_name", "model_name", "dataset_name")
 
 
@@ -135,10 +137,13 @@ def conditions_by_setting(tree: xr.DataTree, over: Sequence[str] = ()) -> list[C
         if name not in known:
             raise UsageError(f"the runs do not differ in {name!r}; {_what_differs(known)}")
     settings = {name: known[name] for name in over} if over else differences(tree)
-    columns = [[str(value) for value in values] for values in settings.values()]
-    keys = list(zip(*columns, strict=True)) or [()] * tree.sizes["run"]
-    names = _names(settings, keys)
-    return _conditions(tree, [names[key] for key in keys])
+    chosen, n_more = telling_settings(settings)
+    ending = f", {n_more} more differ" if n_more else ""
+    labels = [
+        (", ".join(f"{name} = {short(settings[name][run])}" for name in chosen) or "all runs")
+        for run in range(tree.sizes["run"])
+    ]
+    return _conditions(tree, [label + ending for label in labels])
 
 
 def conditions_by_label(tree: xr.DataTree, labels: Sequence[str]) -> list[Condition]:
@@ -197,13 +202,24 @@ def _what_differs(known: dict[str, np.ndarray]) -> str:
     return f"they differ in: {', '.join(known)}" if known else "they differ in nothing recorded"
 
 
-def _names(
-    settings: dict[str, np.ndarray], keys: list[tuple[str, ...]]
-) -> dict[tuple[str, ...], str]:
-    """Name each condition by every setting that differs, at most `MAX_NAMED` of them.
+def telling_settings(
+    settings: dict[str, np.ndarray], most: int = MAX_NAMED
+) -> tuple[list[str], int]:
+    """Choose the settings that name conditions: every one that differs, but ``most`` of them.
 
     A setting that only repeats another one is left out. Of many, those come first that distinguish
-    the conditions.
+    the conditions; these are chosen whatever their number.
+
+    Parameters
+    ----------
+    settings : dict of str to array, (run,)
+    most : int
+
+    Returns
+    -------
+    names : list of str
+    n_more : int
+        How many more differ.
     """
     ordered = sorted(settings, key=lambda name: _FIRST.index(name) if name in _FIRST else 99)
     needed: list[str] = []
@@ -222,14 +238,9 @@ def _names(
             told_apart = more
         else:
             others.append(name)
-    left_out = max(len(needed) + len(others) - max(MAX_NAMED, len(needed)), 0)
-    chosen = [*needed, *others[: len(others) - left_out]]
-    chosen.sort(key=ordered.index)
-    ending = f", {left_out} more differ" if left_out else ""
-    return {
-        key: (", ".join(f"{n} = {short(settings[n][i])}" for n in chosen) or "all runs") + ending
-        for i, key in enumerate(keys)
-    }
+    n_more = max(len(needed) + len(others) - max(most, len(needed)), 0)
+    chosen = [*needed, *others[: len(others) - n_more]]
+    return sorted(chosen, key=ordered.index), n_more
 
 
 def short(value: object) -> str:
@@ -239,5 +250,5 @@ def short(value: object) -> str:
     ('0.5', '3', '—', 'vgg13')
     """
     if isinstance(value, float | np.floating):
-        return "—" if np.isnan(value) else f"{value:.8g}"
-    return str(value) or "—"
+        return MISSING if np.isnan(value) else f"{value:.8g}"
+    return str(value) or MISSING

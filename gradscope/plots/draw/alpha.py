@@ -95,4 +95,5 @@ KIND = Kind(
     name="alpha",
     summary="final outcome against alpha, and its map over alpha and learning rate",
     of_many=alpha,
+    groups=("training", "evaluation"),
 )

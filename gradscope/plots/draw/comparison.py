@@ -18,7 +18,7 @@ from gradscope.plots.axes.labels import along_dim, quantity_label
 from gradscope.plots.axes.scales import Scale, effect_scale
 from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import figure_style, new_figure
-from gradscope.plots.draw.heatmap import draw_heatmap, draw_key
+from gradscope.plots.draw.heatmap import draw_heatmap, draw_key, fit_labels
 from gradscope.plots.layouts.bands import draw_bands, metric_label
 from gradscope.plots.layouts.panels import FRAME_MM, map_height
 from gradscope.plots.layouts.view import Picture, View
@@ -184,6 +184,7 @@ def _draw_maps(comparison: Comparison, figure: SubFigure, view: View, *, rows_mm
     values = np.concatenate([one.effect.values.ravel() for one in comparison.maps])
     scale = effect_scale(values, is_ratio=comparison.is_ratio)
     sign = "/" if comparison.is_ratio else "−"
+    maps = []
     for number, one in enumerate(comparison.maps):
         strip, ax = axes[0, number], axes[1, number]
         words = f"{LETTERS[number + 1]} {sign} A: {symbol_name(one.condition.name)}"
@@ -196,9 +197,11 @@ def _draw_maps(comparison: Comparison, figure: SubFigure, view: View, *, rows_mm
             step_scale=view.step_scale,
             has_key=False,
             missing=_missing_word(comparison),
+            fits=False,
         )
+        maps.append(drawn)
         _mark_first(one, ax)
-        _draw_outside(comparison, one, strip, ax)
+        _draw_outside(comparison, one, strip, ax, view)
         if number:
             ax.set_ylabel("")
             ax.tick_params(axis="y", which="both", labelleft=False)
@@ -206,7 +209,7 @@ def _draw_maps(comparison: Comparison, figure: SubFigure, view: View, *, rows_mm
     name = quantity_label(comparison.maps[0].effect)
     label = f"{name}, ratio" if comparison.is_ratio else f"{name}, difference"
     key = comparison.maps[0].effect.assign_attrs(long_name=label, units="1")
-    draw_key(drawn.mesh, key, scale, ax=ax, cax=axes[1, -1])
+    fit_labels(maps, draw_key(maps[-1].mesh, key, scale, ax=ax, cax=axes[1, -1]))
 
 
 def _missing_word(comparison: Comparison) -> str:
@@ -229,7 +232,9 @@ def _mark_first(one: EffectMap, ax: Axes) -> None:
         )
 
 
-def _draw_outside(comparison: Comparison, one: EffectMap, strip: Axes, ax: Axes) -> None:
+def _draw_outside(
+    comparison: Comparison, one: EffectMap, strip: Axes, ax: Axes, view: View
+) -> None:
     """Draw the share of layers outside the seed band; or say why there is none."""
     strip.set_xscale(ax.get_xscale())
     strip.set_xlim(ax.get_xlim())
@@ -239,12 +244,12 @@ def _draw_outside(comparison: Comparison, one: EffectMap, strip: Axes, ax: Axes)
         strip.text(
             0,
             0.4,
-            one.note,
+            view.titled(_in_letters(comparison, one.note), n_panels=len(comparison.maps)),
             transform=strip.transAxes,
             fontsize="small",
             color="0.35",
             va="center",
-            wrap=True,
+            in_layout=False,
         )
         return
     level = (1 - comparison.confidence) / len(comparison.maps)
@@ -257,6 +262,14 @@ def _draw_outside(comparison: Comparison, one: EffectMap, strip: Axes, ax: Axes)
     strip.set_ylim(0, 1)
     strip.set_yticks([0, 1])
     strip.set_ylabel("outside\nseeds", rotation=0, ha="right", va="center", fontsize="small")
+
+
+def _in_letters(comparison: Comparison, words: str) -> str:
+    """Put the letters of the conditions, which the legend explains, for their names."""
+    letters = {c.name: letter for c, letter in zip(comparison.conditions, LETTERS, strict=False)}
+    for name in sorted(letters, key=len, reverse=True):
+        words = words.replace(name, letters[name])
+    return words
 
 
 def _describe(comparison: Comparison) -> str:

@@ -13,7 +13,7 @@ from gradscope.plots.layouts.bands import draw_metric, has_metric, metric_label
 from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.losses import draw_losses, loss_key, recorded_losses
 from gradscope.plots.layouts.panels import one_legend
-from gradscope.plots.layouts.run_names import conditions_by_run
+from gradscope.plots.layouts.run_names import name_conditions
 from gradscope.plots.layouts.view import Picture, View, as_table, run_title
 
 PANELS = {"loss": ("train_loss", "val_loss"), "accuracy": ("train_accuracy", "val_accuracy")}
@@ -28,8 +28,6 @@ def curves(tree: xr.DataTree, view: View) -> Picture:
     Training and validation share a panel; a training loss that was not evaluated is that of the
     steps. Without an evaluation, the training loss alone.
     """
-    names = conditions_by_run(tree) if "run" in tree.dims else None
-    tables = []
     panels = {
         title: [name for name in metrics if has_metric(tree, name)]
         for title, metrics in PANELS.items()
@@ -38,23 +36,27 @@ def curves(tree: xr.DataTree, view: View) -> Picture:
         panels["loss"] = ["train_loss", "val_loss"]
     panels = {title: metrics for title, metrics in panels.items() if metrics}
     if not panels:
-        return _training_loss(tree, view, names)
+        return _training_loss(tree, view)
+    shown = [metric for metrics in panels.values() for metric in metrics]
+    tables = [_read(tree, metric) for metric in shown]
+    if "run" in tree.dims:
+        tables = name_conditions(tree, *tables)
+    else:
+        tables = [table.assign(**{"run is": run_title(tree)}) for table in tables]
+    table_of = dict(zip(shown, tables, strict=True))
     figure = new_figure(view.page_mm, 0.36 * view.page_mm)
     for number, (title, metrics) in enumerate(panels.items()):
         ax = figure.add_subplot(1, len(panels), number + 1)
         for metric in metrics:
-            table = _read(tree, metric)
-            table["run is"] = table["run"].map(names) if names else run_title(tree)
-            draw_metric(table, metric, ax=ax, is_dashed=metric != metrics[-1])
-            tables.append(table.rename(columns={metric: "value"}).assign(metric=metric))
+            draw_metric(table_of[metric], metric, ax=ax, is_dashed=metric != metrics[-1])
         unit = metric_label(metrics[0]).partition(" (")[2]
         ax.set_ylabel(f"{title} ({unit}" if unit else title)
         words = [metric.partition("_")[0] for metric in metrics]
         ax.set_title(f"dashed {words[0]}, solid {words[1]}" if len(words) > 1 else words[0])
     one_legend(figure.axes)
-    data = pd.concat(tables, ignore_index=True)
-    shown = ", ".join(name for metrics in panels.values() for name in metrics)
-    return Picture(figure, data, f"{shown} over steps. {run_title(tree)}")
+    parts = [t.rename(columns={m: "value"}).assign(metric=m) for m, t in table_of.items()]
+    data = pd.concat(parts, ignore_index=True)
+    return Picture(figure, data, f"{', '.join(shown)} over steps. {run_title(tree)}")
 
 
 def _read(tree: xr.DataTree, metric: str) -> pd.DataFrame:
@@ -84,9 +86,10 @@ def _has_training_loss(tree: xr.DataTree) -> bool:
     return isinstance(known, xr.DataArray) and bool(np.isfinite(known.values).any())
 
 
-def _training_loss(tree: xr.DataTree, view: View, names: dict[str, str] | None) -> Picture:
+def _training_loss(tree: xr.DataTree, view: View) -> Picture:
     """Draw the training loss where nothing was evaluated."""
-    losses = recorded_losses(tree) if names is None else {}
+    is_one = "run" not in tree.dims
+    losses = recorded_losses(tree) if is_one else {}
     if not (_has_training_loss(tree) or any(np.isfinite(loss).any() for loss in losses.values())):
         if losses:
             raise UsageError("the training loss is nowhere finite, and nothing was evaluated")
@@ -96,16 +99,22 @@ def _training_loss(tree: xr.DataTree, view: View, names: dict[str, str] | None) 
     figure = new_figure(view.width_mm, 0.6 * view.width_mm + key_mm)
     ax = figure.add_subplot()
     draw_losses(losses, ax=ax, room_mm=room, size=view.magnification, title=title)
-    if names is None:
+    if is_one:
         tables = [as_table(loss.rename("loss")).assign(of=name) for name, loss in losses.items()]
         table = pd.concat(tables, ignore_index=True).dropna()
         format_steps(ax, is_log=False)
     else:
         table = _thinned(as_table(tree["training"].dataset["loss"].load()).dropna(), "loss")
-        table["run is"] = table["run"].map(names)
+        (table,) = name_conditions(tree, table)
         draw_metric(table, "loss", ax=ax)
         one_legend(figure.axes)
     return Picture(figure, table, f"Training loss over steps. {run_title(tree)}")
 
 
-KIND = Kind(name="curves", summary="loss and accuracy over steps", of_one=curves, of_many=curves)
+KIND = Kind(
+    name="curves",
+    summary="loss and accuracy over steps",
+    of_one=curves,
+    of_many=curves,
+    groups=("training", "evaluation"),
+)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -58,6 +60,8 @@ class Heatmap:
     mesh: QuadMesh
     colorbar: Colorbar | None
     columns: Columns
+    names: list[str]
+    """Of the rows."""
 
 
 def draw_heatmap(
@@ -69,6 +73,7 @@ def draw_heatmap(
     step_scale: str = "auto",
     has_key: bool = True,
     missing: str = "missing",
+    fits: bool = True,
 ) -> Heatmap:
     """Draw a quantity over steps and layers, the input at the bottom.
 
@@ -89,6 +94,9 @@ def draw_heatmap(
         Whether to draw a colour bar; several maps with one scale need one only.
     missing : str
         What the legend calls cells without a value.
+    fits : bool
+        Whether to fit the labels to their room. Of a figure with several maps, which takes a
+        while to lay out, call `fit_labels` once in the end.
 
     Returns
     -------
@@ -117,24 +125,36 @@ def draw_heatmap(
     bar = draw_key(mesh, data, scale, ax=ax, cax=cax) if has_key else None
     if bar is not None and not np.isfinite(values).any():
         bar.ax.yaxis.set_ticks([])  # colours that no cell has mean nothing
-    settle(ax)
-    fit_label(ax)
-    label_rows(ax, row_labels(data))
-    return Heatmap(ax, mesh, bar, columns)
+    drawn = Heatmap(ax, mesh, bar, columns, row_labels(data))
+    if fits:
+        fit_labels([drawn])
+    return drawn
+
+
+def fit_labels(maps: Sequence[Heatmap], *bars: Colorbar) -> None:
+    """Fit the labels of maps and colour bars to the room that the figure's layout leaves them."""
+    bars = (*bars, *(drawn.colorbar for drawn in maps if drawn.colorbar is not None))
+    axes = [bar.ax for bar in bars] + [drawn.ax for drawn in maps]
+    settle(axes[0])
+    for ax in axes:
+        fit_label(ax)
+    for drawn in maps:
+        label_rows(drawn.ax, drawn.names)
 
 
 def draw_key(
     mesh: QuadMesh, data: xr.DataArray, scale: Scale, *, ax: Axes, cax: Axes | None = None
 ) -> Colorbar:
-    """Draw the colour bar of a quantity, with its name, unit and readable ticks."""
+    """Draw the colour bar of a quantity, with its name, unit and readable ticks.
+
+    Its label waits for `fit_labels`.
+    """
     figure = ax.get_figure(root=True)
     assert figure is not None
     bar = figure.colorbar(mesh, cax=cax, ax=None if cax else ax, extend=scale.extend)
     bar.set_label(quantity_label(data) + (f" ({scale.note})" if scale.note else ""))
     format_values(bar.ax.yaxis, scale)
     bar.outline.set_visible(False)
-    settle(bar.ax)
-    fit_label(bar.ax)
     return bar
 
 
@@ -207,6 +227,18 @@ def heatmap(tree: xr.DataTree, view: View) -> Picture:
     return Picture(figure, as_table(data), words)
 
 
+def _one_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Put one legend of the special cells below all maps, whose titles would be in its way."""
+    handles = {}
+    for ax in axes:
+        legend = ax.get_legend()
+        if legend is not None:
+            handles |= {handle.get_label(): handle for handle in legend.legend_handles if handle}
+            legend.remove()
+    if handles:
+        figure.legend(handles=[*handles.values()], loc="outside lower right", ncols=4)
+
+
 def heatmaps(tree: xr.DataTree, view: View) -> Picture:
     """Draw maps of several runs side by side with one colour scale; titles say what differs."""
     data = read_rows(tree, view)
@@ -218,16 +250,19 @@ def heatmaps(tree: xr.DataTree, view: View) -> Picture:
     ratios = [1.0] * len(names) + [0.05]
     *axes, cax = figure.subplots(1, len(names) + 1, width_ratios=ratios, squeeze=False)[0]
     scale = scale_of(data.values, declared_kind(data))
+    maps = []
     for number, (ax, name) in enumerate(zip(axes, names, strict=True)):
         one = data.isel(run=number)
         is_recorded = (states_of(one) != MISSING).any(axis=1)
         one = one.isel(step=is_recorded) if is_recorded.any() else one
-        drawn = draw_heatmap(one, ax=ax, scale=scale, step_scale=view.step_scale, has_key=False)
+        options: dict[str, Any] = {"scale": scale, "step_scale": view.step_scale}
+        maps.append(draw_heatmap(one, ax=ax, has_key=False, fits=False, **options))
         ax.set_title(view.titled(name, n_panels=len(names)))
         if number:
             ax.set_ylabel("")
             ax.tick_params(axis="y", which="both", labelleft=False)
-    draw_key(drawn.mesh, data, scale, ax=axes[-1], cax=cax)
+    _one_legend(figure, axes)
+    fit_labels(maps, draw_key(maps[-1].mesh, data, scale, ax=axes[-1], cax=cax))
     words = f"Heatmaps of {len(names)} runs ({'; '.join(names)})"
     return Picture(figure, as_table(data), describe(data.isel(run=0), words, run_title(tree)))
 

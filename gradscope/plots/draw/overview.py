@@ -15,7 +15,7 @@ from gradscope.derived.select import quantities
 from gradscope.errors import UsageError
 from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import new_figure
-from gradscope.plots.draw.heatmap import draw_heatmap
+from gradscope.plots.draw.heatmap import draw_heatmap, fit_labels
 from gradscope.plots.draw.profile import draw_profile
 from gradscope.plots.layouts.bands import metric_label
 from gradscope.plots.layouts.kind import Kind
@@ -57,8 +57,12 @@ def overview(tree: xr.DataTree, view: View) -> Picture:
     _complete_outcome(tree, above[0], has_curve=bool(losses))
     draw_profile(first, ax=above[1])
     maps = lower.subplots(n_rows, 2, squeeze=False).ravel()
-    for ax, data in zip(maps, found.values(), strict=False):
-        draw_heatmap(data, ax=ax, step_scale=view.step_scale)
+    fit_labels(
+        [
+            draw_heatmap(data, ax=ax, step_scale=view.step_scale, fits=False)
+            for ax, data in zip(maps, found.values(), strict=False)
+        ]
+    )
     _one_step_axis([above[0], *maps[: len(found)]])
     for ax in maps[len(found) :]:
         ax.axis("off")

@@ -29,7 +29,7 @@ from gradscope.plots.layouts.bands import draw_bands
 from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.panels import one_legend
 from gradscope.plots.layouts.roles import read_roles, united
-from gradscope.plots.layouts.run_names import conditions_by_run
+from gradscope.plots.layouts.run_names import name_conditions
 from gradscope.plots.layouts.view import Picture, View, as_table, describe, read_rows, run_title
 
 N_STEPS = 5
@@ -162,8 +162,9 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
     table = as_table(data.sel(step=np.unique(steps)))
     dim = str(table.columns[2])
     places = {name: place for place, name in enumerate(data[dim].values.tolist())}
-    table["depth"] = table[dim].map(places)
-    table["run is"] = table["run"].map(conditions_by_run(tree))
+    is_relative = row_dim(data) == "relative_depth"
+    table["depth"] = table[dim] if is_relative else table[dim].map(places)
+    (table,) = name_conditions(tree, table)
     figure = new_figure(view.page_mm, 0.33 * view.page_mm)
     axes = figure.subplots(1, len(np.unique(steps)), sharey=True, squeeze=False)[0]
     for ax, step in zip(axes, np.unique(steps), strict=True):
@@ -177,9 +178,10 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
             scale=scale_of(data.values, declared_kind(data)),
         )
         ax.set_title(f"step {step:,}")
-        ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(7, integer=not is_relative))
         ax.set_xlabel("")
-    figure.supxlabel("row in network order", fontsize="medium")
+    words = "relative depth (input\u00a0→\u00a0output)" if is_relative else "row in network order"
+    figure.supxlabel(words, fontsize="medium")
     one_legend(figure.axes)
     return Picture(figure, table, describe(data.isel(run=0), "Profiles", run_title(tree)))
 

@@ -29,14 +29,17 @@ def draw_bands(
 ) -> None:
     """Draw the mean over runs of each condition (column ``run is``) with its 95 % interval.
 
-    On a logarithmic axis means are geometric.
+    On a logarithmic axis means are geometric. Where the column is categorical, a condition has the
+    same colour and its place in the legend in each panel, also where it has no values.
     """
     import seaborn as sns  # loads most of SciPy, which other plots do not need
 
     if scale is not None and scale.kind == "log":
         ax.set_yscale("log")
         table = table[table[y] > 0]
-    n_conditions = table["run is"].nunique()
+    named = table["run is"]
+    is_categorical = isinstance(named.dtype, pd.CategoricalDtype)
+    n_conditions = len(named.cat.categories) if is_categorical else named.nunique()
     sns.lineplot(
         table,
         x=x,

@@ -26,6 +26,9 @@ class Kind:
         Draw one recording, or many that `gradscope.open_runs` opened.
     of_quantity : bool
         Whether it draws the quantity that the view names.
+    groups : tuple of str, optional
+        Groups of the recordings that it reads; by default all. Runs that differ in the others can
+        then be drawn together.
     """
 
     name: str
@@ -33,3 +36,4 @@ class Kind:
     of_one: Layout | None = None
     of_many: Layout | None = None
     of_quantity: bool = False
+    groups: tuple[str, ...] | None = None

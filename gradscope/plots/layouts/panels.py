@@ -21,6 +21,8 @@ ROW_MM, LOSS_MM, FRAME_MM = 3.4, 11.0, 14.0
 MAP_MM = (22.0, 120.0)
 MAP_SHARE = 0.6
 """Of a figure's width, for the map beside its labels and its colour bar."""
+LEGEND_LETTERS = 28
+"""Of a line in a legend beside a panel."""
 
 
 def map_height(data: xr.DataArray, view: View) -> float:
@@ -64,7 +66,10 @@ def read_histogram(tree: xr.DataTree, name: str, view: View) -> xr.DataArray:
     if "histograms" not in tree.children or name not in tree["histograms"].data_vars:
         raise UsageError(f"this recording has no `{name}`: record the group `histograms`")
     choice = View(quantity="grad_norm", by=view.by, layers=view.layers)
-    params = read_rows(tree, choice)["param"].values
+    rows = read_rows(tree, choice)
+    if "param" not in rows.dims:
+        raise UsageError("histograms of other architectures cannot be aligned")
+    params = rows["param"].values
     data = tree["histograms"].dataset[name].sel(param=params)
     first, last = view.steps
     data = data.sel(step=slice(first, last)).load()
@@ -129,3 +134,5 @@ def one_legend(axes: list[Axes]) -> None:
         elif legend is not None:
             legend.set_loc("center left")
             legend.set_bbox_to_anchor((1.02, 0.5))
+            for text in legend.get_texts():
+                text.set_text(textwrap.fill(text.get_text(), LEGEND_LETTERS))

@@ -6,33 +6,51 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from gradscope.derived.compare.conditions import differences
+from gradscope.derived.compare.conditions import (
+    MISSING,
+    differences,
+    short,
+    telling_settings,
+)
 from gradscope.plots.axes.scales import signed
+
+MAX_NAMED = 4
+"""Settings in the name of a condition; in a picture, more would leave no room for the rest."""
 
 
 def conditions(tree: xr.DataTree, *, with_seed: bool = False) -> list[str]:
-    """Name the condition of each run: what differs, apart from the seed; else the run's name."""
+    """Name the condition of each run: what differs, apart from the seed; else the run's name.
+
+    At most `MAX_NAMED` settings, unless more are needed to tell conditions apart; none where it is
+    missing.
+    """
     found = differences(tree)
+    chosen, _ = telling_settings(found, MAX_NAMED)
     if with_seed and "seed" in tree.dataset.coords and tree.dataset["seed"].dims == ("run",):
-        found = {**found, "seed": tree.dataset["seed"].values}
-    n_runs = tree.dataset.sizes["run"]
-    if not found:
-        return (
-            tree.dataset["run"].values.astype(str).tolist() if with_seed else ["all runs"] * n_runs
-        )
+        found, chosen = {**found, "seed": tree.dataset["seed"].values}, [*chosen, "seed"]
+    names = tree.dataset["run"].values.astype(str).tolist()
+    if not chosen:
+        return names if with_seed else ["all runs"] * len(names)
+    known = [[n for n in chosen if short(found[n][run]) != MISSING] for run in range(len(names))]
     return [
-        ", ".join(f"{_symbol(name)} = {_short(values[run])}" for name, values in found.items())
-        for run in range(n_runs)
+        ", ".join(f"{_symbol(n)} = {_short(found[n][run])}" for n in known[run]) or name
+        for run, name in enumerate(names)
     ]
 
 
-def conditions_by_run(tree: xr.DataTree) -> dict[str, str]:
-    """Return the condition of each run by the run's name."""
-    return dict(zip(tree.dataset["run"].values.tolist(), conditions(tree), strict=True))
+def name_conditions(tree: xr.DataTree, *tables: pd.DataFrame) -> list[pd.DataFrame]:
+    """Add a column ``run is`` to tables of one figure: the condition of each row's ``run``.
+
+    It is categorical, so that a condition has the same colour in each panel.
+    """
+    names = dict(zip(tree.dataset["run"].values.tolist(), conditions(tree), strict=True))
+    known = {names[run] for table in tables for run in table["run"].unique()}
+    kind = pd.CategoricalDtype([name for name in dict.fromkeys(names.values()) if name in known])
+    return [table.assign(**{"run is": table["run"].map(names).astype(kind)}) for table in tables]
 
 
 def _symbol(name: str) -> str:
-    return {"alpha": "α", "weight_decay": "λ"}.get(name, name)
+    return {"alpha": "α", "weight_decay": "λ"}.get(name, name.removesuffix("_name"))
 
 
 def _short(value: object) -> str:

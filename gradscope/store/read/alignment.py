@@ -11,6 +11,8 @@ from gradscope.store.format.layout import Axis
 from gradscope.store.read.recording import labels_as_text, places, row_places
 
 STEP_RULES = ("equal", "common", "union")
+ALIGNED = "relative_depth=<number of points>"
+"""The option that aligns other architectures, as messages name it."""
 
 
 def align_steps(
@@ -69,11 +71,13 @@ def align_columns(
     first, first_name = given[0]
     labels = set(first.labels.tolist())
     for axis, name in given:
-        if set(axis.labels.tolist()) != labels:
+        own = set(axis.labels.tolist())
+        if own != labels:
+            other = sorted(own ^ labels)[0]
             raise UsageError(
                 f"runs {first_name} and {name} have different {first.dim}s in /{group} "
-                f"({len(first)} and {len(axis)}): other architectures are aligned with "
-                "relative_depth=<number of points>"
+                f"({len(first)} and {len(axis)}; only one has {other!r}): other architectures "
+                f"are aligned with {ALIGNED}"
             )
     along = [
         None

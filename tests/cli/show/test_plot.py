@@ -43,6 +43,18 @@ def test_several_recordings_are_drawn_as_one_figure(recording, tmp_path, capsys)
     assert out.exists()
 
 
+def test_other_architectures_need_relative_depth_where_layers_are_drawn(
+    recording, tmp_path, capsys
+):
+    other = write_recording(tmp_path / "other.h5", 30, 4, seed=1)
+    out = ["--out", str(tmp_path / "figure.png"), "--overwrite"]
+    assert main(["plot", str(recording), str(other), *out]) == 2
+    error = capsys.readouterr().err
+    assert "aligned with --relative-depth POINTS" in error and "only one has" in error
+    assert main(["plot", str(recording), str(other), *out, "--relative-depth", "5"]) == 0
+    assert main(["plot", str(recording), str(other), *out, "--kind", "curves"]) == 0
+
+
 @pytest.mark.parametrize(
     ("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
 )

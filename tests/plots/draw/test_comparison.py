@@ -81,8 +81,17 @@ def test_without_a_band_the_reason_stands_in_its_place():
     tree = planted_runs(n_seeds=1)
     _, picture = drawn(tree)
     words = [text.get_text() for ax in picture.figure.axes for text in ax.texts]
-    assert "no seed band: one run only of alpha = 0 and of alpha = 0.5" in words
+    assert "no seed band: one run only of A and of B" in words
+    assert "no seed band: one run only of alpha = 0 and of alpha = 0.5" in picture.description
     assert "outside seeds" not in axes_by_label(picture)
+
+
+def test_words_take_no_room_from_the_maps():
+    tree = planted_runs(n_seeds=1)
+    names = [f"a long name of a condition, with many of its settings = {i}" for i in range(2)]
+    _, picture = drawn(tree, conditions_by_label(tree, names))
+    ax = axes_by_label(picture)["layer (input → output)"]
+    assert ax.get_position().width > 0.6
 
 
 def test_losses_fall_to_the_right():

@@ -1,6 +1,7 @@
 import json
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -44,12 +45,59 @@ def test_conditions_name_what_differs_but_the_seed(tree):
     assert len(set(conditions(tree, with_seed=True))) == 12
 
 
+def test_a_name_holds_few_of_many_settings_and_none_that_is_missing():
+    many = {f"setting_{i}": ("run", np.array([0.0, i, np.nan])) for i in range(30)}
+    settings = {"alpha": ("run", [-0.1, 0.5, 0.5]), "model_name": ("run", ["a", "b", ""])} | many
+    tree = xr.DataTree.from_dict({"/": xr.Dataset(coords={"run": ["x", "y", "z"], **settings})})
+    names = conditions(tree)
+    assert len(set(names)) == 3 and names[2] == "α = 0.5"
+    assert names[0].startswith("α = −0.1, model = a")
+    assert max(name.count("=") for name in names) <= 4
+    bare = xr.Dataset(coords={"run": ["x", "y"], "note": ("run", ["", "kept"])})
+    assert conditions(xr.DataTree.from_dict({"/": bare})) == ["x", "note = kept"]
+
+
+def test_a_condition_has_its_colour_also_where_another_has_no_values(tree):
+    groups = {f"/{name}": node.to_dataset(inherit=False) for name, node in tree.children.items()}
+    loss = groups["/evaluation"]["val_loss"].load()
+    loss[:3] = np.nan  # all of the first condition
+    groups["/evaluation"] = groups["/evaluation"].assign(val_loss=loss)
+    whole = xr.DataTree.from_dict({"/": tree.to_dataset(), **groups})
+    left, right = draw_picture(whole, View(kind="curves", width="page")).figure.axes
+    drawn = [line for line in left.lines if len(line.get_xdata()) and line.get_linestyle() == "-"]
+    names = [text.get_text() for text in right.get_legend().get_texts()]
+    colors = [line.get_color() for line in right.get_legend().get_lines()]
+    assert len(names) == 4 and [line.get_color() for line in drawn] == colors[1:]
+
+
+def test_other_architectures_have_a_profile_over_relative_depth(tmp_path):
+    for depth in (4, 7):
+        write_recording(tmp_path / f"{depth}.h5", 6, depth, seed=depth)
+    tree = open_runs(tmp_path / "*.h5", relative_depth=5)
+    figure = draw_picture(tree, View(kind="profile", width="page")).figure
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), np.linspace(0, 1, 5))
+    assert "relative depth" in figure.get_supxlabel()
+
+
 def test_maps_side_by_side_share_one_colour_scale(paths):
     picture = draw_picture(open_runs(paths[::6]), View(width="page"))
     meshes = [ax.collections[0] for ax in picture.figure.axes[:2]]
     assert len({(mesh.norm.vmin, mesh.norm.vmax) for mesh in meshes}) == 1
     titles = [ax.get_title(loc="left") for ax in picture.figure.axes[:2]]
     assert titles == ["α = −0.1, seed = 0", "α = 0.5, seed = 6"]
+
+
+def test_the_legend_of_special_cells_is_below_all_maps(tmp_path):
+    for i in range(3):
+        config = json.dumps({"alpha": i / 10, "schedule": "a long name, as people have " * i})
+        path = write_recording(tmp_path / f"{i}.h5", 6, 3, seed=i, config_json=config)
+        with h5py.File(path, "a") as file:
+            file["gradients/grad_norm"][3:] = 0.0
+    figure = draw_picture(open_runs(tmp_path / "*.h5"), View()).figure
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["zero"]
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert not any(legend.get_window_extent().overlaps(box) for box in boxes)
 
 
 def test_too_many_maps_are_refused(tree):
