@@ -36,6 +36,7 @@ def test_wheel_holds_gradscope_and_nothing_else(wheel):
     assert packed == source
 
 
+@pytest.mark.slow
 def test_command_line_runs_from_the_installed_wheel(wheel, tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"

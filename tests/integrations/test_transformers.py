@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,13 @@ import gradscope
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("accelerate", reason="accelerate is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects_to_collect():
+    """The Trainer collects garbage again and again: not what earlier tests have imported."""
+    gc.collect()
+    gc.freeze()
 
 
 class Tokens(torch.utils.data.Dataset):

@@ -52,6 +52,7 @@ def until(browser, script, seconds=40):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("is_stripping", "words"),
     [

@@ -6,6 +6,7 @@ The high-level mappings of h5py are several times slower for this.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeVar
 
 import h5py
@@ -96,11 +97,21 @@ def _text(attribute: h5py.h5a.AttrID, stored: h5py.h5t.TypeStringID) -> str:
 
 def write_attribute(target: h5py.Group | h5py.Dataset, name: str, value: np.ndarray) -> None:
     """Write one attribute, replacing an existing one."""
-    key, kind = name.encode(), h5py.h5t.py_create(value.dtype, logical=True)
-    space = h5py.h5s.create_simple(value.shape) if value.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    key, kind = name.encode(), _type_of(value.dtype)
+    space = h5py.h5s.create_simple(value.shape) if value.shape else _scalar()
     if h5py.h5a.exists(target.id, key):
         h5py.h5a.delete(target.id, key)
     h5py.h5a.create(target.id, key, kind, space).write(value, mtype=kind)
+
+
+@functools.lru_cache(maxsize=1024)
+def _type_of(dtype: np.dtype) -> h5py.h5t.TypeID:
+    return h5py.h5t.py_create(dtype, logical=True)
+
+
+@functools.cache
+def _scalar() -> h5py.h5s.SpaceID:
+    return h5py.h5s.create(h5py.h5s.SCALAR)
 
 
 def attach_scale(dataset: h5py.Dataset, axis: int, group: h5py.Group, name: str) -> None:

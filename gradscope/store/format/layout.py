@@ -179,9 +179,14 @@ def write_axis(group: h5py.Group, axis: Axis) -> None:
 
 
 def write_group(
-    file: h5py.File, name: str, arrays: Mapping[str, np.ndarray], axes: Mapping[str, Axis]
+    file: h5py.File,
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    axes: Mapping[str, Axis],
+    *,
+    is_packed: bool = False,
 ) -> None:
-    """Write one group of a segment: its rows, axes and variables."""
+    """Write one group: its rows, axes and variables; see `create_variable`."""
     group = file.require_group(name)
     rows = row_dim(name)
     write_axis(group, Axis(rows, {rows: arrays[rows]}))
@@ -191,7 +196,7 @@ def write_group(
             write_axis(group, axes[dim])
     for variable in variables:
         values = arrays[variable.name]
-        create_variable(group, variable, values.shape, data=values)
+        create_variable(group, variable, values.shape, data=values, is_packed=is_packed)
 
 
 def create_variable(
@@ -200,22 +205,24 @@ def create_variable(
     shape: tuple[int, ...],
     *,
     data: np.ndarray | None = None,
+    attrs: Mapping[str, Any] | None = None,
     is_packed: bool = False,
 ) -> h5py.Dataset:
     """Create one array with its attributes and scales; without ``data`` it is left unfilled.
 
-    Segments are stored uncompressed, which is fast. Finished files are packed: chunked, shuffled,
-    deflated and checksummed.
+    Attributes are those of the declaration, and ``attrs`` beside or instead of them. Segments are
+    stored uncompressed, which is fast. Finished files are packed: chunked, shuffled, deflated and
+    checksummed.
     """
     dtype = numpy_dtype(variable)
     options = {"fillvalue": missing(dtype), **_options(shape, dtype)} if is_packed else {}
     dataset = group.create_dataset(variable.name, shape, dtype, data=data, **options)
-    write_attributes(dataset, variable.attrs)
-    write_attributes(dataset, {"source": group.file.attrs.get(variable.source_attribute)})
+    own: dict[str, Any] = {**variable.attrs, "_FillValue": missing(dtype)}
+    if variable.source_attribute:
+        own["source"] = group.file.attrs.get(variable.source_attribute)
     if variable.dtype == "bool":  # not dtype="bool": xarray would read missing as true
-        flags = {"flag_values": np.array([0, 1], "int8"), "flag_meanings": "false true"}
-        write_attributes(dataset, flags)
-    write_attributes(dataset, {"_FillValue": missing(dtype)})
+        own |= {"flag_values": np.array([0, 1], "int8"), "flag_meanings": "false true"}
+    write_attributes(dataset, {**own, **(attrs or {})})
     for i, name in enumerate(variable.dims):
         attach_scale(dataset, i, group, name)
     return dataset

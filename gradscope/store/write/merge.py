@@ -93,8 +93,10 @@ def _write_group(file: h5py.File, group: GroupPlan, opened: OpenFile, is_packed:
     for name, variable in group.variables.items():
         shape = group.shape(name)
         declaration = replace(variable, name=name)
-        dataset = layout.create_variable(target, declaration, shape, is_packed=is_packed)
-        layout.write_attributes(dataset, group.attrs.get(name, {}))
+        attrs = group.attrs.get(name)
+        dataset = layout.create_variable(
+            target, declaration, shape, attrs=attrs, is_packed=is_packed
+        )
         for block in _blocks(shape, dataset.dtype.itemsize):
             dataset[block] = _read(group, name, block, opened)
 

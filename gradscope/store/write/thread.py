@@ -28,7 +28,7 @@ from gradscope.store.format.segments import (
     remove_part,
     segment_name,
 )
-from gradscope.store.write.blocks import combine, repeat_last
+from gradscope.store.write.blocks import Block, combine, repeat_last
 from gradscope.store.write.leaving import interrupted
 from gradscope.store.write.lock import WriterLock
 from gradscope.store.write.merge import merge_files
@@ -42,6 +42,8 @@ ALIVE_SECONDS = 15.0
 """How often a writer without work shows that it is alive."""
 RETRY_FLUSHES = 64
 """Flushes to wait after a merge failed."""
+AT_THE_END = {"is_complete": 1, "resume_step": None}
+"""Root attributes of the finished file."""
 QUEUE_BYTES = 128 * 1024 * 1024
 """Rows that may wait while the disk is slow; then `append` waits too."""
 
@@ -222,10 +224,12 @@ class Worker:
         self._blocks = {}
         self._attrs.pop("resume_step", None)
 
-    def _write_groups(self, file: h5py.File, groups: dict[str, dict[str, np.ndarray]]) -> None:
-        layout.write_attributes(file, self._attrs)
+    def _write_groups(
+        self, file: h5py.File, groups: dict[str, Block], *, is_last: bool = False
+    ) -> None:
+        layout.write_attributes(file, self._attrs | (AT_THE_END if is_last else {}))
         for name, arrays in groups.items():
-            layout.write_group(file, name, arrays, self._axes)
+            layout.write_group(file, name, arrays, self._axes, is_packed=is_last)
 
     def _merge_old(self) -> None:
         while True:
@@ -248,8 +252,18 @@ class Worker:
         words = " ".join(f"{type(self.error).__name__}: {self.error}".split())
         return f"writing: {words}"[:300]
 
-    def _save(self, paths: list[Path], attrs: dict[str, Any]) -> None:
-        """Merge under the name of the recording, or beside what has appeared there meanwhile."""
+    def _write_whole(self, target: Path) -> int:
+        """Write the finished file: of all segments, or of rows where nothing was flushed yet."""
+        if self._segments:
+            paths = [segment.path for segment in self._segments]
+            return merge_files(paths, target, attrs=AT_THE_END, is_new=True)
+        groups = {group: combine(group, blocks) for group, blocks in self._blocks.items()}
+        return publish(
+            target, lambda file: self._write_groups(file, groups, is_last=True), is_new=True
+        )
+
+    def _save(self) -> None:
+        """Write under the name of the recording, or beside what has appeared there meanwhile."""
         if self.saved is not None:  # closing failed after that
             return
         for number in itertools.count(1):
@@ -258,7 +272,7 @@ class Worker:
             if target.exists() or (number > 1 and part_folder(target).exists()):
                 continue
             with contextlib.suppress(FileExistsError):
-                self.bytes_written += merge_files(paths, target, attrs=attrs, is_new=True)
+                self.bytes_written += self._write_whole(target)
                 self.saved = target
                 return
 
@@ -268,10 +282,9 @@ class Worker:
         if self.error is not None:
             self._attrs |= {"status": "failed", "failure": self._reason()}
         try:
-            self._write_segment()
-            paths = [segment.path for segment in self._segments]
-            attrs = {"is_complete": 1, "resume_step": None}
-            self._save(paths, attrs)
+            if self._segments:
+                self._write_segment()
+            self._save()
             remove_part(part_folder(self.path))
         except Exception as error:
             self.error = self.error or error

@@ -219,11 +219,11 @@ def test_intervals_are_students():
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Path:
-    """The first runs of every spec of the question, at smoke scale."""
+    """The first run of every spec of the question, at smoke scale."""
     folder = tmp_path_factory.mktemp("runs")
     for spec in QUESTION.specs:
         sweep = read_sweep(SPECS / f"{spec}.toml", scale="smoke")
-        for run in sweep.plan({})[:2]:
+        for run in sweep.plan({})[:1]:
             report = run_one(run.config, folder / sweep.folder.name / run.path.name)
             assert report.status == "finished", report.message
     return folder

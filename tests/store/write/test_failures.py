@@ -89,11 +89,28 @@ def test_a_really_full_disk(tmp_path):
 def test_the_disk_fills_during_the_last_merge(tmp_path, monkeypatch):
     writer = RecordingWriter(tmp_path / "run.h5")
     append(writer, 1, 5)
+    writer.flush(wait=True)
 
     def full(*_, **__):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     monkeypatch.setattr(thread, "merge_files", full)
+    assert len(warned(writer.close)) == 1
+    assert not writer.path.exists()
+    np.testing.assert_array_equal(open_recording(writer.path)["training"]["step"], np.arange(1, 6))
+
+
+def test_rows_that_no_file_holds_yet_survive_a_failing_end(tmp_path, monkeypatch):
+    writer = RecordingWriter(tmp_path / "run.h5")
+    append(writer, 1, 5)
+    publish = thread.publish
+
+    def no_file(target, write, **options):
+        if target == writer.path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return publish(target, write, **options)
+
+    monkeypatch.setattr(thread, "publish", no_file)
     assert len(warned(writer.close)) == 1
     assert not writer.path.exists()
     np.testing.assert_array_equal(open_recording(writer.path)["training"]["step"], np.arange(1, 6))

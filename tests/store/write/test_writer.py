@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +11,7 @@ from gradscope.errors import RecordingExistsError
 from gradscope.store.format.segments import list_segments, part_folder
 from gradscope.store.read.recording import open_recording
 from gradscope.store.write.writer import RecordingWriter
+from tests.helpers import synthetic_columns
 
 PARAMS = ["a.weight", "a.bias"]
 
@@ -46,6 +48,42 @@ def test_segments_are_files_of_the_format_and_the_end_is_one_file(tmp_path):
     xr.testing.assert_identical(norms(path).load(), live)
     assert open_recording(path).attrs["is_complete"] == 1
     assert writer.bytes_written > path.stat().st_size
+
+
+def contents(path):
+    """Everything in a file: values, attributes, and how the arrays are stored."""
+    found = {}
+
+    def see(name, item):
+        own = {key: np.asarray(value).tolist() for key, value in item.attrs.items()}
+        own = {key: value for key, value in own.items() if "_LIST" not in key}  # references
+        if isinstance(item, h5py.Dataset):
+            filters = (item.chunks, item.compression, item.shuffle, item.fletcher32)
+            scales = [[scale.name for scale in dim.values()] for dim in item.dims]
+            own["stored"] = [item.dtype, item.fillvalue, filters, scales, item[()].tobytes()]
+        found[name] = own
+
+    with h5py.File(path) as file:
+        see("/", file)
+        file.visititems(see)
+    del found["/"]["created_at"]
+    return found
+
+
+def test_a_recording_that_was_never_flushed_ends_in_the_same_file(tmp_path):
+    columns, params, layers = synthetic_columns(1200, 5)
+    for name in ("merged", "whole"):
+        with RecordingWriter(tmp_path / f"{name}.h5", {"seed": 3, "tags": ["a", "b"]}) as writer:
+            writer.set_axis("param", params)
+            writer.set_axis("layer", layers)
+            for group, rows in columns.items():
+                writer.append(group, rows)
+            if name == "merged":
+                writer.flush(wait=True)
+    merged, whole = (contents(tmp_path / f"{name}.h5") for name in ("merged", "whole"))
+    assert merged.keys() == whole.keys()
+    for name, expected in merged.items():
+        assert repr(whole[name]) == repr(expected), name
 
 
 def test_there_are_never_many_segments(tmp_path):
