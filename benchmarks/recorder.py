@@ -167,7 +167,7 @@ def pairs(work: Workload, rival: Callable[..., object], n_blocks: int) -> np.nda
     for _ in range(n_blocks):
         bare = seconds_a_step(work, None)
         with tempfile.TemporaryDirectory() as folder, rival(work, Path(folder)) as after:
-            for _ in range(2):
+            for _ in range(work.n_steps):  # the first steps after attaching take longer
                 after(work.step())
             times.append((bare, seconds_a_step(work, after)))
     return np.array(times)

@@ -23,7 +23,7 @@ class Workload:
     optimizer: torch.optim.Optimizer
     step: Callable[[], torch.Tensor]
     n_steps: int
-    """Steps of one timed block."""
+    """Steps of one timed block, and before it."""
 
     @property
     def n_params(self) -> int:
@@ -64,7 +64,7 @@ def w1(device: str = "cpu", make: Optimizer = adam) -> Workload:
     """VGG13 with batch norm, 9.4 M parameters, batch 32."""
     torch.manual_seed(0)
     model, inputs = VGG(CHANNELS["vgg13"], 10), torch.randn(32, 3, 32, 32)
-    return _workload("W1", model, inputs, 10, 2, device, make)
+    return _workload("W1", model, inputs, 10, 5, device, make)
 
 
 def w2(device: str = "cpu", make: Optimizer = adam) -> Workload:
@@ -72,14 +72,14 @@ def w2(device: str = "cpu", make: Optimizer = adam) -> Workload:
     torch.manual_seed(0)
     layers = [m for _ in range(9) for m in (nn.Linear(256, 256), nn.ReLU(inplace=True))]
     model = nn.Sequential(*layers, nn.Linear(256, 10))
-    return _workload("W2", model, torch.randn(64, 256), 10, 60, device, make)
+    return _workload("W2", model, torch.randn(64, 256), 10, 100, device, make)
 
 
 def w3(device: str = "cpu", make: Optimizer = adam) -> Workload:
     """ResNet-50, 23.5 M parameters, 32 x 32, batch 4."""
     torch.manual_seed(0)
     model = torchvision.models.resnet50(num_classes=10)
-    return _workload("W3", model, torch.randn(4, 3, 32, 32), 10, 3, device, make)
+    return _workload("W3", model, torch.randn(4, 3, 32, 32), 10, 10, device, make)
 
 
 def many_tensors(device: str = "cpu", make: Optimizer = adam) -> Workload:
@@ -88,7 +88,7 @@ def many_tensors(device: str = "cpu", make: Optimizer = adam) -> Workload:
     model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(1000)))
     for layer in model:
         nn.init.orthogonal_(layer.weight)
-    return _workload("Many", model, torch.randn(8, 16), 10, 3, device, make)
+    return _workload("Many", model, torch.randn(8, 16), 10, 10, device, make)
 
 
 WORKLOADS: dict[str, Callable[..., Workload]] = {"W1": w1, "W2": w2, "W3": w3}
