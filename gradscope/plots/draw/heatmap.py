@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
@@ -229,14 +230,16 @@ def heatmap(tree: xr.DataTree, view: View) -> Picture:
 
 def _one_legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """Put one legend of the special cells below all maps, whose titles would be in its way."""
-    handles = {}
+    handles: dict[object, Artist] = {}
     for ax in axes:
         legend = ax.get_legend()
         if legend is not None:
-            handles |= {handle.get_label(): handle for handle in legend.legend_handles if handle}
+            found = [handle for handle in legend.legend_handles if handle is not None]
+            handles |= {handle.get_label(): handle for handle in found}
             legend.remove()
     if handles:
-        figure.legend(handles=[*handles.values()], loc="outside lower right", ncols=4)
+        labels = list(map(str, handles))
+        figure.legend(list(handles.values()), labels, loc="outside lower right", ncols=4)
 
 
 def heatmaps(tree: xr.DataTree, view: View) -> Picture:

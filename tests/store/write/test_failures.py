@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from gradscope.store.format import contents
+from gradscope.store.format.segments import publish
 from gradscope.store.read.recording import open_recording
 from gradscope.store.write import thread
 from gradscope.store.write.writer import RecordingWriter
@@ -103,7 +104,6 @@ def test_the_disk_fills_during_the_last_merge(tmp_path, monkeypatch):
 def test_rows_that_no_file_holds_yet_survive_a_failing_end(tmp_path, monkeypatch):
     writer = RecordingWriter(tmp_path / "run.h5")
     append(writer, 1, 5)
-    publish = thread.publish
 
     def no_file(target, write, **options):
         if target == writer.path:
