@@ -97,7 +97,7 @@ def test_the_first_of_many_runs_show_before_all_are_read(tmp_path):
         while not seen or seen[-1] < 500:
             seen.append(len(client.get("/api/runs").json()["rows"]))
             assert time.monotonic() < until
-            time.sleep(0.02)
+            time.sleep(0.2)  # an answer takes part of a core
         assert any(0 < n < 500 for n in seen)
         answer = client.get("/api/runs")
         assert len(answer.content) < 500 * 1500
