@@ -29,6 +29,9 @@ _KEEP_MEMORY = {
 }
 """Against dask's default, under which what a training step frees goes back to the system, to be
 zeroed and mapped again at the next step: about a third of a small run's time on a CPU."""
+_KEEP_WORKERS = {"distributed.scheduler.worker-ttl": None}
+"""Against dask's default, under which workers that were silent for five minutes are given up for
+good: a machine that slept, or a sweep that was stopped, would go on without any."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def connect(scheduler: str | None, *, n_workers: int | None) -> Iterator[Client]
     n_default = torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // 2)
     with (
         leaving_at_once(),
-        dask.config.set(_KEEP_MEMORY),
+        dask.config.set(_KEEP_MEMORY | _KEEP_WORKERS),
         deaf_loop() as loop,
         LocalCluster(
             loop=loop,

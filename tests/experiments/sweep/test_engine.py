@@ -28,7 +28,9 @@ def test_a_failing_run_ends_only_itself_on_a_local_cluster(tmp_path):
     with connect(None, n_workers=1) as client:
         reports = {report.path.stem: report for report in run_all(client, runs)}
         kept = client.submit(os.environ.get, "MALLOC_TRIM_THRESHOLD_").result()
+        patience = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.worker_ttl)
     assert int(kept) >= 2**30  # dask's default gives memory back at every step
+    assert patience is None  # dask's gives up workers after a machine has slept for five minutes
     assert {name: report.status for name, report in reports.items()} == {
         "unknown": "failed",
         "good": "finished",
