@@ -14,7 +14,8 @@ from gradscope.derived.cells import NUMBER, select_cells, states_of
 from gradscope.derived.optimizers import losses_apart
 from gradscope.derived.select import WEIGHT_KINDS, quantities, row_dim, select
 from gradscope.errors import UsageError
-from gradscope.plots.axes.labels import clip_apart, quantity_label, row_labels
+from gradscope.plots.axes.labels import quantity_label, row_labels
+from gradscope.plots.axes.names import clip_apart
 from gradscope.plots.axes.scales import Scale, declared_kind, scale_of
 from gradscope.plots.axes.step_axis import Columns, is_log_spaced, step_columns
 from gradscope.plots.layouts.curve import ranges

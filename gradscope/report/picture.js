@@ -7,6 +7,8 @@ const CONFIG = {
   plotlyServerURL: "", doubleClick: "reset", responsive: true,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
 };
+/** A logarithmic y axis of a low panel: few enough numbers that they do not overlap. */
+const LOG = { type: "log", nticks: 3 };
 const HEIGHTS = { loss: 120, line: 130, gap: 34, top: 54, bottom: 44 };
 
 let page = null; // what the page holds
@@ -142,7 +144,7 @@ function layout() {
       y: place / inner, yanchor: "bottom", align: "left", font: { size: 12.5 } });
     place -= height + HEIGHTS.gap;
   }
-  if (made.yaxis && isWide(run.curves)) made.yaxis.type = "log";
+  if (made.yaxis && isWide(run.curves)) Object.assign(made.yaxis, LOG);
   if (shown) finishMap(made, isNarrow);
   return made;
 }
@@ -161,7 +163,7 @@ function finishMap(made, isNarrow) {
   Object.assign(made.yaxis2, { range: [-0.5, n - 0.5], showgrid: false, ticklen: 2,
     tickfont: { size: n > 25 ? 10 : 11 }, ...rowTicks(-0.5, n - 0.5, mapHeight(), isNarrow) });
   const { kind, low, high } = scaleNow();
-  if (kind === "log") made.yaxis3.type = "log";
+  if (kind === "log") Object.assign(made.yaxis3, LOG);
   const sizes = [low, high].map(Math.abs).filter(Boolean);
   if (Math.min(...sizes) < 1e-3 || Math.max(...sizes) >= 1e4) made.yaxis3.exponentformat = "power";
   made.shapes = shown.grid.borders.map((border) => ({ type: "line", xref: "paper", x0: 0, x1: 1, yref: "y2",

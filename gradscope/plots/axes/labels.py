@@ -1,10 +1,10 @@
-"""Axis labels: quantities from their attributes, layers by short names that do not overlap."""
+"""Axis labels: quantities from their attributes, rows by names that do not overlap."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
-from itertools import groupby, takewhile
+from collections.abc import Sequence
+from itertools import groupby
 
 import matplotlib as mpl
 import numpy as np
@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation
 
 from gradscope.derived.select import ALONG, row_dim
+from gradscope.plots.axes.names import bare_names, clip_apart, ellipsis
 from gradscope.plots.axes.style import NONFINITE_COLOUR
 
 LINE_SPACING = 1.15
 MIN_FONT_PT = 5.0
-MAX_CHARACTERS = 26
 BRACKET = "bracket"
 """Group id of the lines that bracket blocks of rows."""
 MAX_LABEL_SHARE = 0.22
@@ -45,90 +45,12 @@ def _height_pt(ax: Axes) -> float:
     return float(ax.get_window_extent().height * 72 / figure.dpi) if figure else 0.0
 
 
-def short_names(names: Iterable[str]) -> list[str]:
-    """Shorten qualified names as far as they stay different from each other.
-
-    A last ``.weight`` goes when every name is of a weight, and so do leading parts that (nearly)
-    all share.
-
-    >>> short_names(["net.stem.weight", "net.blocks.0.fc.weight", "net.head.weight"])
-    ['stem', 'blocks.0.fc', 'head']
-    """
-    return clip_apart(_bare_names(names))
-
-
-def _bare_names(names: Iterable[str]) -> list[str]:
-    """Leave out what the names share."""
-    short = [str(name) for name in names]
-    if all(name.endswith("weight") for name in short):
-        short = [name.removesuffix(".weight") for name in short]
-    while (fewer := _without_common_head(short)) is not None:
-        short = fewer
-    return short
-
-
-def clip_apart(names: Sequence[str], n_characters: int = MAX_CHARACTERS) -> list[str]:
-    """Shorten long names so that names that differ stay different.
-
-    The middle goes, or the beginning where that keeps them apart in fewer letters; names that
-    need more than `MAX_CHARACTERS` keep what is not shared.
-
-    >>> clip_apart(["the_block_1_of_many.bias", "the_block_2_of_many.bias"], 12)
-    ['…1_of_many.bias', '…2_of_many.bias']
-    """
-    n_different = len(set(names))
-    for n in range(n_characters, max(n_characters, MAX_CHARACTERS) + 1):
-        for shorten in (ellipsis, _without_beginning):
-            short = [shorten(name, n) for name in names]
-            if len(set(short)) == n_different:
-                return short
-    n_before = _n_shared(names)
-    own = [name[max(n_before - 3, 0) :] for name in names]
-    n_after = _n_shared([name[::-1] for name in own])
-    own = [f"…{name[: len(name) - max(n_after - 3, 0)]}…" for name in own]
-    return own if max(map(len, own)) < max(map(len, names)) else list(names)
-
-
-def _without_beginning(name: str, n_characters: int) -> str:
-    return name if len(name) <= n_characters else f"…{name[1 - n_characters :]}"
-
-
-def _n_shared(names: Sequence[str]) -> int:
-    """Return how many letters all names begin with."""
-    alike = (len(set(letters)) == 1 for letters in zip(*names, strict=False))
-    return sum(takewhile(bool, alike))
-
-
-def _without_common_head(names: list[str]) -> list[str] | None:
-    """Drop the first part if three quarters of the names share it; None if not useful."""
-    heads = [name.partition(".")[0] for name in names]
-    head = max(heads, key=heads.count, default="")
-    tails = [name.removeprefix(f"{head}.") for name in names]
-    bare_number = any(tail[:1].isdigit() for tail in tails)
-    shared = sum(name != tail for name, tail in zip(names, tails, strict=True))
-    is_useful = len(names) > 1 and shared > 0.75 * len(names) and not bare_number
-    return tails if is_useful and len(set(tails)) == len(set(names)) else None
-
-
-def ellipsis(name: str, n_characters: int = MAX_CHARACTERS) -> str:
-    """Leave out the middle of a long name; its last part, which tells layers apart, stays.
-
-    >>> ellipsis("layers_of_the_encoder.11", 14)
-    'layers_of_….11'
-    """
-    if len(name) <= n_characters:
-        return name
-    last = len(name) - name.rfind(".") if "." in name else 0
-    tail = last if 0 < last <= n_characters // 2 else n_characters // 2
-    return f"{name[: n_characters - 1 - tail]}…{name[-tail:]}"
-
-
 def row_labels(data: xr.DataArray) -> list[str]:
     """Return names of the rows without what they share, which `label_rows` fits to its room.
 
     An index alone is followed by the type of its layer.
     """
-    names = _bare_names(row_names(data))
+    names = bare_names(row_names(data))
     dim = row_dim(data)
     types = data.coords.get("layer_type")
     if types is None or types.dims != (dim,) or dim not in ("param", "layer"):
@@ -187,18 +109,19 @@ def settle(ax: Axes) -> None:
         figure.draw_without_rendering()
 
 
-def label_rows(ax: Axes, names: Sequence[str]) -> None:
+def label_rows(ax: Axes, names: Sequence[str], *, share: float = MAX_LABEL_SHARE) -> None:
     """Name the rows ``0 … n - 1`` of a y axis as densely as can be read.
 
     Every row where there is room; else whole blocks of the network (a shared beginning of the
-    names), each in a bracket; else every k-th row.
+    names), each in a bracket; else every k-th row. Names take at most about ``share`` of the
+    figure's width.
     """
     n_rows = len(names)
     height = _height_pt(ax)
     size = _tick_size(ax)
     per_row = height / max(n_rows, 1) / LINE_SPACING
     if per_row >= MIN_FONT_PT:
-        _ticks(ax, range(n_rows), _fitting(ax, names, size), size=min(size, per_row))
+        _ticks(ax, range(n_rows), _fitting(ax, names, size, share), size=min(size, per_row))
         return
     gap = size * LINE_SPACING / height * n_rows
     blocks = _blocks(names, gap)
@@ -207,12 +130,12 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
         _brackets(ax, blocks, n_rows)
         middles = [(start + stop - 1) / 2 for start, stop, _ in blocks]
         kept = _apart(middles, [stop - start for start, stop, _ in blocks], gap)
-        titles = _fitting(ax, [blocks[i][2] for i in kept], size)
+        titles = _fitting(ax, [blocks[i][2] for i in kept], size, share)
         ax.set_yticks([middles[i] for i in kept], titles, minor=True)
         ax.tick_params(axis="y", which="minor", length=0, labelsize=size)
         return
     rows = np.linspace(0, n_rows - 1, int((n_rows - 1) / gap) + 1).round().astype(int).tolist()
-    _ticks(ax, rows, _fitting(ax, [names[row] for row in rows], size), size=size)
+    _ticks(ax, rows, _fitting(ax, [names[row] for row in rows], size, share), size=size)
 
 
 def _brackets(ax: Axes, blocks: Sequence[tuple[int, int, str]], n_rows: int) -> None:
@@ -239,11 +162,11 @@ def _brackets(ax: Axes, blocks: Sequence[tuple[int, int, str]], n_rows: int) -> 
         )
 
 
-def _fitting(ax: Axes, names: Sequence[str], size: float) -> list[str]:
-    """Shorten names to a bounded share of the figure's width, as far as they stay different."""
+def _fitting(ax: Axes, names: Sequence[str], size: float, share: float) -> list[str]:
+    """Shorten names to a share of the figure's width, as far as they stay different."""
     figure = ax.get_figure(root=True)
     width = 72 * figure.get_figwidth() if figure is not None else 250.0
-    room = max(int(MAX_LABEL_SHARE * width / (0.55 * size)), 12)
+    room = max(int(share * width / (0.55 * size)), 12)
     return clip_apart(names, room)
 
 

@@ -77,6 +77,8 @@ def alpha(tree: xr.DataTree, view: View) -> Picture:
     """Draw the last outcome against alpha, and its map over alpha and lr if lr varies too."""
     known = [name for name in OUTCOMES if has_metric(tree, name)]
     metric = view.quantity if view.quantity != View().quantity else next(iter(known), "")
+    if not known:
+        raise UsageError(f"these recordings have none of {', '.join(OUTCOMES)}")
     if metric not in known:
         raise UsageError(unknown("outcome", metric, known))
     table = last_values(tree, metric)

@@ -94,6 +94,7 @@ def _training_loss(tree: xr.DataTree, view: View) -> Picture:
         if losses:
             raise UsageError("the training loss is nowhere finite, and nothing was evaluated")
         raise UsageError("this recording has neither a training loss nor an evaluated metric")
+    losses = {name: loss for name, loss in losses.items() if not np.isnan(loss.values).all()}
     room, title = 0.8 * view.width_mm, view.titled(run_title(tree))
     key_mm = loss_key(losses, room, view.magnification).height_mm
     figure = new_figure(view.width_mm, 0.6 * view.width_mm + key_mm)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from gradscope.errors import UsageError
 from gradscope.plots.axes.scales import Scale, format_values, signed
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.layouts.kind import Kind
@@ -66,6 +67,8 @@ def draw_effective_lr(
 def effective_lr(tree: xr.DataTree, view: View) -> Picture:
     """Draw the effective learning rates of several alphas at the last recorded step."""
     counts = read_histogram(tree, "exp_avg_sq_histogram", view).isel(step=-1).sum("param")
+    if not counts.sum():
+        raise UsageError(f"no second moment is finite and above zero at step {int(counts['step'])}")
     lr = float(np.nanmax(tree["training"].dataset["lr"].sel(step=counts["step"]).values))
     figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 90.0 * view.magnification))
     ax = figure.add_subplot()

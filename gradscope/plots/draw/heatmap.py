@@ -20,6 +20,7 @@ from gradscope.derived.cells import MISSING, NONFINITE, NUMBER, OTHER, states_of
 from gradscope.derived.select import row_dim
 from gradscope.errors import UsageError
 from gradscope.plots.axes.labels import (
+    MAX_LABEL_SHARE,
     along_dim,
     fit_label,
     label_rows,
@@ -132,15 +133,18 @@ def draw_heatmap(
     return drawn
 
 
-def fit_labels(maps: Sequence[Heatmap], *bars: Colorbar) -> None:
-    """Fit the labels of maps and colour bars to the room that the figure's layout leaves them."""
+def fit_labels(maps: Sequence[Heatmap], *bars: Colorbar, share: float = MAX_LABEL_SHARE) -> None:
+    """Fit the labels of maps and colour bars to the room that the figure's layout leaves them.
+
+    Names of rows take at most about ``share`` of the figure's width.
+    """
     bars = (*bars, *(drawn.colorbar for drawn in maps if drawn.colorbar is not None))
     axes = [bar.ax for bar in bars] + [drawn.ax for drawn in maps]
     settle(axes[0])
     for ax in axes:
         fit_label(ax)
     for drawn in maps:
-        label_rows(drawn.ax, drawn.names)
+        label_rows(drawn.ax, drawn.names, share=share)
 
 
 def draw_key(

@@ -36,6 +36,7 @@ def draw_histogram(
     ax: Axes | None = None,
     cax: Axes | None = None,
     has_key: bool = True,
+    span: tuple[int, int] | None = None,
 ) -> QuadMesh:
     """Draw the share of entries in each octave of magnitude, over steps.
 
@@ -51,6 +52,8 @@ def draw_histogram(
         Where to draw the map and its colour bar.
     has_key : bool
         Whether to draw the colour bar, which is the same for every map.
+    span : (int, int), optional
+        First and last bin to draw, by their place; by default those with any entry.
 
     Returns
     -------
@@ -69,8 +72,7 @@ def draw_histogram(
     empty = np.zeros_like(none)
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.column_stack([none, empty, values, empty, beyond]) / total[:, None]
-    used = np.flatnonzero(values.sum(axis=0) > 0)
-    first, last = (used[0], used[-1]) if used.size else (0, values.shape[1] - 1)
+    first, last = _used_bins(values) if span is None else span
     lowest = int(counts[dim].values[0]) + int(first)
     ends = shares[:, -2:] if has_beyond else shares[:, :0]
     shares = np.column_stack([shares[:, :2], shares[:, 2 + first : 3 + last], ends])
@@ -94,6 +96,12 @@ def draw_histogram(
         label = f"share of {_entries(counts)}"
         figure.colorbar(mesh, cax=cax, ax=None if cax else ax, label=label)
     return mesh
+
+
+def _used_bins(counts: np.ndarray) -> tuple[int, int]:
+    """Return the places of the first and the last bin with any entry, of all where none has."""
+    used = np.flatnonzero(np.nansum(counts, axis=0) > 0)
+    return (int(used[0]), int(used[-1])) if used.size else (0, counts.shape[1] - 1)
 
 
 def _entries(counts: xr.DataArray) -> str:
@@ -148,11 +156,13 @@ def histograms(tree: xr.DataTree, view: View) -> Picture:
     titles = [name.replace(", mean of", ",") for name in groups]
     which = _of_what(counts["param"].values.astype(str))
     figure, axes, cax = side_by_side(view, titles, f"{run_title(tree)} · {which}")
+    whole = counts.transpose(..., "grad_bin").values.reshape(-1, counts.sizes["grad_bin"])
+    span = _used_bins(whole)
     tables = []
     for number, (ax, (name, runs)) in enumerate(zip(axes, groups.items(), strict=True)):
         own = counts.isel(run=runs).sum(("run", "param"), min_count=1)
         none = zeros.isel(run=runs).sum(("run", "param"))
-        draw_histogram(own, zeros=none, ax=ax, cax=cax, has_key=not number)
+        draw_histogram(own, zeros=none, ax=ax, cax=cax, has_key=not number, span=span)
         tables.append(as_table(own).assign(**{"run is": name}))
     share_axis(axes)
     words = f"Histograms of gradient magnitudes over steps, {which}, of {len(groups)} conditions."

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from gradscope.derived.cells import select_cells
 from gradscope.derived.select import quantities
 from gradscope.errors import UsageError
+from gradscope.plots.axes.labels import MAX_LABEL_SHARE
 from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.draw.heatmap import draw_heatmap, fit_labels
@@ -61,7 +62,8 @@ def overview(tree: xr.DataTree, view: View) -> Picture:
         [
             draw_heatmap(data, ax=ax, step_scale=view.step_scale, fits=False)
             for ax, data in zip(maps, found.values(), strict=False)
-        ]
+        ],
+        share=MAX_LABEL_SHARE / 2,
     )
     _one_step_axis([above[0], *maps[: len(found)]])
     for ax in maps[len(found) :]:

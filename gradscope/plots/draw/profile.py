@@ -21,8 +21,8 @@ from gradscope.plots.axes.labels import (
     mark_nonfinite,
     note_undrawn,
     quantity_label,
-    short_names,
 )
+from gradscope.plots.axes.names import short_names
 from gradscope.plots.axes.scales import declared_kind, format_values, scale_of
 from gradscope.plots.axes.style import new_figure
 from gradscope.plots.layouts.bands import draw_bands
@@ -79,7 +79,9 @@ def draw_profile(
     for row, step, color in zip(values, part["step"].values, colors, strict=True):
         lines += ax.plot(place, row, marker=marker, color=color, label=f"{step:,}")
     format_values(ax.yaxis, scale)
-    ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(7, integer=True, min_n_ticks=1))
+    if len(place) == 1:
+        ax.set_xlim(place[0] - 0.5, place[0] + 0.5)
     ax.set_xlabel(label)
     ax.set_ylabel(quantity_label(data))
     fit_label(ax)
@@ -161,9 +163,10 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
     ]
     table = as_table(data.sel(step=np.unique(steps)))
     dim = str(table.columns[2])
-    places = {name: place for place, name in enumerate(data[dim].values.tolist())}
     is_relative = row_dim(data) == "relative_depth"
-    table["depth"] = table[dim] if is_relative else table[dim].map(places)
+    places, label = _place(data.isel(run=0))
+    where = dict(zip(data[dim].values.tolist(), places, strict=True))
+    table["depth"] = table[dim] if is_relative else table[dim].map(where)
     (table,) = name_conditions(tree, table)
     figure = new_figure(view.page_mm, 0.33 * view.page_mm)
     axes = figure.subplots(1, len(np.unique(steps)), sharey=True, squeeze=False)[0]
@@ -180,8 +183,8 @@ def profiles(tree: xr.DataTree, view: View) -> Picture:
         ax.set_title(f"step {step:,}")
         ax.xaxis.set_major_locator(MaxNLocator(7, integer=not is_relative))
         ax.set_xlabel("")
-    words = "relative depth (input\u00a0→\u00a0output)" if is_relative else "row in network order"
-    figure.supxlabel(words, fontsize="medium")
+    words = "relative depth (input\u00a0→\u00a0output)" if is_relative else label
+    axes[len(axes) // 2].set_xlabel(words)
     one_legend(figure.axes)
     return Picture(figure, table, describe(data.isel(run=0), "Profiles", run_title(tree)))
 

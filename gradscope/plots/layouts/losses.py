@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from gradscope import schema
 from gradscope.derived.optimizers import losses_apart
-from gradscope.plots.axes.labels import ellipsis
+from gradscope.plots.axes.names import ellipsis
 from gradscope.plots.layouts.curve import draw_curve
 
 LINES = ("-", "--", ":", "-.")

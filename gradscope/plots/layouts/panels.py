@@ -19,6 +19,8 @@ from gradscope.plots.layouts.view import View, read_rows, run_title
 
 ROW_MM, LOSS_MM, FRAME_MM = 3.4, 11.0, 14.0
 MAP_MM = (22.0, 120.0)
+MAX_KEY_SHARE = 0.38
+"""Of a figure's width, for a legend beside its panels."""
 MAP_SHARE = 0.6
 """Of a figure's width, for the map beside its labels and its colour bar."""
 LEGEND_LETTERS = 28
@@ -90,12 +92,14 @@ def mark_first_nonfinite(tree: xr.DataTree, *axes: Axes) -> None:
     if low <= step <= high:
         for ax in axes:
             ax.axvline(step, color="C1", linewidth=0.8)
+        x = axes[0].transData.transform((step, 0))[0]
+        is_left = axes[0].transAxes.inverted().transform((x, 0))[0] < 0.5
         axes[0].annotate(
-            "first non-finite gradient ",
+            " first non-finite gradient ",
             (step, 1),
             xycoords=("data", "axes fraction"),
             color="C1",
-            ha="right",
+            ha="left" if is_left else "right",
             va="top",
             fontsize="small",
         )
@@ -126,13 +130,27 @@ def share_axis(axes: list[Axes], scale: Scale | None = None) -> None:
 
 
 def one_legend(axes: list[Axes]) -> None:
-    """Keep the legend of the last panel, beside it."""
-    for ax in axes:
-        legend = ax.get_legend()
-        if legend is not None and ax is not axes[-1]:
+    """Keep the legend of the last panel: beside it, or below all where its entries are long."""
+    for ax in axes[:-1]:
+        if (legend := ax.get_legend()) is not None:
             legend.remove()
-        elif legend is not None:
-            legend.set_loc("center left")
-            legend.set_bbox_to_anchor((1.02, 0.5))
-            for text in legend.get_texts():
-                text.set_text(textwrap.fill(text.get_text(), LEGEND_LETTERS))
+    legend, figure = axes[-1].get_legend(), axes[-1].get_figure(root=True)
+    if legend is None or figure is None:
+        return
+    handles, labels = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+    for text in legend.get_texts():
+        text.set_text(textwrap.fill(text.get_text(), LEGEND_LETTERS))
+    box = legend.get_window_extent()
+    if box.width <= MAX_KEY_SHARE * figure.bbox.width and box.height <= figure.bbox.height:
+        legend.set_loc("center left")
+        legend.set_bbox_to_anchor((1.02, 0.5))
+        return
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(label)
+    box = legend.get_window_extent()
+    legend.remove()
+    n_columns = min(max(int(figure.bbox.width / box.width), 1), len(labels))
+    n_lines = -(-len(labels) // n_columns)
+    height = figure.get_figheight() + box.height / figure.dpi * n_lines / len(labels)
+    figure.set_figheight(height)
+    figure.legend(handles, labels, loc="outside lower left", ncols=n_columns)

@@ -40,7 +40,8 @@ def open_runs(
     paths : path, glob pattern, or iterable of them
         ``"runs/*.h5"``.
     groups : sequence of str, optional
-        Groups to open; all by default. Fewer groups are faster with hundreds of runs.
+        Groups to open, as far as any run has them; all by default. Fewer groups are faster with
+        hundreds of runs.
     steps : {"equal", "common", "union"}
         Alignment of rows. ``"equal"`` needs runs that recorded the same steps up to their end;
         shorter runs are NaN after their end. ``"common"`` keeps the steps that all runs have.
@@ -80,8 +81,8 @@ def open_runs(
         if groups is None or name in groups:
             align = _Alignment(name, sources, names, steps, relative_depth)
             nodes[f"/{name}"] = align.dataset(along_run)
-    if groups is not None and (lacking := set(groups) - set(present)):
-        raise RecordingError(f"no run has the group {', '.join(sorted(lacking))}")
+    if groups and not set(groups) & set(present):
+        raise RecordingError(f"no run has the group {' or '.join(sorted(groups))}")
     tree = xr.DataTree.from_dict(nodes)
     tree.encoding = {"sources": [str(source.path) for source in sources]}
     tree.set_close(functools.partial(_close, sources))

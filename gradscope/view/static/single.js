@@ -65,7 +65,7 @@ async function drawScalars(scalars) {
   const lines = panels.flatMap(({ curves, kind, title }, i) => {
     const axis = i ? `y${i + 1}` : "y", top = 1 - (i * (height + gap)) / inner;
     made[axis.replace("y", "yaxis")] = { domain: [Math.max(top - height / inner, 0), top], anchor: "x", gridcolor: "#ececec", zeroline: false,
-      nticks: 4, exponentformat: "power", ...levelRange(curves), type: kind !== "accuracy" && isWide(curves) ? "log" : "linear", uirevision: opened };
+      nticks: 4, exponentformat: "power", ...levelRange(curves), ...(kind !== "accuracy" && isWide(curves) ? LOG : { type: "linear" }), uirevision: opened };
     const names = curves.length < 2 ? "" : ": " + curves.map((curve, j) => `<span style="color:${lineColour(j)}">${plain(curve.name.replace("_accuracy", ""))}</span>`).join(", ");
     made.annotations.push({ text: plain(title) + names, showarrow: false, xref: "paper", yref: "paper", x: 0, y: top, xanchor: "left", yanchor: "bottom", font: { size: 12.5 } });
     return curves.map((curve, j) => ({ type: "scatter", x: curve.step, y: curve.value, yaxis: axis, name: plain(curve.name),

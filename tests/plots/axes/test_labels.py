@@ -7,13 +7,12 @@ from matplotlib.figure import Figure
 
 from gradscope.plots.axes.labels import (
     BRACKET,
-    clip_apart,
     fit_label,
     label_rows,
     quantity_label,
     row_labels,
-    short_names,
 )
+from gradscope.plots.axes.names import clip_apart, short_names
 
 
 def shown(ax):
@@ -89,6 +88,17 @@ def test_long_names_are_cut_where_they_stay_different():
     parts = [f"blocks.{i}.attn.{leaf}" for i in range(9) for leaf in leaves]
     for n in (12, 18, 26):
         assert len(set(clip_apart(parts, n))) == 18 and max(map(len, clip_apart(parts, n))) <= 26
+
+
+def test_names_of_several_long_parts_lose_the_end_of_each():
+    parts = ("self_attention.query_projection", "self_attention.key_projection", "mlp.expansion")
+    blocks = [f"transformer_encoder_blocks.{i}.{part}" for i in range(3) for part in parts]
+    names = ["token_embedding", *blocks, "language_modelling_head"]
+    for n in (12, 18, 26):
+        short = clip_apart(names, n)
+        assert len(set(short)) == len(names) and max(map(len, short)) <= 26
+        assert [name[1] for name in short[1:-1]] == list("000111222")
+    assert clip_apart(names, 20)[1:3] == ["…0.self_at….query_p…", "…0.self_at….key_pro…"]
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 5, 11, 20, 40, 150, 700])

@@ -26,6 +26,14 @@ def test_cells_are_shares_of_each_step_with_zeros_in_a_strip_of_their_own():
     assert edges.tolist() == [-11, -10, -9, -8, -7]
 
 
+def test_maps_of_one_span_have_their_zeros_at_one_height():
+    data = [counts([[0, 3, 1, 0]], first=-10), counts([[5, 0, 0, 0]], first=-10)]
+    zeros = xr.DataArray([1.0], dims="step")
+    axes = [draw_histogram(one, zeros=zeros, span=(0, 2)).axes for one in data]
+    assert [ax.get_ylim() for ax in axes] == [(-12, -7)] * 2
+    assert [ax.get_yticks()[0] for ax in axes] == [-11.5] * 2
+
+
 def test_magnitudes_are_labelled_by_powers_of_ten_at_their_place():
     ax = draw_histogram(counts(np.ones((3, 40)), first=-35)).axes
     ax.get_figure().draw_without_rendering()

@@ -76,7 +76,7 @@ def test_other_architectures_have_a_profile_over_relative_depth(tmp_path):
     tree = open_runs(tmp_path / "*.h5", relative_depth=5)
     figure = draw_picture(tree, View(kind="profile", width="page")).figure
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), np.linspace(0, 1, 5))
-    assert "relative depth" in figure.get_supxlabel()
+    assert "relative depth" in figure.axes[1].get_xlabel()
 
 
 def test_maps_side_by_side_share_one_colour_scale(paths):
@@ -151,15 +151,25 @@ def test_fifteen_conditions_are_named_without_overlap(tmp_path, kind):
         text = json.dumps(config)
         write_recording(tmp_path / f"{i:02}.h5", 6, 3, seed=i, config_json=text)
     figure = draw_picture(open_runs(tmp_path / "*.h5"), View(kind=kind)).figure
-    (legend,) = [ax.get_legend() for ax in figure.axes if ax.get_legend() is not None]
+    beside = [ax.get_legend() for ax in figure.axes if ax.get_legend() is not None]
+    (legend,) = [*beside, *figure.legends]
     boxes = [text.get_window_extent() for text in legend.get_texts()]
     assert len(boxes) == 15
-    assert all(below.y1 <= above.y0 + 1 for above, below in pairwise(boxes))
+    apart = (a.y0 + 1 >= b.y1 or a.x1 <= b.x0 for a, b in pairwise(boxes))
+    assert all(apart)
     whole, outer = figure.bbox, legend.get_window_extent()
     assert outer.x1 <= whole.x1 + 1 and outer.y0 >= -1 and outer.y1 <= whole.y1 + 1
     panels = [ax.get_window_extent() for ax in figure.axes]
-    assert all(panel.x1 <= outer.x0 for panel in panels)
-    assert sum(panel.width for panel in panels) > 0.3 * whole.width
+    assert all(panel.x1 <= outer.x0 or panel.y0 >= outer.y1 for panel in panels)
+    assert sum(panel.width for panel in panels) > 0.5 * whole.width
+    below = [ax.xaxis.label.get_window_extent() for ax in figure.axes if ax.get_xlabel()]
+    assert all(label.y0 >= outer.y1 - 1 or label.x1 <= outer.x0 for label in below)
+
+
+def test_what_no_run_evaluated_is_said(paths, tmp_path):
+    silent = open_runs(paths[:2]).drop_nodes("evaluation")
+    with pytest.raises(UsageError, match="none of test_accuracy, val_accuracy"):
+        draw_picture(silent, View(kind="alpha"))
 
 
 def test_last_values_skip_what_is_missing(tree):

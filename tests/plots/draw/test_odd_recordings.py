@@ -96,3 +96,11 @@ def test_losses_under_names_of_their_own_are_drawn(kind):
     drawn = {line.get_label(): line.get_ydata() for line in ax.lines}
     np.testing.assert_allclose(drawn["d_loss"], loss.values[::2])
     np.testing.assert_allclose(drawn["g_loss"], loss.values[1::2])
+
+
+def test_an_objective_without_a_loss_has_no_name(monkeypatch, nowhere_finite):
+    known = xr.DataArray([1.0, 0.5], dims="step", coords={"step": [1, 2]})
+    losses = {"loss of a": known, "loss of b": known * np.nan}
+    monkeypatch.setattr("gradscope.plots.draw.curves.recorded_losses", lambda tree: losses)
+    (ax,) = draw_picture(nowhere_finite, View(kind="curves")).figure.axes
+    assert len(ax.lines) == 1 and ax.get_legend() is None

@@ -58,6 +58,15 @@ def test_effective_lr_has_one_line_an_alpha(tree):
     assert "step 60" in picture.figure.axes[0].get_title(loc="left").replace("\n", " ")
 
 
+def test_second_moments_that_are_nowhere_finite_are_refused(tree):
+    groups = {f"/{name}": node.to_dataset() for name, node in tree.children.items()}
+    name = "exp_avg_sq_histogram"
+    none = groups["/histograms"].assign({name: groups["/histograms"][name] * 0})
+    groups |= {"/": tree.to_dataset(), "/histograms": none}
+    with pytest.raises(UsageError, match="no second moment is finite and above zero at step 60"):
+        draw_picture(xr.DataTree.from_dict(groups), View(kind="effective-lr"))
+
+
 def test_update_ratio_shows_the_rule_of_thumb(tree):
     ax = draw_picture(tree, View(kind="update-ratio")).figure.axes[0]
     assert any(np.allclose(line.get_ydata(), 1e-3) for line in ax.lines)

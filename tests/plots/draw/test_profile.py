@@ -38,3 +38,9 @@ def test_rows_that_share_a_depth_stand_in_order():
     line = draw_profile(data)[0]
     assert line.get_xdata().tolist() == list(range(data.sizes["param"]))
     assert line.axes.get_xlabel() == "row in network order"
+
+
+def test_one_row_stands_at_a_whole_number(data):
+    ax = draw_profile(data.isel(param=slice(1)))[0].axes
+    low, high = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [data["depth"].values[0]]
