@@ -101,7 +101,7 @@ def make_report(
     out = Path(out)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        unfinished.write_text(page, encoding="utf-8")
+        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
         unfinished.replace(out)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -25,7 +25,14 @@ _HYPERPARAMETERS = ("alpha", "lr", "beta1", "beta2", "eps", "weight_decay")
 
 
 def name_runs(files: list[Path]) -> list[str]:
-    """Return short distinct names: file stems, or shortened paths if stems repeat."""
+    """Return short distinct names: file stems, or shortened paths if stems repeat.
+
+    Bytes of a name that are no text are written as numbers.
+    """
+    return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in _short_names(files)]
+
+
+def _short_names(files: list[Path]) -> list[str]:
     finished = [finished_path(path) for path in files]
     stems = [path.stem for path in finished]
     if len(set(stems)) == len(stems):

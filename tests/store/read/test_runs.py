@@ -1,10 +1,14 @@
 """Many runs as one: names, coordinates, alignment, and refusals that say why."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from gradscope.errors import UsageError
+from gradscope.errors import RecordingError, UsageError
 from gradscope.store.read.recording import open_recording
+from gradscope.store.read.run_attributes import name_runs
 from gradscope.store.read.runs import open_runs
 from gradscope.store.write.writer import RecordingWriter
 from tests.helpers import write_recording
@@ -103,3 +107,15 @@ def test_nothing_found(tmp_path):
         open_runs(str(tmp_path / "*.h5"))
     with pytest.raises(FileNotFoundError, match="no recordings were given"):
         open_runs([])
+
+
+def test_groups_that_no_run_has_are_left_out_unless_there_is_none(tmp_path):
+    paths = [write_recording(tmp_path / f"{seed}.h5", 5, 3, seed=seed) for seed in (0, 1)]
+    tree = open_runs(paths, groups=("training", "noise"))
+    assert list(tree.children) == ["training"]
+    with pytest.raises(RecordingError, match="no run has the group custom or noise"):
+        open_runs(paths, groups=("noise", "custom"))
+
+
+def test_names_that_are_no_text_are_written_as_numbers():
+    assert name_runs([Path(os.fsdecode(b"run\xff.h5"))]) == ["run\\xff"]
