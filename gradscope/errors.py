@@ -87,9 +87,11 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> str:
     """Say what was got, what is nearest and what exists.
 
     >>> unknown("model", "vgg12", ["vgg13", "vgg16"])
-    "unknown model 'vgg12'; did you mean 'vgg13'? Known: vgg13, vgg16"
+    "unknown model 'vgg12'; did you mean 'vgg16'? Known: vgg13, vgg16"
     """
     names = sorted(known)
+    if not names:
+        return f"unknown {kind} {got!r}; there is none"
     near = difflib.get_close_matches(got, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"unknown {kind} {got!r}{hint} Known: {', '.join(names)}"

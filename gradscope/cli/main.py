@@ -93,8 +93,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if "_ARGCOMPLETE" in os.environ:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module("argcomplete").autocomplete(parser)
-    if argv and not argv[0].startswith("-") and argv[0] not in (*COMMANDS, "help"):
-        parser.exit(2, f"gradscope: {unknown('command', argv[0], COMMANDS)}\n")
+    if argv and (words := _explain_start(parser, argv)):
+        parser.exit(2, f"gradscope: {words}\n")
     arguments, extra = parser.parse_known_args(argv)
     if extra:
         words = _explain(parser, arguments.command, extra[0])
@@ -102,19 +102,34 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
+def _explain_start(parser: argparse.ArgumentParser, argv: Sequence[str]) -> str:
+    """Say what is unknown before the words of a command begin; nothing if all is known."""
+    first, *rest = argv
+    if first == "help" and rest and not rest[0].startswith("-") and rest[0] not in COMMANDS:
+        return unknown("command", rest[0], COMMANDS)
+    if not first.startswith("-"):
+        return "" if first in (*COMMANDS, "help") else unknown("command", first, COMMANDS)
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    return "" if first in flags else _unknown_option(first, flags, "gradscope help")
+
+
+def _unknown_option(word: str, flags: Sequence[str], see: str) -> str:
+    near = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
+    return f"unknown option {word!r}; {f'did you mean {near[0]}?' if near else f'see {see}'}"
+
+
 def _explain(parser: argparse.ArgumentParser, command: str, word: str) -> str:
     if not word.startswith("-"):
         return f"{word!r} is one argument too many; see gradscope help {command}"
     choices = next(a.choices for a in parser._actions if isinstance(a.choices, dict))
     flags = [flag for action in choices[command]._actions for flag in action.option_strings]
-    near = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
-    hint = f"; did you mean {near[0]}?" if near else f"; see gradscope help {command}"
-    return f"unknown option {word!r}{hint}"
+    return _unknown_option(word, flags, f"gradscope help {command}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 success, 2 usage error, 130 Ctrl-C."""
     command = ""
+    open_streams()
     try:
         for stream in (sys.stdout, sys.stderr):  # a file's name may be no text
             if hasattr(stream, "reconfigure"):
@@ -135,14 +150,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def open_streams() -> None:
+    """Give standard streams that are closed the null device.
+
+    Else the next file that is opened takes their number, and what is printed goes into it.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+
+
 def one_line(error: Exception) -> str:
     """Say an error in one line, those of the system without their number."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         name = os.fspath(error.filename)
         name = os.fsdecode(name) if isinstance(name, bytes) else str(name)
         name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
-        return f"{name}: {error.strerror[0].lower()}{error.strerror[1:]}"
+        return f"{name}: {_uncapital(error.strerror)}"
+    if isinstance(error, OSError) and error.strerror:
+        return _uncapital(error.strerror)
     return " ".join(str(error).split())
+
+
+def _uncapital(words: str) -> str:
+    return words[:1].lower() + words[1:]
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ def make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        words = getattr(error, "strerror", None) or error
+        is_file = isinstance(error, FileExistsError | NotADirectoryError)
+        words = "a file is in its way" if is_file else getattr(error, "strerror", None) or error
         raise UsageError(f"cannot make the folder {path.parent}: {words}") from error
 
 
@@ -62,7 +63,7 @@ def add_json(parser: argparse._ActionsContainer) -> None:
 def print_json(value: object, *, is_line: bool = False) -> None:
     """Print what a command found, for machines; numbers that are not finite become null."""
     indent = None if is_line else 1
-    print(json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=str), flush=True)
+    print(json.dumps(_finite(value), indent=indent, default=str), flush=True)
 
 
 def _finite(value: object) -> object:

@@ -63,7 +63,8 @@ def expand(argument: str) -> list[Path]:
 
     path = as_path(argument)
     if path.is_dir() and not path.name.endswith(PART_SUFFIX):
-        files = {finished_path(p) for e in ("", PART_SUFFIX) for p in path.glob(f"*.h5{e}")}
+        found = [p for p in path.glob("*.h5") if not p.is_dir()]
+        files = {finished_path(p) for p in (*found, *path.glob(f"*.h5{PART_SUFFIX}"))}
         if not files:
             raise UsageError(f"there is no recording (*.h5) in {argument}")
         return sorted(files)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import gradscope
-from gradscope.cli.main import COMMANDS, build_parser, main
+from gradscope.cli.main import COMMANDS, build_parser, main, one_line, open_streams
 from tests.helpers import write_recording
 
 ROOT = Path(__file__).parents[2]
@@ -177,3 +177,30 @@ def test_completion_offers_commands_and_options():
             command = [sys.executable, "-c", f"import sys; {program}", out.name]
             subprocess.run(command, env=env, cwd=ROOT, check=True)
             assert expected in Path(out.name).read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--verson"], "unknown option '--verson'; did you mean --version?"),
+        (["-x"], "unknown option '-x'; see gradscope help"),
+        (["help", "recrod"], "unknown command 'recrod'; did you mean 'record'?"),
+    ],
+)
+def test_what_was_meant_is_said_before_a_command_too(words, meant, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2 and meant in capsys.readouterr().err
+
+
+def test_closed_streams_are_no_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    open_streams()
+    assert not sys.stdout.isatty() and sys.stdout.write("lost") == 4
+    sys.stdout.close()
+    sys.stderr.close()
+
+
+def test_an_error_of_the_system_has_no_number():
+    assert one_line(OSError(28, "No space left on device")) == "no space left on device"

@@ -118,3 +118,30 @@ def test_tail_waits_for_a_run_and_streams_lines(folder, capsys):
     assert lines[-1]["loss"] == pytest.approx(columns["training"]["loss"][-1], rel=1e-3)
     assert main(["tail", "late.h5"]) == 0  # no terminal: one line
     assert capsys.readouterr().out.startswith("step 4  status finished  loss ")
+
+
+def test_a_folder_that_is_named_like_a_recording_is_passed_over(folder):
+    Path("runs/folder.h5").mkdir()
+    assert [path.name for path in expand("runs")] == ["b1.h5", "b[1].h5"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["record", "--resume", "."],
+        ["record", "--resume", "/"],
+        ["record", ""],
+        ["record", "--out", ""],
+        ["record", "--tensorboard", ""],
+        ["record", "--tensorboard", "runs/b1.h5"],
+        ["record", "--wandb", " "],
+    ],
+)
+def test_what_is_no_path_is_one_line(folder, words, capsys):
+    assert main([*words, *["--steps", "1"] * (words[1] != "")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_repair_of_nothing_makes_no_folder(folder, capsys):
+    assert main(["repair", "no/such/run.h5"]) == 2
+    assert "there is no recording" in capsys.readouterr().err and not Path("no").exists()

@@ -27,8 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Repair, and say what was kept and what was not."""
     from gradscope.store.format.segments import finished_path
     from gradscope.store.maintain.repair import repair
+    from gradscope.store.read.lazy import files_of
 
     source = as_recording(arguments.recording)
+    files_of(finished_path(source))  # before a folder is made
     target = finished_path(source) if arguments.out is None else as_path(arguments.out)
     refuse_existing(target, is_overwritten=arguments.overwrite)
     make_folder(target)

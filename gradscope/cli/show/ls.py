@@ -24,8 +24,8 @@ _STYLES = {
 NUMBERS = {"step": ",d", "loss": ".4g", "accuracy": ".1%", "duration": ".0f"}
 """Columns of numbers, and how a terminal shows them."""
 _BLANK = {ord(c): " " for c in "\t\n\r"}
-MAX_SETTINGS = 6
-"""Settings that fit into a terminal."""
+PADDING = 3
+"""Blanks between two columns of a terminal."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -82,20 +82,56 @@ def _print_table(rows: list[dict[str, Any]], *, has_health: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    settings = differing(rows)[:MAX_SETTINGS]
+    console = Console()
+    columns = _columns(rows, has_health=has_health)
+    settings = {n: [_plain(row["settings"].get(n)) for row in rows] for n in differing(rows)}
+    shown = fitting(columns, settings, console.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("run", "status", *NUMBERS, *["health"] * has_health, *settings):
+    for head in shown:
         is_number = head in NUMBERS
-        table.add_column(Text(head), justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        name = row["name"].translate(_BLANK)
-        cells = [Text(name), Text(row["status"], style=_STYLES.get(row["status"], ""))]
-        cells += [Text(_number(row.get(name), form)) for name, form in NUMBERS.items()]
-        if has_health:
-            cells.append(Text(row["health"]["worst"]))
-        cells += [Text(_plain(row["settings"].get(name))) for name in settings]
-        table.add_row(*cells)
-    Console().print(table)
+        justify, has_lines = "right" if is_number else "left", head == "run" or head in settings
+        table.add_column(Text(head), justify=justify, overflow="fold", no_wrap=not has_lines)
+    for cells in zip(*shown.values(), strict=True):
+        named = zip(shown, cells, strict=True)
+        table.add_row(*(Text(c, _STYLES.get(c, "") if h == "status" else "") for h, c in named))
+    console.print(table)
+    if hidden := [name for name in settings if name not in shown]:
+        words = f"{len(hidden)} more setting{'s differ' if len(hidden) > 1 else ' differs'}"
+        console.print(Text(f"{words}: {', '.join(hidden)}; see --json", style="dim"))
+
+
+def _columns(rows: list[dict[str, Any]], *, has_health: bool) -> dict[str, list[str]]:
+    """Return the cells of the columns that every run has, by their heading."""
+    columns = {
+        "run": [row["name"].translate(_BLANK) for row in rows],
+        "status": [row["status"] for row in rows],
+    }
+    columns |= {
+        name: [_number(row.get(name), form) for row in rows] for name, form in NUMBERS.items()
+    }
+    return columns | ({"health": [row["health"]["worst"] for row in rows]} if has_health else {})
+
+
+def fitting(
+    columns: dict[str, list[str]], settings: dict[str, list[str]], width: int
+) -> dict[str, list[str]]:
+    """Return the columns, and those of the settings that a terminal has room for.
+
+    >>> fitting({"run": ["a"]}, {"lr": ["0.1"], "notes": ["a long text"], "seed": ["1"]}, 20)
+    {'run': ['a'], 'lr': ['0.1'], 'seed': ['1']}
+    """
+    shown = dict(columns)
+    left = width - sum(map(_width, columns.items()))
+    for name, cells in settings.items():
+        if (needed := _width((name, cells))) <= left:
+            shown[name] = cells
+            left -= needed
+    return shown
+
+
+def _width(column: tuple[str, list[str]]) -> int:
+    head, cells = column
+    return max(map(len, (head, *cells))) + PADDING
 
 
 def _number(value: Any, form: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
-from gradscope.cli.recordings import as_path
+from gradscope.cli.recordings import as_path, as_recording
 from gradscope.cli.train.story import add_sinks, add_story, feeding, list_rules, read_rules
 from gradscope.cli.values import read_overhead
 from gradscope.errors import UsageError
@@ -187,7 +187,7 @@ def read_checkpoint(arguments: argparse.Namespace) -> Checkpoint:
 
     if arguments.out is not None or arguments.overwrite:
         raise UsageError("--resume goes on with its own recording; leave out --out and --overwrite")
-    checkpoint = load_checkpoint(as_path(arguments.resume))
+    checkpoint = load_checkpoint(as_recording(arguments.resume))
     path = _choose_path(arguments, checkpoint.config)
     if not path.exists() and not part_folder(path).exists():
         raise UsageError(f"the recording {path} that --resume would go on with is not there")
@@ -197,7 +197,7 @@ def read_checkpoint(arguments: argparse.Namespace) -> Checkpoint:
 def _choose_path(arguments: argparse.Namespace, config: Config) -> Path:
     if arguments.resume is not None:
         return Path(arguments.resume.removesuffix(".checkpoint"))
-    return Path(arguments.out) if arguments.out is not None else default_path(config)
+    return as_path(arguments.out) if arguments.out is not None else default_path(config)
 
 
 def _checkpoint_every(arguments: argparse.Namespace) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
+from gradscope.cli.recordings import as_path
 from gradscope.cli.train.story import feeding
 from gradscope.cli.values import read_overhead
 from gradscope.errors import UsageError, unknown
@@ -40,13 +41,13 @@ def run_script(
 
     words = arguments.module or script
     _refuse_experiment(arguments, words[0])
-    folder = Path(words[0])
+    folder = as_path(words[0], "a script")
     if not arguments.module and folder.is_dir() and not (folder / "__main__.py").is_file():
         raise UsageError(f"{folder} is a folder without __main__.py; name a script")
     preset = arguments.record or "standard"
     if preset not in PRESETS:
         raise UsageError(unknown("value of --record", preset, PRESETS))
-    path = Path(arguments.out) if arguments.out is not None else default_script_path(words[0])
+    path = as_path(arguments.out) if arguments.out is not None else default_script_path(words[0])
     if is_first_rank():
         check_output(path, is_overwritten=arguments.overwrite)
     options = ScriptOptions(

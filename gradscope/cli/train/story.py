@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gradscope.cli.output import is_first_rank
+from gradscope.cli.recordings import as_path
 from gradscope.errors import UsageError, unknown
 
 
@@ -47,21 +48,40 @@ def add_sinks(parser: argparse.ArgumentParser) -> None:
 @contextlib.contextmanager
 def feeding(arguments: argparse.Namespace, paths: Callable[[], Sequence[Path]]) -> Iterator[None]:
     """Send curves to the tools that were asked for, for the length of a ``with`` block."""
-    if not is_first_rank() or not (arguments.tensorboard or arguments.wandb):
+    events = check_sinks(arguments)
+    if not is_first_rank() or (events is None and arguments.wandb is None):
         yield
         return
     from gradscope.integrations.feed import SinkFeed, tensorboard_sinks, wandb_sinks
 
     makers = []
-    if arguments.tensorboard:
-        makers.append(tensorboard_sinks(Path(arguments.tensorboard)))
-    if arguments.wandb:
+    if events is not None:
+        makers.append(tensorboard_sinks(events))
+    if arguments.wandb is not None:
         makers.append(wandb_sinks(arguments.wandb))
     feed = SinkFeed(paths, makers)
     try:
         yield
     finally:
         feed.close()
+
+
+def check_sinks(arguments: argparse.Namespace) -> Path | None:
+    """Return the folder of ``--tensorboard``.
+
+    Raises
+    ------
+    UsageError
+        If it is no folder, or ``--wandb`` names no project.
+    """
+    if arguments.wandb is not None and not arguments.wandb.strip():
+        raise UsageError("--wandb takes the name of a project")
+    if arguments.tensorboard is None:
+        return None
+    folder = as_path(arguments.tensorboard, "a folder for --tensorboard")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--tensorboard {folder} is no folder")
+    return folder
 
 
 def read_tag(text: str) -> str:

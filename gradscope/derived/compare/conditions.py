@@ -41,6 +41,7 @@ ACCIDENTS = {
     "cadence",
     "every",
     "recorded_groups",
+    "batch_size_source",
     "optimizer_names",
     "stop_reason",
     "first_nonfinite_step",

@@ -173,6 +173,7 @@ def read_sweep(path: Path, *, scale: str | None = None) -> Sweep:
     for key in values:
         if key not in _KEYS:
             raise UsageError(f"{path}: {unknown('key of a sweep', key, _KEYS)}")
+    _check_kinds(values, path)
     name, arm = values.get("name", path.stem), values.get("arm", "fixed")
     if arm not in ARMS:
         raise UsageError(f"{path}: {unknown('arm', str(arm), ARMS)}")
@@ -194,6 +195,24 @@ def read_sweep(path: Path, *, scale: str | None = None) -> Sweep:
         varied=varied,
         tuning=_tuning(values.get("tuning"), arm, seeds, values.get("grid", {}), path),
     )
+
+
+def _check_kinds(values: Mapping[str, Any], path: Path) -> None:
+    """Refuse a key of a sweep that holds another kind of value."""
+    kinds: dict[str, tuple[type, str]] = {
+        **dict.fromkeys(("name", "out", "arm"), (str, "text")),
+        **dict.fromkeys(("base", "grid", "tuning", "scale"), (dict, "a table")),
+        "runs": (list, "tables, as [[runs]]"),
+    }
+    for key, (kind, words) in kinds.items():
+        if key in values and not isinstance(values[key], kind):
+            raise UsageError(f"{path}: `{key}` must be {words}; got {values[key]!r}")
+    scales = values.get("scale", {}).items()
+    for key, own in [*(("runs", own) for own in values.get("runs", [])), *scales]:
+        if not isinstance(own, dict):
+            raise UsageError(f"{path}: `{key}` must hold tables; got {own!r}")
+    for _, own in scales:
+        _check_kinds({key: own[key] for key in _OF_A_SCALE if key in own}, path)
 
 
 def _scaled(values: Mapping[str, Any], scale: str | None, path: Path) -> dict[str, Any]:

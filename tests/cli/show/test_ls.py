@@ -53,7 +53,7 @@ def test_in_a_pipe_every_run_is_one_line_of_cells(folder):
 
 def test_in_a_terminal_columns_are_aligned(folder, capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "300")
     assert main(["ls", str(folder)]) == 0
     text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     lines = [line for line in text.splitlines() if line.strip()]

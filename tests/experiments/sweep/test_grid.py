@@ -176,3 +176,26 @@ def test_where_cifar_lies_renames_no_run(tmp_path):
     assert name("cifar10", "here") == name("cifar10", "there")
     # Of other data the place says what they are.
     assert name("folder", "here") != name("folder", "there")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name = 1",
+        "out = 2",
+        "arm = []",
+        "base = 1",
+        "grid = 3",
+        "runs = 1",
+        "runs = [1]",
+        "scale = 1",
+        "scale.a = 1",
+        "scale.a.grid = 1",
+        "tuning = 1",
+    ],
+)
+def test_values_of_another_kind_are_refused(tmp_path, text):
+    path = tmp_path / "sweep.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"sweep.toml: `\w+` must (be|hold) "):
+        read_sweep(path)
