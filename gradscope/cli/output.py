@@ -22,14 +22,13 @@ def check_out(out: str, suffixes: Sequence[str]) -> Path:
     Raises
     ------
     UsageError
-        If it ends in none of the suffixes, or cannot be written.
+        If it ends in none of the suffixes.
     """
     path = Path(out)
     if path.suffix.lower() not in suffixes or "\0" in out:
         *most, last = suffixes
         words = f"{', '.join(most)} or {last}"
         raise UsageError(f"--out takes a name that ends in {words}; got {out!r}")
-    _probe(path)
     return path
 
 
@@ -100,7 +99,7 @@ def choose_target(
     Raises
     ------
     UsageError, RecordingExistsError
-        If ``--out`` has another suffix or exists, or its folder cannot be made.
+        If ``--out`` has another suffix or exists, or the file cannot be written.
     """
     asked = default() if arguments.out is None else check_out(arguments.out, suffixes)
 
@@ -108,11 +107,14 @@ def choose_target(
         return [p for p in (path, *map(path.with_suffix, others)) if p.exists()]
 
     if arguments.overwrite or not taken(asked):
+        probe(asked)
         return asked
     if arguments.out is not None:
         refuse_existing(taken(asked)[0], is_overwritten=False)
     numbered = (asked.with_stem(f"{asked.stem}-{n}") for n in itertools.count(2))
-    return next(path for path in numbered if not taken(path))
+    free = next(path for path in numbered if not taken(path))
+    probe(free)
+    return free
 
 
 def beside(recordings: Sequence[str | Path], ending: str) -> Path:
@@ -169,19 +171,27 @@ def check_output(path: Path, *, is_overwritten: bool) -> None:
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder; name a file, such as {path / 'run.h5'}")
     refuse_existing(path, is_overwritten=is_overwritten)
-    _probe(path)
+    probe(path)
 
 
-def _probe(path: Path) -> None:
-    """Make the folder of a file, and refuse a file that cannot be written there."""
+def probe(path: Path, option: str = "--out") -> None:
+    """Make the folder of a file, and refuse a file that cannot be written there.
+
+    The option is the one that names another place.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be written.
+    """
     make_folder(path)
     try:
-        probe = path.with_name(f".{path.name}.probe")
-        probe.touch()
-        probe.unlink()
+        trial = path.with_name(f".{path.name}.probe")
+        trial.touch()
+        trial.unlink()
     except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot write {path}: {words}") from error
+        raise UsageError(f"cannot write {path}: {words}; name another {option}") from error
 
 
 def is_first_rank() -> bool:

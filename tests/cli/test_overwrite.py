@@ -87,3 +87,20 @@ def test_import_refuses_before_it_writes(folder, capsys):
     assert [path.name for path in Path("made").iterdir()] == ["two.h5"]
     assert main(["import", "events", "-o", "made", "--overwrite"]) == 0
     assert Path("made/two.h5").read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_place_that_cannot_be_written_is_named_before_the_work(
+    folder, monkeypatch, capsys, command, is_named
+):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    words, name = COMMANDS[command]
+    is_named |= command == "repair"  # its default name is taken
+    assert main([*words, *["-o", name] * is_named]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"gradscope {command}: cannot write ") and said.count("\n") == 1
+    assert "Permission denied; name another --out" in said and ".part:" not in said

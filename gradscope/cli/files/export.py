@@ -11,7 +11,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from gradscope.cli.output import add_json, add_out, format_bytes, print_json, refuse_existing
+from gradscope.cli.output import (
+    add_json,
+    add_out,
+    format_bytes,
+    print_json,
+    probe,
+    refuse_existing,
+)
 from gradscope.cli.recordings import as_path, one_recording
 from gradscope.errors import UsageError
 
@@ -43,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     beside = finished_path(source).with_suffix(_SUFFIXES[arguments.to])
     target = beside if arguments.out is None else as_path(arguments.out)
     refuse_existing(target, is_overwritten=arguments.overwrite)
+    probe(target)
     if target.exists():
         replace(target, _SUFFIXES[arguments.to], lambda new: export(source, new, arguments.to))
     else:

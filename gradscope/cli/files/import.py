@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from gradscope.cli.output import add_json, add_out, make_folder, print_json, refuse_existing
+from gradscope.cli.output import add_json, add_out, print_json, probe, refuse_existing
 from gradscope.cli.recordings import as_path
 from gradscope.errors import UsageError
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     if_exists = "overwrite" if arguments.overwrite else "error"
     found = []
     for own, target in targets:
-        make_folder(target)
+        probe(target)
         found.append(import_events(own, target, if_exists=if_exists))
     if arguments.json:
         print_json([dataclasses.asdict(one) for one in found])

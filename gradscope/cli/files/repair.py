@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import os
 
-from gradscope.cli.output import add_json, add_out, make_folder, print_json, refuse_existing
+from gradscope.cli.output import add_json, add_out, print_json, probe, refuse_existing
 from gradscope.cli.recordings import as_path, as_recording
 
 SUMMARY = "finish the file of a killed run, or update an old file"
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     files_of(finished_path(source))  # before a folder is made
     target = finished_path(source) if arguments.out is None else as_path(arguments.out)
     refuse_existing(target, is_overwritten=arguments.overwrite)
-    make_folder(target)
+    probe(target)
     if target.is_file():
         new = target.with_name(f".{target.name}.{os.getpid()}")
         done = dataclasses.replace(repair(source, new), target=target)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradscope.cli.output import add_json, format_bytes, print_json
+from gradscope.cli.output import add_json, format_bytes, print_json, probe
 from gradscope.cli.recordings import as_path
 from gradscope.errors import UsageError
 from gradscope.experiments.config import to_flags
@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         show_plan(sweep, todo, is_json=arguments.json)
         return 0
+    probe(sweep.folder / "index.json", "`out`")
     failed = run_rounds(sweep, outcomes, arguments, say)
     write_index(sweep, outcomes)
     say(f"done: {len(outcomes) - len(failed)} runs in {sweep.folder}, {len(failed)} failed")

@@ -137,7 +137,8 @@ def one_legend(axes: list[Axes]) -> None:
     legend, figure = axes[-1].get_legend(), axes[-1].get_figure(root=True)
     if legend is None or figure is None:
         return
-    handles, labels = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+    handles = [handle for handle in legend.legend_handles if handle is not None]
+    labels = [text.get_text() for text in legend.get_texts()]
     for text in legend.get_texts():
         text.set_text(textwrap.fill(text.get_text(), LEGEND_LETTERS))
     box = legend.get_window_extent()
