@@ -99,10 +99,19 @@ def not_shown(tree: xr.DataTree) -> dict[str, list[str]]:
     return found
 
 
+def _has_rows(tree: xr.DataTree) -> bool:
+    return any(name in tree.children for name in ("training", "evaluation"))
+
+
 def _quantity(tree: xr.DataTree, quantity: str) -> xr.DataArray:
     known = quantities(tree)
     if not known:
-        raise UsageError("this recording holds no quantity by layer: nothing was recorded yet")
+        words = (
+            ", only curves: see the kind `curves`"
+            if _has_rows(tree)
+            else ": nothing was recorded yet"
+        )
+        raise UsageError(f"this recording holds no quantity by layer{words}")
     if quantity not in known:
         try:
             group, variable = schema.find(quantity)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -21,6 +22,9 @@ BATCH_SECONDS = 0.5
 
 HEALTH_SECONDS = 10.0
 """Health of a running training is judged no more often than this."""
+
+GROWN_SECONDS = 15.0
+"""For so long after it grew, a run is live though nobody holds its lock."""
 
 MAX_STREAMS = 64
 
@@ -48,6 +52,8 @@ class Watcher:
         self.is_closed = False
         self._read: dict[str, tuple[object, ...]] = {}
         self._judged: dict[str, tuple[tuple[object, ...], float]] = {}
+        self._unheld: dict[str, tuple[object, ...]] = {}
+        self._grown: dict[str, list[float]] = {}
         self._waiting: set[asyncio.Event] = set()
         self._attention = Attention()
 
@@ -67,9 +73,9 @@ class Watcher:
     def look(self) -> bool:
         """Read what changed, for half a second at most; True where more is waiting."""
         until = time.monotonic() + BATCH_SECONDS
-        found = scan(self.root, self._only)
+        found = {key: self._revive(run) for key, run in scan(self.root, self._only).items()}
         if gone := [key for key in self.rows if key not in found]:
-            for known in (self.rows, self._read, self._judged):
+            for known in (self.rows, self._read, self._judged, self._unheld, self._grown):
                 for key in gone:
                     known.pop(key, None)
             self.revision += 1
@@ -89,6 +95,22 @@ class Watcher:
             self._update(run, {"health": read_health(run)})
             self._judged[run.key] = (run.signature, time.monotonic())
         return False
+
+    def _revive(self, run: Found) -> Found:
+        """Take a run for live that has grown twice though nobody held its lock.
+
+        So do copies that are refreshed, and runs of other machines on file systems without locks.
+        """
+        if not run.is_open or run.is_alive:
+            self._unheld.pop(run.key, None)
+            return run
+        times = self._grown.setdefault(run.key, [])
+        if self._unheld.get(run.key, run.signature) != run.signature:
+            times.append(time.monotonic())
+        self._unheld[run.key] = run.signature
+        is_growing = len(times) > 1 and time.monotonic() - times[-1] < GROWN_SECONDS
+        alive = (*run.signature[:-1], True)
+        return dataclasses.replace(run, signature=alive) if is_growing else run
 
     def _needs_health(self, run: Found) -> bool:
         if run.is_blank or self.rows[run.key]["status"] == "unreadable":
