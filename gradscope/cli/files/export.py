@@ -51,10 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     target = beside if arguments.out is None else as_path(arguments.out)
     refuse_existing(target, is_overwritten=arguments.overwrite)
     probe(target)
-    if target.exists():
-        replace(target, _SUFFIXES[arguments.to], lambda new: export(source, new, arguments.to))
-    else:
-        export(source, target, arguments.to)
+    put(target, _SUFFIXES[arguments.to], lambda new: export(source, new, arguments.to))
     size = sum(p.stat().st_size for p in (target, *target.rglob("*")) if p.is_file())
     if arguments.json:
         print_json({"recording": str(source), "target": str(target), "n_bytes": size})
@@ -63,18 +60,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def replace(target: Path, suffix: str, make: Callable[[Path], object]) -> None:
-    """Make a new file or folder, then put it where the old one is.
+def put(target: Path, suffix: str, make: Callable[[Path], object]) -> None:
+    """Make a new file or folder, then put it where it belongs; nothing is left of a failure.
 
     Raises
     ------
     UsageError
-        If the old one is a folder that no export made.
+        If what is there is a folder that no export made.
     """
     if target.is_dir() and not target.name.endswith(suffix):
         raise UsageError(f"{target} is a folder that does not end in {suffix}: it is kept")
     new = target.with_name(f".{os.getpid()}-{target.name}")
-    make(new)
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    new.replace(target)
+    try:
+        make(new)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        new.replace(target)
+    finally:
+        if new.is_dir():
+            shutil.rmtree(new, ignore_errors=True)
+        else:
+            new.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from gradscope.cli.files.export import put
 from gradscope.cli.files.tail import sparkline
 from gradscope.cli.main import main
 from gradscope.store.format.segments import part_folder
@@ -106,3 +107,19 @@ def test_sparkline_of_a_constant_or_empty_series():
     assert sparkline([2, 2]) == "▁▁"
     assert sparkline([]) == ""
     assert sparkline([np.nan]) == "·"
+
+
+def test_an_export_that_is_interrupted_leaves_nothing_and_keeps_the_old_one(tmp_path):
+    target = tmp_path / "run.csv.d"
+    target.mkdir()
+
+    def interrupt(new):
+        new.mkdir()
+        (new / "gradients.csv").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        put(target, ".csv.d", interrupt)
+    assert list(tmp_path.iterdir()) == [target]
+    put(target, ".csv.d", lambda new: new.write_text("whole"))
+    assert target.read_text() == "whole" and list(tmp_path.iterdir()) == [target]
