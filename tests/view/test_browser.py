@@ -136,6 +136,7 @@ def test_a_training_is_followed_as_it_grows(browser, tmp_path):
         drawn = "document.getElementById('plot').data?.find((t) => t.type === 'heatmap')?.x.at(-1)"
         first = until(browser, drawn)
         until(browser, f"{drawn} > {json.dumps(first)}")
+        assert browser.execute_script("return " + texts("thead th.number"))[:2] == ["step", "loss"]
         training.end()
         until(browser, "document.getElementById('title').textContent.includes('finished')")
         assert complaints(browser) == []

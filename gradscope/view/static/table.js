@@ -67,7 +67,7 @@ function drawTable() {
   const settings = differing();
   const columns = [...FIXED, ...settings.slice(0, MAX_SETTINGS).map((name) => [`set:${name}`, name])];
   drawPickers(settings);
-  const heads = JSON.stringify([columns, view.sort, rows.size > 0]);
+  const heads = JSON.stringify([columns, columns.map(([column]) => isNumeric(column)), view.sort, rows.size > 0]);
   if (at("table").dataset.heads !== heads) {
     at("table").tHead.replaceChildren(make("tr", {}, make("th"), ...columns.map(headOf)));
     at("table").dataset.heads = heads;
@@ -102,11 +102,14 @@ function grouped(list) {
   return new Map([...found].sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true })));
 }
 
+function isNumeric(column) {
+  return column !== "health" && [...rows.values()].some((row) => typeof cellOf(row, column) === "number");
+}
+
 function headOf([column, title]) {
   const isBy = view.sort.replace(/^-/, "") === column;
   const arrow = isBy ? (view.sort.startsWith("-") ? " ↓" : " ↑") : "";
-  const isNumber = [...rows.values()].some((row) => typeof cellOf(row, column) === "number") && column !== "health";
-  const head = make("th", { className: isNumber ? "number" : "", textContent: title + arrow, tabIndex: 0, scope: "col", title: `sort by ${title}` });
+  const head = make("th", { className: isNumeric(column) ? "number" : "", textContent: title + arrow, tabIndex: 0, scope: "col", title: `sort by ${title}` });
   head.setAttribute("aria-sort", !isBy ? "none" : view.sort.startsWith("-") ? "descending" : "ascending");
   const sort = () => { view.sort = isBy && !view.sort.startsWith("-") ? `-${column}` : column; writeAddress(); drawTable(); };
   head.addEventListener("click", sort);
