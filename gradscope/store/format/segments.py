@@ -162,7 +162,8 @@ def sync_folder(folder: Path) -> None:
 def remove_part(folder: Path) -> None:
     """Remove the files of gradscope from the folder of the segments, and the folder if empty."""
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):  # noqa: PTH208
+        # The lock last: the next writer may put its own files there as soon as it is gone.
+        for name in sorted(os.listdir(folder), key=lambda name: name == LOCK_NAME):  # noqa: PTH208
             if _NAME.fullmatch(name) or name == LOCK_NAME or name.endswith(".tmp"):
                 with contextlib.suppress(OSError):
                     (folder / name).unlink()

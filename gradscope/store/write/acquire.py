@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,8 @@ def claim(path: Path, if_exists: str) -> WriterLock:
         )
     if if_exists == "resume" and path.exists():
         read_contents(path, groups=())  # raises for what is no recording, and leaves it there
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = WriterLock(folder / LOCK_NAME)
+        lock = _locked(folder)
     except BlockingIOError as error:
         raise RecordingExistsError(f"{path} is being written by another process") from error
     except BaseException:
@@ -45,6 +45,15 @@ def claim(path: Path, if_exists: str) -> WriterLock:
         give_back(lock, path)
         raise
     return lock
+
+
+def _locked(folder: Path) -> WriterLock:
+    """Lock the folder, made again if a writer that ends just now has removed it."""
+    for _ in range(20):
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return WriterLock(folder / LOCK_NAME)
+    raise BlockingIOError(errno.EAGAIN, "removed again and again", str(folder))
 
 
 def give_back(lock: WriterLock | None, path: Path) -> None:

@@ -56,8 +56,9 @@ class WriterLock:
         """Remove the file and release the lock; repeated calls do nothing."""
         if self.path in _held and self._descriptor >= 0:
             _held.discard(self.path)
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+            with contextlib.suppress(OSError):  # it may be the file of the next writer already
+                if os.path.samestat(os.fstat(self._descriptor), self.path.stat()):
+                    self.path.unlink()
             os.close(self._descriptor)
             self._descriptor = -1
 

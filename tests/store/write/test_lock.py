@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gradscope.errors import RecordingExistsError
-from gradscope.store.write import lock
+from gradscope.store.format.segments import remove_part
+from gradscope.store.write import acquire, lock
 from gradscope.store.write.lock import STALE_SECONDS, WriterLock, is_held
 from gradscope.store.write.writer import RecordingWriter
 
@@ -95,3 +96,34 @@ def test_asking_does_not_disturb_a_starting_writer(tmp_path):
             WriterLock(path).release()
             path.touch()
         process.kill()
+
+
+def test_a_writer_that_ends_leaves_the_lock_of_the_next_one(tmp_path):
+    path = tmp_path / "lock"
+    ending = WriterLock(path)
+    path.unlink()  # as `remove_part` does
+    path.write_text("the next one's")
+    ending.release()
+    assert path.read_text() == "the next one's"
+
+
+def test_a_folder_that_is_removed_while_it_is_claimed_is_made_again(tmp_path, monkeypatch):
+    def removed_once(path):
+        monkeypatch.undo()
+        path.parent.rmdir()
+        return WriterLock(path)
+
+    monkeypatch.setattr(acquire, "WriterLock", removed_once)
+    with RecordingWriter(tmp_path / "run.h5") as writer:
+        writer.append("training", {"step": [1], "loss": [0.5]})
+    assert writer.path.exists()
+
+
+def test_the_lock_is_the_last_file_to_go(tmp_path, monkeypatch):
+    for name in ("000001.h5", "lock", "000002.h5", ".000003.h5.tmp"):
+        (tmp_path / name).touch()
+    unlink, gone = Path.unlink, []
+    monkeypatch.setattr(Path, "unlink", lambda path: (gone.append(path.name), unlink(path)))
+    remove_part(tmp_path)
+    assert gone[-1] == "lock"
+    assert not tmp_path.exists()
