@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from gradscope.store.format import layout
 
 Block = dict[str, np.ndarray]
+
+
+def n_bytes(groups: Mapping[str, list[Block]]) -> int:
+    """Return the memory that the rows of all groups take."""
+    arrays = (array for blocks in groups.values() for block in blocks for array in block.values())
+    return sum(array.nbytes for array in arrays)
 
 
 def combine(group: str, blocks: list[Block]) -> Block:

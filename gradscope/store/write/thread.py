@@ -28,8 +28,8 @@ from gradscope.store.format.segments import (
     remove_part,
     segment_name,
 )
-from gradscope.store.write.blocks import Block, combine, repeat_last
-from gradscope.store.write.leaving import interrupted
+from gradscope.store.write.blocks import Block, combine, n_bytes, repeat_last
+from gradscope.store.write.leaving import interrupted, writing
 from gradscope.store.write.lock import WriterLock
 from gradscope.store.write.merge import merge_files
 from gradscope.store.write.pace import LOOK_SECONDS, Pace
@@ -44,6 +44,8 @@ RETRY_FLUSHES = 64
 """Flushes to wait after a merge failed."""
 AT_THE_END = {"is_complete": 1, "resume_step": None}
 """Root attributes of the finished file."""
+WHOLE_BYTES = 4 * 1024 * 1024
+"""Rows that are packed at the end without a segment before: well within `leaving.LEAVE_SECONDS`."""
 QUEUE_BYTES = 128 * 1024 * 1024
 """Rows that may wait while the disk is slow; then `append` waits too."""
 
@@ -82,6 +84,7 @@ class Worker:
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gradscope-writer", daemon=True)
         self._thread.start()
+        writing.add(self)
 
     # Called by the training process
 
@@ -91,7 +94,7 @@ class Worker:
             return  # a forked child has no writer thread
         size = sum(a.nbytes for a in payload[1].values()) if kind == "rows" else 0
         with self._changed:
-            while self._queued_bytes > QUEUE_BYTES and self._thread.is_alive():
+            while size and self._queued_bytes > QUEUE_BYTES and self._thread.is_alive():
                 self._changed.wait(0.1)
             self._queue.append((kind, size, *payload))
             self._queued_bytes += size
@@ -253,7 +256,7 @@ class Worker:
         return f"writing: {words}"[:300]
 
     def _write_whole(self, target: Path) -> int:
-        """Write the finished file: of all segments, or of rows where nothing was flushed yet."""
+        """Write the finished file: of all segments, or of few rows that no segment holds yet."""
         if self._segments:
             paths = [segment.path for segment in self._segments]
             return merge_files(paths, target, attrs=AT_THE_END, is_new=True)
@@ -282,7 +285,7 @@ class Worker:
         if self.error is not None:
             self._attrs |= {"status": "failed", "failure": self._reason()}
         try:
-            if self._segments:
+            if self._segments or n_bytes(self._blocks) > WHOLE_BYTES:
                 self._write_segment()
             self._save()
             remove_part(part_folder(self.path))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import threading
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +21,6 @@ from gradscope.store.format import layout
 from gradscope.store.format.layout import Axis
 from gradscope.store.format.segments import finished_path, part_folder
 from gradscope.store.write.acquire import birth, claim, give_back, inherited, last_step
-from gradscope.store.write.leaving import leave
 from gradscope.store.write.thread import Worker
 
 _BEGUN = {"status": "running", "is_complete": 0, "schema_version": schema.SCHEMA_VERSION}
@@ -103,7 +100,9 @@ class RecordingWriter:
         except BaseException:
             give_back(lock, self.path)
             raise
-        self._finalizer = weakref.finalize(self, _close_forgotten, self._worker, os.getpid())
+        # Collection of garbage may run on the writer thread or under h5py's lock: no waiting there.
+        self._finalizer = weakref.finalize(self, self._worker.put, "close", "interrupted")
+        self._finalizer.atexit = False  # `leaving.close_forgotten` waits
         if before and resume_step is not None:
             self.set_attrs(resume_step=int(resume_step))
             self.flush(wait=True)
@@ -285,14 +284,3 @@ class RecordingWriter:
                 f"written is in {part_folder(self.path)}; `gradscope repair` makes a file of it",
                 stacklevel=4,
             )
-
-
-def _close_forgotten(worker: Worker, pid: int) -> None:
-    if os.getpid() != pid:
-        return
-    try:
-        worker.close("interrupted")
-    except KeyboardInterrupt:
-        if sys.is_finalizing() or not threading.main_thread().is_alive():
-            leave()
-        raise

@@ -2,10 +2,12 @@
 
 import errno
 import fcntl
+import gc
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -220,3 +222,37 @@ def test_a_forked_child_neither_writes_nor_hangs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(open_recording(tmp_path / "run.h5")["training"]["loss"], [1, 2])
+
+
+def test_many_rows_are_in_a_segment_before_they_are_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(thread, "WHOLE_BYTES", 5 * 16 - 1)  # five rows of a step and a loss
+    writer = RecordingWriter(tmp_path / "run.h5")
+    append(writer, 1, 5)
+    kept = []
+
+    def killed(paths, *_, **__):
+        kept.extend(np.array(open_recording(writer.path)["training"]["step"]))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(thread, "merge_files", killed)
+    assert len(warned(writer.close)) == 1
+    assert kept == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("place", ["its own thread", "the lock of h5py"])
+def test_a_forgotten_writer_is_closed_wherever_garbage_is_collected(tmp_path, monkeypatch, place):
+    writer = RecordingWriter(tmp_path / "run.h5")
+    writer.itself = writer  # a cycle, which only the collector finds
+    append(writer, 1, 5)
+    worker, flushed = writer._worker, threading.Event()
+    del writer
+    if place == "its own thread":
+        monkeypatch.setattr(worker, "_flush", gc.collect)
+        worker.put("flush", flushed)
+    else:
+        with h5py._hl.base.phil:
+            gc.collect()
+    assert worker.is_over(10)
+    tree = open_recording(tmp_path / "run.h5")
+    assert tree.attrs["status"] == "interrupted"
+    np.testing.assert_array_equal(tree["training"]["step"], np.arange(1, 6))

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from gradscope.store.read.recording import open_recording
+from gradscope.store.write import leaving
 
 N_MOMENTS = int(os.environ.get("GRADSCOPE_INTERRUPTS", "4"))
 
@@ -57,3 +59,16 @@ def test_three_interrupts_at_random_moments_end_the_process(tmp_path, seed):
         process.communicate()
     assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT), errors
     assert open_recording(path)["gradients"].sizes["step"] >= 200
+
+
+def test_the_end_of_a_process_closes_forgotten_writers_and_does_not_wait_for_interrupted_ones(
+    monkeypatch,
+):
+    closed = []
+    writers = [
+        SimpleNamespace(close=lambda status, i=i: closed.append((i, status))) for i in (0, 1)
+    ]
+    monkeypatch.setattr(leaving, "writing", writers)
+    monkeypatch.setattr(leaving, "interrupted", writers[1:])
+    leaving.close_forgotten()
+    assert closed == [(0, "interrupted")]
