@@ -25,13 +25,7 @@ from gradscope.store.write.lock import WriterLock
 def claim(path: Path, if_exists: str) -> WriterLock:
     """Take the lock, then clear the path or turn the existing recording into the first segment."""
     folder = part_folder(path)
-    if if_exists == "error" and (path.exists() or list_segments(folder)):
-        raise RecordingExistsError(
-            f"a recording stands at {path}; choose another name, "
-            "or if_exists='overwrite' or 'resume'"
-        )
-    if if_exists == "resume" and path.exists():
-        read_contents(path, groups=())  # raises for what is no recording, and leaves it there
+    _refuse(path, folder, if_exists)
     try:
         lock = _locked(folder)
     except BlockingIOError as error:
@@ -40,11 +34,20 @@ def claim(path: Path, if_exists: str) -> WriterLock:
         give_back(None, path)
         raise
     try:
+        _refuse(path, folder, if_exists)  # again: its writer may have ended while we waited
         _clear(path, folder, if_exists)
     except BaseException:
         give_back(lock, path)
         raise
     return lock
+
+
+def _refuse(path: Path, folder: Path, if_exists: str) -> None:
+    if if_exists == "error" and (path.exists() or list_segments(folder)):
+        raise RecordingExistsError(
+            f"a recording stands at {path}; choose another name, "
+            "or if_exists='overwrite' or 'resume'"
+        )
 
 
 def _locked(folder: Path) -> WriterLock:
@@ -94,6 +97,8 @@ def last_step(path: Path) -> int:
 
 def _clear(path: Path, folder: Path, if_exists: str) -> None:
     segments = list_segments(folder)
+    if if_exists == "resume" and path.exists():
+        read_contents(path, groups=())  # raises for what is no recording, and leaves it there
     if path.exists() or if_exists == "overwrite":
         for segment in segments:  # already merged, or to be dropped
             segment.path.unlink()

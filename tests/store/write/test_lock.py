@@ -10,6 +10,7 @@ import pytest
 
 from gradscope.errors import RecordingExistsError
 from gradscope.store.format.segments import remove_part
+from gradscope.store.read.recording import open_recording
 from gradscope.store.write import acquire, lock
 from gradscope.store.write.lock import STALE_SECONDS, WriterLock, is_held
 from gradscope.store.write.writer import RecordingWriter
@@ -17,11 +18,11 @@ from gradscope.store.write.writer import RecordingWriter
 ROOT = Path(__file__).parents[3]
 
 
-def start_writer(path):
+def start_writer(path, if_exists="error"):
     program = (
         "import sys\n"
         "from gradscope.store.write.writer import RecordingWriter\n"
-        f"writer = RecordingWriter({str(path)!r})\n"
+        f"writer = RecordingWriter({str(path)!r}, if_exists={if_exists!r})\n"
         "writer.flush(wait=True)\n"
         "print('writing', flush=True)\n"
         "sys.stdin.read()\n"
@@ -127,3 +128,38 @@ def test_the_lock_is_the_last_file_to_go(tmp_path, monkeypatch):
     remove_part(tmp_path)
     assert gone[-1] == "lock"
     assert not tmp_path.exists()
+
+
+def test_what_ended_while_its_lock_was_awaited_is_not_touched(tmp_path, monkeypatch):
+    path = tmp_path / "run.h5"
+    ending = RecordingWriter(path)
+    ending.append("training", {"step": [1], "loss": [0.5]})
+
+    def after_its_end(lock_path):
+        ending.close()
+        return WriterLock(lock_path)
+
+    monkeypatch.setattr(acquire, "WriterLock", after_its_end)
+    with pytest.raises(RecordingExistsError, match="stands at"):
+        RecordingWriter(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
+    assert open_recording(path)["training"]["loss"].values.tolist() == [0.5]
+
+
+def test_a_recording_that_is_resumed_by_another_process_meanwhile_is_waited_for_or_named(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "run.h5"
+    with RecordingWriter(path) as writer:
+        writer.append("training", {"step": [1], "loss": [0.5]})
+    process = []
+
+    def resumed_before(folder):
+        process.append(start_writer(path, if_exists="resume"))
+        return WriterLock(folder)
+
+    monkeypatch.setattr(acquire, "WriterLock", resumed_before)
+    with pytest.raises(RecordingExistsError, match="being written by another process"):
+        RecordingWriter(path, if_exists="resume")
+    process[0].communicate("")
+    assert open_recording(path)["training"]["loss"].values.tolist() == [0.5]
