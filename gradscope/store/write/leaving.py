@@ -39,7 +39,8 @@ def leave() -> None:
     The end of the interpreter stops threads wherever they are. One that is stopped within HDF5
     keeps h5py's lock, and the main thread would then wait for it forever while it frees its own
     HDF5 objects. So the process ends here, without that; the rows are in segments, which open and
-    can be repaired (rows that are in none are few, and written in time). Further Ctrl-C are ignored.
+    can be repaired (rows that are in none are few, and written in time). Further Ctrl-C are
+    ignored.
     """
     if not interrupted:
         return

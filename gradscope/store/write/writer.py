@@ -6,6 +6,7 @@ warning, but not the training, and rows written before remain readable.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import weakref
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from gradscope import schema
-from gradscope.errors import unknown, warn
+from gradscope.errors import RecordingError, unknown, warn
 from gradscope.store.format import layout
 from gradscope.store.format.layout import Axis
-from gradscope.store.format.segments import finished_path, part_folder
+from gradscope.store.format.segments import finished_path, list_segments, part_folder
 from gradscope.store.write.acquire import birth, claim, give_back, inherited, last_step
 from gradscope.store.write.thread import Worker
 
@@ -279,8 +280,12 @@ class RecordingWriter:
     def _warn_once(self) -> None:
         if self.error is not None and not self._has_warned:
             self._has_warned = True
+            folder = part_folder(self.path)
+            kept = f"What was written is in {folder}; `gradscope repair` makes a file of it"
+            with contextlib.suppress(OSError, RecordingError):
+                if not list_segments(folder):
+                    kept = "No rows of it could be written"
             warn(
-                f"recording to {self.path} stopped ({self.error}); training goes on. What was "
-                f"written is in {part_folder(self.path)}; `gradscope repair` makes a file of it",
+                f"recording to {self.path} stopped ({self.error}); training goes on. {kept}",
                 stacklevel=4,
             )
