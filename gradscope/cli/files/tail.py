@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def wait_for(path: Path, seconds: float) -> None:
     """Wait until a recording has begun, and say so."""
+    from gradscope.store.format.attention import Attention
     from gradscope.store.format.segments import finished_path, list_segments, part_folder
 
     def has_begun() -> bool:
@@ -89,8 +90,11 @@ def wait_for(path: Path, seconds: float) -> None:
     if has_begun():
         return
     print(f"gradscope tail: waiting for {path} (Ctrl-C ends)", file=sys.stderr)
+    attention = Attention()
     while not has_begun():
+        attention.follow([path])  # its writer then hurries with the first rows
         time.sleep(min(seconds, 0.5))
+    attention.follow(())
 
 
 def stream(path: Path, arguments: argparse.Namespace) -> int:

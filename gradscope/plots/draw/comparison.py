@@ -20,7 +20,7 @@ from gradscope.plots.axes.step_axis import format_steps
 from gradscope.plots.axes.style import figure_style, new_figure
 from gradscope.plots.draw.heatmap import draw_heatmap, draw_key, fit_labels
 from gradscope.plots.layouts.bands import draw_bands, metric_label
-from gradscope.plots.layouts.panels import FRAME_MM, map_height
+from gradscope.plots.layouts.panels import FRAME_MM, legend_columns, map_height
 from gradscope.plots.layouts.view import Picture, View
 
 MAX_MAPS = 5
@@ -117,8 +117,9 @@ def _draw_metrics(comparison: Comparison, tree: xr.DataTree, figure: SubFigure) 
     legend = axes[0].get_legend()
     handles = axes[0].get_legend_handles_labels() if legend is not None else ([], [])
     if legend is not None:
+        n_columns, _ = legend_columns(legend)
         legend.remove()
-        figure.legend(*handles, loc="outside upper left", ncols=min(len(comparison.conditions), 4))
+        figure.legend(*handles, loc="outside upper left", ncols=n_columns)
 
 
 def _shown_metrics(comparison: Comparison) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from gradscope.derived.optimizers import of_optimizer, own_step_places
 from gradscope.derived.select import row_dim
@@ -148,10 +149,20 @@ def one_legend(axes: list[Axes]) -> None:
         return
     for text, label in zip(legend.get_texts(), labels, strict=True):
         text.set_text(label)
-    box = legend.get_window_extent()
+    n_columns, line = legend_columns(legend)
     legend.remove()
-    n_columns = min(max(int(figure.bbox.width / box.width), 1), len(labels))
-    n_lines = -(-len(labels) // n_columns)
-    height = figure.get_figheight() + box.height / figure.dpi * n_lines / len(labels)
-    figure.set_figheight(height)
+    figure.set_figheight(figure.get_figheight() + line * -(-len(labels) // n_columns))
     figure.legend(handles, labels, loc="outside lower left", ncols=n_columns)
+
+
+def legend_columns(legend: Legend) -> tuple[int, float]:
+    """Return how many columns of a legend fit into its figure, and the height of a line in inches.
+
+    The legend has one column.
+    """
+    figure = legend.get_figure(root=True)
+    assert figure is not None
+    box, n_lines = legend.get_window_extent(), len(legend.get_texts())
+    gap = 2.0 * float(legend.get_texts()[0].get_fontsize()) * figure.dpi / 72
+    n_columns = int((figure.bbox.width + gap) / (box.width + gap))
+    return min(max(n_columns, 1), n_lines), float(box.height / figure.dpi / n_lines)
