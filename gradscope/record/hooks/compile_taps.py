@@ -131,15 +131,16 @@ class Taps:
         self._unsilence()
 
     def warn_once(self) -> None:
-        """Say why a measured step had no activations, if a compiler is why."""
+        """Say why a measured step had no activations, if a compiler may be why."""
         dynamo = sys.modules.get("torch._dynamo")
         if self._has_warned or dynamo is None or not dynamo.utils.counters["frames"]:
             return
         self._has_warned = True
         warn(
-            "activations are missing: the model was compiled before the recorder was attached, so "
-            "its layers cannot be seen; everything else is recorded. Attach the recorder before "
-            "the first call of the compiled model, or call torch.compiler.reset() after attaching",
+            "activations are missing: the model was compiled before the recorder was attached, or "
+            "its gradients are set by hand: no backward pass through its layers was seen. "
+            "Everything else is recorded. Attach the recorder before the first call of a compiled "
+            "model, or call torch.compiler.reset() after attaching",
             stacklevel=4,
         )
 

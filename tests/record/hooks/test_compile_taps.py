@@ -285,3 +285,16 @@ def test_the_batch_size_of_a_compiled_model_is_that_of_the_eager_one(tmp_path, k
     assert found["compiled"] == found["eager"]
     assert found["eager"][0] == expected
     assert counters["frames"]["total"] <= 2
+
+
+def test_gradients_set_by_hand_beside_a_compiled_loss_are_not_blamed_on_the_compiler(tmp_path):
+    model, optimizer = make()
+    compiled, params = torch.compile(torch.sum, backend="aot_eager"), list(model.parameters())
+    with pytest.warns(RuntimeWarning, match="or its gradients are set by hand") as caught:
+        with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+            for _ in range(N_STEPS):
+                grads = torch.autograd.grad(compiled(model(data()[0])), params)
+                for p, grad in zip(params, grads, strict=True):
+                    p.grad = grad
+                optimizer.step()
+    assert len(caught) == 1
