@@ -162,5 +162,9 @@ def test_mistakes_are_explained(tree):
     empty = tree.copy(deep=True)
     empty["gradients"]["grad_norm"].values[:] = np.nan
     empty["gradients"]["grad_nonfinite"].values[:] = 0
-    with pytest.raises(UsageError, match="`grad_norm` is missing at every step"):
+    with pytest.raises(UsageError, match=r"`grad_norm` is missing at every step.* asked for$"):
+        plot_recording(empty)
+    is_bias = np.array(["bias" in kind for kind in empty["gradients"]["kind"].values])
+    empty["gradients"]["grad_norm"].values[:, is_bias] = 1.0
+    with pytest.raises(UsageError, match="no weights of layers have it, see --by param"):
         plot_recording(empty)

@@ -85,8 +85,18 @@ def read_rows(tree: xr.DataTree, view: View, quantity: str | None = None) -> xr.
         optimizer=view.optimizer,
     )
     if (states_of(data) < NUMBER).all():
-        raise UsageError(f"`{name}` is missing at every step that was asked for")
+        hint = _elsewhere(tree, view, name) if view.by == "weight" and "param" in data.dims else ""
+        raise UsageError(f"`{name}` is missing at every step that was asked for{hint}")
     return data
+
+
+def _elsewhere(tree: xr.DataTree, view: View, name: str) -> str:
+    """Say where numbers are if the weights of layers have none, as in copies that train instead."""
+    found = select_cells(
+        tree, name, by="param", layers=view.layers, steps=view.steps, optimizer=view.optimizer
+    )
+    is_there = (states_of(found) == NUMBER).any()
+    return "; parameters that are no weights of layers have it, see --by param" if is_there else ""
 
 
 def run_title(tree: xr.DataTree) -> str:
