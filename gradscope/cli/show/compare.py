@@ -160,10 +160,12 @@ def _conditions(
 
 def _labels(recordings: list[str], files: list[list[Path]]) -> list[str]:
     """Name each file by the argument that named it first."""
+    from gradscope.store.read.run_attributes import as_text
+
     label: dict[Path, str] = {}
     for argument, own in zip(recordings, files, strict=True):
         for file in own:
-            label.setdefault(file, argument.removesuffix(".h5"))
+            label.setdefault(file, as_text(argument.removesuffix(".h5")))
     return list(label.values())
 
 

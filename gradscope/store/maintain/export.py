@@ -16,9 +16,12 @@ from gradscope import schema
 from gradscope.errors import RecordingExistsError, UsageError, imports_of_extra, unknown
 from gradscope.store.maintain.export_tensorboard import to_tensorboard
 from gradscope.store.read.recording import open_recording
+from gradscope.store.read.run_attributes import as_text
 
 _ROWS = 512
 _PACKAGES = {"zarr": "zarr", "parquet": "pyarrow.parquet", "tensorboard": "tensorboard"}
+_TEXT_PATHS = ("parquet", "tensorboard")
+"""Formats whose libraries take no path that is not UTF-8."""
 
 
 def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str) -> Path:
@@ -37,7 +40,7 @@ def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str
     RecordingExistsError
         If ``target`` exists.
     UsageError
-        If the format is unknown.
+        If the format is unknown, or its library cannot write to a path that is no text.
     MissingPackageError
         If the package of the format is not installed.
     """
@@ -46,6 +49,10 @@ def export(path: str | os.PathLike[str], target: str | os.PathLike[str], to: str
     goal = Path(target)
     if goal.exists():
         raise RecordingExistsError(f"{goal} exists; choose another name")
+    if to in _TEXT_PATHS and as_text(str(goal)) != str(goal):
+        raise UsageError(
+            f"the library of {to} takes no path that is not UTF-8; name another target"
+        )
     if to in _PACKAGES:
         with imports_of_extra(to):
             importlib.import_module(_PACKAGES[to])

@@ -29,7 +29,12 @@ def name_runs(files: list[Path]) -> list[str]:
 
     Bytes of a name that are no text are written as numbers.
     """
-    return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in _short_names(files)]
+    return [as_text(name) for name in _short_names(files)]
+
+
+def as_text(name: str) -> str:
+    """Write the bytes of a file's name that are no text as numbers."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _short_names(files: list[Path]) -> list[str]:

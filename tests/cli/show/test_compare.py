@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +107,10 @@ def test_mistakes_are_one_line(folder, capsys, monkeypatch, words, match):
     (folder / "empty").mkdir(exist_ok=True)
     code, _, error = run(capsys, *words)
     assert code == 2 and match in error and error.count("\n") == 1
+
+
+def test_a_name_that_is_no_text_is_a_condition(folder, tmp_path, capsys):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.h5"))
+    odd.write_bytes((folder / "deep.h5").read_bytes())
+    code, text, _ = run(capsys, folder / "deep.h5", odd, "--out", tmp_path / "figure.png")
+    assert code == 0 and "odd\\xff" in text

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import importlib.util
+import os
 import sys
 
 import numpy as np
@@ -121,6 +122,12 @@ def test_a_package_that_is_not_there_is_named(path, tmp_path, monkeypatch, packa
     with pytest.raises(MissingPackageError, match=rf"pip install 'gradscope\[{package}\]'"):
         export(path, tmp_path / "x", package)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("to", ["parquet", "tensorboard"])
+def test_a_path_that_is_no_text_is_refused_where_a_library_cannot_take_it(path, tmp_path, to):
+    with pytest.raises(UsageError, match=f"the library of {to} takes no path"):
+        export(path, os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff"), to)
 
 
 def test_what_exists_is_not_overwritten(path, tmp_path):
