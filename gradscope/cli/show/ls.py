@@ -88,9 +88,13 @@ def _print_table(rows: list[dict[str, Any]], *, has_health: bool) -> None:
     shown = fitting(columns, settings, console.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in shown:
-        is_number = head in NUMBERS
-        justify, has_lines = "right" if is_number else "left", head == "run" or head in settings
-        table.add_column(Text(head), justify=justify, overflow="fold", no_wrap=not has_lines)
+        has_lines = head == "run" or head in settings
+        table.add_column(
+            Text(head),
+            justify="right" if head in NUMBERS else "left",
+            overflow="fold",
+            no_wrap=not has_lines,
+        )
     for cells in zip(*shown.values(), strict=True):
         named = zip(shown, cells, strict=True)
         table.add_row(*(Text(c, _STYLES.get(c, "") if h == "status" else "") for h, c in named))

@@ -152,7 +152,7 @@ def test_fifteen_conditions_are_named_without_overlap(tmp_path, kind):
         write_recording(tmp_path / f"{i:02}.h5", 6, 3, seed=i, config_json=text)
     figure = draw_picture(open_runs(tmp_path / "*.h5"), View(kind=kind)).figure
     beside = [ax.get_legend() for ax in figure.axes if ax.get_legend() is not None]
-    (legend,) = [*beside, *figure.legends]
+    (legend,) = beside + list(figure.legends)
     boxes = [text.get_window_extent() for text in legend.get_texts()]
     assert len(boxes) == 15
     apart = (a.y0 + 1 >= b.y1 or a.x1 <= b.x0 for a, b in pairwise(boxes))

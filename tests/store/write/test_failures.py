@@ -243,7 +243,7 @@ def test_many_rows_are_in_a_segment_before_they_are_packed(tmp_path, monkeypatch
 @pytest.mark.parametrize("place", ["its own thread", "the lock of h5py"])
 def test_a_forgotten_writer_is_closed_wherever_garbage_is_collected(tmp_path, monkeypatch, place):
     writer = RecordingWriter(tmp_path / "run.h5")
-    writer.itself = writer  # a cycle, which only the collector finds
+    vars(writer)["itself"] = writer  # a cycle, which only the collector finds
     append(writer, 1, 5)
     worker, flushed = writer._worker, threading.Event()
     del writer

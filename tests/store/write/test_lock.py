@@ -124,7 +124,12 @@ def test_the_lock_is_the_last_file_to_go(tmp_path, monkeypatch):
     for name in ("000001.h5", "lock", "000002.h5", ".000003.h5.tmp"):
         (tmp_path / name).touch()
     unlink, gone = Path.unlink, []
-    monkeypatch.setattr(Path, "unlink", lambda path: (gone.append(path.name), unlink(path)))
+
+    def see(path):
+        gone.append(path.name)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", see)
     remove_part(tmp_path)
     assert gone[-1] == "lock"
     assert not tmp_path.exists()
