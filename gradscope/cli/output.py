@@ -102,19 +102,17 @@ def choose_target(
         If ``--out`` has another suffix or exists, or the file cannot be written.
     """
     asked = default() if arguments.out is None else check_out(arguments.out, suffixes)
+    probe(asked)
 
     def taken(path: Path) -> list[Path]:
         return [p for p in (path, *map(path.with_suffix, others)) if p.exists()]
 
     if arguments.overwrite or not taken(asked):
-        probe(asked)
         return asked
     if arguments.out is not None:
         refuse_existing(taken(asked)[0], is_overwritten=False)
     numbered = (asked.with_stem(f"{asked.stem}-{n}") for n in itertools.count(2))
-    free = next(path for path in numbered if not taken(path))
-    probe(free)
-    return free
+    return next(path for path in numbered if not taken(path))
 
 
 def beside(recordings: Sequence[str | Path], ending: str) -> Path:
