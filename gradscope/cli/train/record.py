@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
 from gradscope.cli.recordings import as_path, as_recording
-from gradscope.cli.train.story import add_sinks, add_story, feeding, list_rules, read_rules
+from gradscope.cli.train.story import (
+    LATE,
+    STOPPED,
+    add_sinks,
+    add_story,
+    feeding,
+    list_rules,
+    read_rules,
+)
 from gradscope.cli.values import read_overhead
 from gradscope.errors import UsageError
 from gradscope.experiments.config import Config, read_toml
@@ -154,8 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _exit_code(outcome: Outcome, why_stopped: str) -> int:
     from gradscope.record.health.watch import Stopped
 
-    is_stopped = outcome.status == "interrupted" and why_stopped
-    return Stopped.CODE if is_stopped else EXIT_CODES[outcome.status]
+    return Stopped.CODE if why_stopped else EXIT_CODES[outcome.status]
 
 
 def _tell(
@@ -170,8 +177,9 @@ def _tell(
         print(summarise(outcome, path))
     if outcome.status == "diverged":
         print(f"gradscope record: warning: {explain_divergence(outcome)}", file=sys.stderr)
-    if outcome.status == "interrupted" and why_stopped:
-        print(f"gradscope record: stopped, as --stop-on asks: {why_stopped}", file=sys.stderr)
+    if why_stopped:
+        words = STOPPED if outcome.status == "interrupted" else LATE
+        print(f"gradscope record: {words}{why_stopped}", file=sys.stderr)
 
 
 def read_checkpoint(arguments: argparse.Namespace) -> Checkpoint:

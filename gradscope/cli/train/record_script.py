@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gradscope.cli.output import check_output, format_bytes, is_first_rank
 from gradscope.cli.recordings import as_path
-from gradscope.cli.train.story import feeding
+from gradscope.cli.train.story import LATE, STOPPED, feeding
 from gradscope.cli.values import read_overhead
 from gradscope.errors import UsageError, unknown
 from gradscope.experiments.training.options import read
@@ -108,7 +108,8 @@ def tell(outcome: ScriptOutcome, *, is_quiet: bool) -> None:
     if outcome.why_nothing and not outcome.problems:
         print(f"gradscope record: nothing was recorded: {outcome.why_nothing}", file=sys.stderr)
     if outcome.why_stopped:
-        words = f"stopped, as --stop-on asks: {outcome.why_stopped}"
+        words = LATE if outcome.has_ended_itself else STOPPED
+        words += outcome.why_stopped
         print(f"gradscope record: {words}", file=sys.stderr)
     if is_quiet:
         return

@@ -45,6 +45,11 @@ def add_sinks(parser: argparse.ArgumentParser) -> None:
     )
 
 
+STOPPED = "stopped, as --stop-on asks: "
+LATE = "the training had ended before --stop-on could stop it: "
+"""Words before the finding of a health rule."""
+
+
 @contextlib.contextmanager
 def feeding(arguments: argparse.Namespace, paths: Callable[[], Sequence[Path]]) -> Iterator[None]:
     """Send curves to the tools that were asked for, for the length of a ``with`` block."""

@@ -34,7 +34,8 @@ PACKAGE = str(Path(__file__).parents[2])
 class ScriptOutcome:
     """How a script ended and what was recorded of it.
 
-    ``why_nothing`` is empty if something was, ``why_stopped`` unless a health rule ended it.
+    ``why_nothing`` is empty if something was, ``why_stopped`` unless a health rule ended it, or
+    would have ended it had it not come to its end before (``has_ended_itself``).
     """
 
     exit_code: int
@@ -42,6 +43,7 @@ class ScriptOutcome:
     why_nothing: str
     problems: tuple[str, ...]
     why_stopped: str = ""
+    has_ended_itself: bool = False
 
 
 def record_script(
@@ -92,9 +94,11 @@ def record_script(
         return ScriptOutcome(exit_code, (), why, ())
     session = sessions[0]
     why = "" if session.recorded else session.why_nothing()
+    has_ended = bool(session.why_stopped) and exit_code == 0
+    exit_code = Stopped.CODE if has_ended else exit_code
     stopped = session.why_stopped if exit_code == Stopped.CODE else ""
     recorded, problems = tuple(session.recorded), tuple(session.problems)
-    return ScriptOutcome(exit_code, recorded, why, problems, stopped)
+    return ScriptOutcome(exit_code, recorded, why, problems, stopped, has_ended)
 
 
 def _module_runner(name: str) -> Callable[[], object]:

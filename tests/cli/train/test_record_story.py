@@ -56,6 +56,15 @@ def test_a_rule_ends_a_script_with_code_3_and_its_reason_in_the_file(record, tmp
     assert attrs["stop_reason"].startswith("non-finite values: ")
 
 
+@pytest.mark.parametrize("words", [["train.py"], [*TINY, "--lr", "1e6", "--no-batch-norm"]])
+def test_what_ended_before_a_rule_was_asked_has_code_3_too(record, tmp_path, monkeypatch, words):
+    monkeypatch.setattr(watch.HealthWatch.__init__, "__kwdefaults__", {"seconds": 600})
+    (tmp_path / "train.py").write_text(SCRIPT.replace("100000", "30"))
+    code, out, err = record("--stop-on", "non-finite-values", "--out", "run.h5", *words)
+    assert code == 3 and ("went on to the end" in out) == (words == ["train.py"])
+    assert "the training had ended before --stop-on could stop it: non-finite values: " in err
+
+
 def test_a_severity_ends_the_built_in_experiment(record):
     options = ["--steps", "20000", "--lr", "0", "--no-batch-norm", "--stop-on", "warning"]
     code, out, err = record(*TINY, *options, "--out", "run.h5")
