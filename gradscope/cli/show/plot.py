@@ -68,7 +68,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", default=":", metavar="A:B", help="only steps A to B; either end may be omitted"
     )
-    add_relative_depth(parser)
     _configure_look(parser)
     parser.add_argument(
         "--alphas",
@@ -86,6 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_look(parser: argparse.ArgumentParser) -> None:
+    add_relative_depth(parser)
     parser.add_argument(
         "--step-axis",
         default="auto",

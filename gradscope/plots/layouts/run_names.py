@@ -32,9 +32,10 @@ def conditions(tree: xr.DataTree, *, with_seed: bool = False) -> list[str]:
     if not chosen:
         return names if with_seed else ["all runs"] * len(names)
     known = [[n for n in chosen if short(found[n][run]) != MISSING] for run in range(len(names))]
+    without = f"no {', '.join(map(_symbol, chosen))}"
     return [
-        ", ".join(f"{_symbol(n)} = {_short(found[n][run])}" for n in known[run]) or name
-        for run, name in enumerate(names)
+        ", ".join(f"{_symbol(n)} = {_short(found[n][run])}" for n in own) or without
+        for run, own in enumerate(known)
     ]
 
 

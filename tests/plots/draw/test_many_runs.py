@@ -53,8 +53,8 @@ def test_a_name_holds_few_of_many_settings_and_none_that_is_missing():
     assert len(set(names)) == 3 and names[2] == "α = 0.5"
     assert names[0].startswith("α = −0.1, model = a")
     assert max(name.count("=") for name in names) <= 4
-    bare = xr.Dataset(coords={"run": ["x", "y"], "note": ("run", ["", "kept"])})
-    assert conditions(xr.DataTree.from_dict({"/": bare})) == ["x", "note = kept"]
+    bare = xr.Dataset(coords={"run": ["x", "y", "z"], "width": ("run", [np.nan, 2.0, np.nan])})
+    assert conditions(xr.DataTree.from_dict({"/": bare})) == ["no width", "width = 2", "no width"]
 
 
 def test_a_condition_has_its_colour_also_where_another_has_no_values(tree):
