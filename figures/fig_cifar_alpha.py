@@ -18,8 +18,9 @@ CAPTION = (
     "Test accuracy, steps and gradients over α. VGG13 with 1/8 of its channels, all of CIFAR-10 "
     "and CIFAR-100, six epochs, scale mini, exploratory. Filled, one learning rate (0.3) for all "
     "α; open, the direction of α with the norm of α = 0's update. Means over seeds; bars, 95 % t "
-    "intervals where there are two seeds or more. a, b, Test accuracy; shaded, the range in which "
-    "the paper reports the optimum. c, Root mean square step of the weights at one learning rate. "
+    "intervals where there are two seeds or more, cut where a share or an axis ends. a, b, Test "
+    "accuracy; shaded, the range in which the paper reports the optimum. c, Root mean square step "
+    "of the weights at one learning rate. "
     "d, Depth slope of ln RMS output gradient over the last tenth of the steps, CIFAR-10; "
     "negative values mean that gradients grow toward the input."
 )
@@ -37,14 +38,18 @@ def draw() -> Figure:
     figure = new_figure(WIDTHS_MM["page"], 100)
     axes = figure.subplots(2, 2, sharex=True).ravel()
     for ax, (spec, name) in zip(axes, SPECS.items(), strict=False):
-        own = outcomes[(outcomes["spec"] == spec) & (outcomes["quantity"] == "accuracy")]
+        own = outcomes[(outcomes["spec"] == spec) & (outcomes["quantity"] == "accuracy")].copy()
+        own[["low", "high"]] = own[["low", "high"]].clip(0, 1)
         ax.axvspan(*CLAIMED, color="0.93", linewidth=0, zorder=0)
         draw_arms(own, ax=ax)
         ax.set_ylabel("test accuracy")
         ax.set_title(name)
     draw_steps(outcomes, ax=axes[2])
     late = slopes[(slopes["phase"] == "last 10 %") & (slopes["quantity"] == "output_grad_rms")]
-    draw_arms(late[late["spec"] == "cifar10-alpha"], ax=axes[3])
+    late = late[late["spec"] == "cifar10-alpha"]
+    draw_arms(late, ax=axes[3])
+    span = late["mean"].max() - late["mean"].min()
+    axes[3].set_ylim(late["mean"].min() - 0.5 * span, late["mean"].max() + 0.5 * span)
     axes[3].axhline(0, color="0.6", linewidth=0.5, zorder=0)
     axes[3].set_ylabel("depth slope (nat a layer)")
     axes[3].set_title("late gradient slope, CIFAR-10")
