@@ -1,8 +1,8 @@
 """The whole study, from runs to verdicts and figures: ``python -m analyses.all --scale cpu``.
 
-Runs every spec of every question (the map of alpha by learning rate first) and continues where it
-was stopped; with ``--minutes`` it does as many whole runs as fit and later calls add to them, with
-``--add`` also where only the tables of earlier runs are there.
+Runs every spec of every question (the map of alpha by learning rate first, unless ``--first`` names
+others) and continues where it was stopped; with ``--minutes`` it does as many whole runs as fit and
+later calls add to them, with ``--add`` also where only the tables of earlier runs are there.
 Then each question measures its runs and answers from the tables alone, the five claims are judged
 together, and the figures are drawn. ``--from-results`` starts from the committed tables.
 """
@@ -26,7 +26,7 @@ from analyses.study.ledger import read_ledger
 from analyses.study.question import Question
 from analyses.study.scheduler import Queue, TimeBudget, estimated_seconds, kind_of, run_queue
 from analyses.study.study import SPECS, conclude, measure_all, plan_sweeps
-from gradscope.errors import UsageError
+from gradscope.errors import UsageError, unknown
 from gradscope.experiments.sweep.state import format_seconds
 
 QUESTIONS = (
@@ -49,10 +49,20 @@ def load_questions(names: Sequence[str] = QUESTIONS) -> list[Question]:
     ]
 
 
-def spec_order(questions: Sequence[Question]) -> list[str]:
-    """Return all specs, the map first, then question by question."""
+def spec_order(questions: Sequence[Question], first: Sequence[str] = ()) -> list[str]:
+    """Return all specs: those wanted first, the map, then question by question.
+
+    Raises
+    ------
+    UsageError
+        If a spec that is wanted first belongs to no question.
+    """
     specs = [spec for question in questions for spec in question.specs]
-    return sorted(dict.fromkeys(specs), key=lambda spec: spec != FIRST)
+    for name in first:
+        if name not in specs:
+            raise UsageError(unknown("spec", name, specs))
+    order = dict.fromkeys([*first, *(spec for spec in specs if spec == FIRST), *specs])
+    return list(order)
 
 
 def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Path = SPECS) -> int:
@@ -62,7 +72,7 @@ def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Pa
         return _draw_figures(options)
     _check(options)
     sweeps = plan_sweeps(
-        spec_order(questions),
+        spec_order(questions, options.first),
         options.scale,
         options.runs,
         n_seeds=options.seeds,
@@ -154,6 +164,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--minutes", type=float, metavar="M", help="for runs (default: no end)")
     parser.add_argument("--seeds", type=int, metavar="N", help="a cell (default: as its spec)")
+    parser.add_argument(
+        "--first", nargs="+", default=(), metavar="SPEC", help="specs to run before the others"
+    )
     parser.add_argument(
         "--add",
         action="store_true",

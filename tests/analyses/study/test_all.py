@@ -100,6 +100,7 @@ def test_a_plan_tells_what_it_costs_and_runs_nothing(tmp_path, capsys):
         (["--minutes", "0"], "--minutes must be more than 0; got 0"),
         (["--workers", "0"], "--workers must be at least 1; got 0"),
         (["--seeds", "-1"], "--seeds must be at least 1; got -1"),
+        (["--first", "tiney"], "unknown spec 'tiney'; did you mean 'tiny'?"),
         (["--from-results"], "holds no tables of scale smoke; run the study first"),
     ],
 )
@@ -113,6 +114,13 @@ def test_the_map_comes_first():
     order = study.spec_order(study.load_questions())
     assert order[0] == "balance-map"
     assert len(order) == len(set(order))
+
+
+def test_specs_that_are_wanted_first_come_before_the_map():
+    questions = study.load_questions()
+    order = study.spec_order(questions, ["cifar100-labels", "cifar10-map"])
+    assert order[:3] == ["cifar100-labels", "cifar10-map", "balance-map"]
+    assert sorted(order) == sorted(study.spec_order(questions))
 
 
 @pytest.mark.parametrize(
