@@ -10,7 +10,7 @@ import pandas as pd
 from analyses.measures.alpha.cross_fit import gain_over
 from analyses.measures.seeds import explore, slopes_over_columns, wide
 from analyses.questions.balance.explore import map_numbers
-from analyses.questions.cifar.measure import ALPHA10, ALPHA100, LABELS, MAP, TUNED
+from analyses.questions.cifar.measure import ALPHA10, ALPHA100, DEPTH, LABELS, MAP, TUNED
 from analyses.study.question import Explored, Tables
 
 CLAIMED = (-0.3, 0.1)
@@ -29,6 +29,7 @@ def explored(tables: Tables) -> Iterator[Explored]:
         *(one for spec in NAMES for one in _curve(tables, spec)),
         *_moved(tables),
         *(one for spec in NAMES for one in _gradients(tables, spec)),
+        *_depth(tables),
         *_map(tables),
         *_tuned(tables),
         *_labels(tables),
@@ -155,13 +156,30 @@ def _late_slopes(tables: Tables, spec: str, arm: str, quantity: str) -> pd.DataF
     return wide(own, "alpha", "slope") if len(own) else pd.DataFrame()
 
 
+def _depth(tables: Tables) -> Iterator[Explored | None]:
+    """X1, X2 in deeper networks: accuracy at the alphas that were run, less that at 0."""
+    table = tables.get("outcomes", pd.DataFrame())
+    own = table[table["spec"] == DEPTH] if len(table) else table
+    for model, rows in own.groupby("model") if len(own) else ():
+        for key, arm in (("X1", "fixed"), ("X2", "grafted")):
+            accuracy = wide(rows[(rows["arm"] == arm) | (rows["alpha"] == 0)], "alpha", "accuracy")
+            if 0.0 not in accuracy.columns:
+                continue
+            for alpha in accuracy.columns.drop(0.0):
+                words = f"test accuracy at alpha {alpha:g} less that at 0, {arm} arm, {model}"
+                yield explore(
+                    key, f"{words}, CIFAR-10", accuracy[alpha] - accuracy[0.0], "accuracy"
+                )
+
+
 def _map(tables: Tables) -> Iterator[Explored | None]:
-    """X5: prediction of one alpha's accuracy at equal step and at equal learning rate."""
+    """X5: what the map predicts at equal step and at equal learning rate; its best cells."""
     table = tables.get("outcomes", pd.DataFrame())
     own = table[table["spec"] == MAP] if len(table) else table
     if not len(own) or "step" not in own:
         return
-    errors = wide(map_numbers(own), "by", "error")
+    numbers = map_numbers(own)
+    errors, ridges = (wide(numbers, "by", name) for name in ("error", "ridge"))
     if {"lr", "step"} <= set(errors.columns):
         yield explore(
             "X5",
@@ -169,7 +187,34 @@ def _map(tables: Tables) -> Iterator[Explored | None]:
             "that at equal learning rate; negative if alpha acts as a learning rate",
             errors["step"] - errors["lr"],
             "accuracy",
+            f"{errors['step'].mean():.3f} less {errors['lr'].mean():.3f}",
         )
+    for by, words in (("lr", "learning rate"), ("step", "measured step")):
+        if by in ridges.columns:
+            yield explore("X5", f"shift of the best {words}", ridges[by], "decades a unit of alpha")
+    best = best_of_map(own)
+    for alpha in best.columns.drop(0.0, errors="ignore") if 0.0 in best.columns else ():
+        yield explore(
+            "X6",
+            f"test accuracy at alpha {alpha:g} less that at 0, each at the learning rate of the "
+            "map that validation accuracy chose",
+            best[alpha] - best[0.0],
+            "accuracy",
+        )
+
+
+def best_of_map(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return test accuracy by seed and alpha, at the learning rate best on validation images.
+
+    Each seed chooses its own learning rates; a diverged run has the accuracy of guessing in both.
+    """
+    chosen = cells.assign(
+        val_accuracy=cells["val_accuracy"].where(
+            ~cells["is_diverged"].astype(bool), cells["chance"]
+        )
+    ).fillna({"val_accuracy": cells["chance"]})
+    rows = chosen.loc[chosen.groupby(["seed", "alpha"])["val_accuracy"].idxmax()]
+    return wide(rows, "alpha", "accuracy")
 
 
 def _tuned(tables: Tables) -> Iterator[Explored | None]:

@@ -15,6 +15,9 @@ X5  The map: whether accuracy is predicted better at equal measured step than at
     learning rate.
 X6  Tuned: the best alpha of the claimed range against alpha = 0, chosen by the other seeds.
 X7  Classes: whether gradients and the effect of alpha differ between labels of the same images.
+
+Added when the map was half run: accuracy at the learning rate of the map that validation accuracy
+chose (X6), by how much the best learning rate moves (X5), and VGG16 and VGG19 (X1, X2).
 """
 
 from __future__ import annotations

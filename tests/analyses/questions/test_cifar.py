@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from analyses.questions.cifar.answer import answer
-from analyses.questions.cifar.measure import ALPHA10, ALPHA100, measure
+from analyses.questions.cifar.explore import best_of_map
+from analyses.questions.cifar.measure import ALPHA10, ALPHA100, DEPTH, MAP, measure
 from analyses.study.ledger import can_join
 from analyses.study.run_records import find_runs
 from analyses.study.study import SPECS
@@ -56,6 +57,58 @@ def test_planted_curves_are_found(found):
 def test_it_is_evidence_on_no_claim(found):
     assert not found.evidence
     assert not any("supported" in one.statement + one.note for one in found.explored)
+
+
+def planted_map(*, lost=()):
+    """Accuracy falls steeply from a ridge that moves by -10 decades of lr a unit of alpha."""
+    rows = []
+    for seed in (0, 1):
+        for alpha in (-0.2, -0.1, 0.0, 0.1):
+            for decade in range(-1, 4):
+                accuracy = 0.1 + 0.7 * 0.05 ** abs(decade - 1 + 10 * alpha) + 0.01 * seed
+                is_lost = (seed, alpha, decade) in lost
+                rows.append(
+                    {"seed": seed, "alpha": alpha, "lr": 10.0**decade, "is_diverged": is_lost}
+                    | {"accuracy": 0.1 if is_lost else accuracy, "step": 10.0 ** (decade + alpha)}
+                    | {"val_accuracy": 1.0 if is_lost else accuracy - 0.02}
+                )
+    constant = {"model": "vgg13", "dataset": "cifar10", "labels": "fine", "chance": 0.1}
+    return pd.DataFrame(rows).assign(spec=MAP, arm="fixed", **constant)
+
+
+def test_each_alpha_is_compared_at_the_learning_rate_validation_chose():
+    best = best_of_map(planted_map())
+    assert best.shape == (2, 4)
+    assert best.loc[1].to_numpy() == pytest.approx([0.81] * 4)
+    # A diverged run is never chosen, whatever its last validation said.
+    best = best_of_map(planted_map(lost=[(0, 0.0, 1)]))
+    assert best.loc[0, 0.0] == pytest.approx(0.1 + 0.7 * 0.05)
+
+
+def test_map_tells_how_its_best_learning_rate_moves():
+    found = answer({"outcomes": planted_map()}, "mini")
+    assert estimate(found, "shift of the best learning rate") == pytest.approx(-10, abs=0.01)
+    assert estimate(found, "shift of the best measured step") == pytest.approx(-9, abs=0.01)
+    words = "less that at 0, each at the learning rate of the map that validation accuracy chose"
+    assert estimate(found, f"test accuracy at alpha 0.1 {words}") == pytest.approx(0)
+
+
+def test_deeper_networks_are_compared_by_themselves():
+    rows = [
+        {"seed": seed, "model": model, "arm": arm, "alpha": alpha, "accuracy": value}
+        for seed in (0, 1)
+        for model, drop in (("vgg16", 0.1), ("vgg19", 0.2))
+        for arm, alpha, value in (
+            ("fixed", -0.2, 0.7 - drop),
+            ("fixed", 0.0, 0.7),
+            ("grafted", -0.2, 0.7 + drop),
+        )
+    ]
+    constant = {"spec": DEPTH, "dataset": "cifar10", "labels": "fine", "is_diverged": False}
+    found = answer({"outcomes": pd.DataFrame(rows).assign(**constant)}, "mini")
+    words = "test accuracy at alpha -0.2 less that at 0, {} arm, {}, CIFAR-10"
+    assert estimate(found, words.format("fixed", "vgg16")) == pytest.approx(-0.1)
+    assert estimate(found, words.format("grafted", "vgg19")) == pytest.approx(0.2)
 
 
 @pytest.mark.slow
