@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gradscope.errors import warn
+from gradscope.errors import is_of_signal, warn
 from gradscope.record.events import StepEvents
+from gradscope.record.guard import signals_later
 from gradscope.record.model.optimizers.unwrap import idle_message
 from gradscope.store.write.writer import RecordingWriter
 
@@ -27,19 +29,33 @@ class RecordingCost:
     memory: int
 
 
-def finish(events: StepEvents, writer: RecordingWriter, status: str | None) -> None:
-    """Hand over what is left and close the file.
+def finish(
+    events: StepEvents, writer: RecordingWriter, status: str | None, leave: Callable[[], None]
+) -> None:
+    """Leave, hand over what is left and close the file.
 
-    Without a status, a last loss that is not finite makes it "diverged", else it is "finished".
+    Without a status, a last loss that is not finite makes it "diverged", else it is "finished". A
+    Ctrl-C meanwhile is raised when the rows are with the writer, and the file is closed first.
     """
+    try:
+        with signals_later():
+            leave()
+            status = _hand_over(events, writer, status)
+    except BaseException as error:
+        if not isinstance(error, Exception) or is_of_signal(error):
+            writer.close(status=status or "interrupted")
+        raise
+    writer.close(status=status)
+
+
+def _hand_over(events: StepEvents, writer: RecordingWriter, status: str | None) -> str:
     idle, n_steps = events.clock.idle, events.clock.n_finished
     if n_steps and 0 < len(idle) < len(events.optimizers):
         warn(idle_message(events.optimizers, idle, n_steps))
     events.close()
-    if status is None:
-        status = "finished" if math.isfinite(float(events.rows.last_loss)) else "diverged"
     writer.set_attrs(**last_attributes(events))
-    writer.close(status=status)
+    is_finite = math.isfinite(float(events.rows.last_loss))
+    return status or ("finished" if is_finite else "diverged")
 
 
 def abandon(events: StepEvents, writer: RecordingWriter, reason: str) -> None:

@@ -2,20 +2,35 @@
 
 Every function that torch, a scaler or a user's script calls for us goes through one `Guard`. After
 the first exception the guard lets nothing of ours run any more; what was recorded until then is
-kept. What a handler of a signal raises is the program's own and goes through.
+kept. What a handler of a signal raises is the program's own and goes through; `signals_later` keeps
+it from cutting rows that are being handed over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import signal
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, TypeVar
 
 from gradscope.errors import UsageError, is_of_signal, warn
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
+
+
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
+"""Signals whose handlers are known to raise, in training scripts."""
+
+_is_waiting = False
 
 
 class Guard:
@@ -82,6 +97,42 @@ class Guard:
             "rows until here are kept; please report this"
         )
         warn(message, stacklevel=4)
+
+
+@contextlib.contextmanager
+def signals_later() -> Iterator[None]:
+    """Let the program's handlers of signals, as Ctrl-C's, run after the block and not within it.
+
+    A second signal is not held back, so that a block that waits for another process can be left.
+    Outside the main thread, where Python runs no handler, and within another such block this does
+    nothing.
+    """
+    global _is_waiting
+    if _is_waiting or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            handlers[number](number, frame)
+
+    _is_waiting = True
+    try:
+        for number in SIGNALS:
+            if callable(handler := signal.getsignal(number)):
+                handlers[number] = handler
+                signal.signal(number, remember)
+        yield
+    finally:
+        _is_waiting = False
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is remember:
+                signal.signal(number, handler)
+        if len(came) == 1:
+            signal.raise_signal(came[0])
 
 
 def contained(function: Function, tell: Callable[[str], None]) -> Function:

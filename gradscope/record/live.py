@@ -155,8 +155,7 @@ class LiveRecording(ABC):
         self._guard.run(self._finish, status)
 
     def _finish(self, status: str | None) -> None:
-        self._leave()
-        finish(self._events, self._writer, status)
+        finish(self._events, self._writer, status, self._leave)
         self._watch.close(self._files)
 
     def _stop(self, reason: str) -> None:

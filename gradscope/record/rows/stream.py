@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gradscope.record.guard import signals_later
 from gradscope.record.rows.batch import Batch
 from gradscope.record.rows.device_buffer import Pending, RowBuffer
 from gradscope.record.rows.kind import RawRows, RowKind
@@ -131,14 +132,20 @@ class RowStream:
         """
         if n_scalars == 0 and not is_last:
             return
-        taken = {
-            kind: buffer.take(sum(s <= last_step for s in buffer.steps))
-            for kind, buffer in self._buffers.items()
-        }
-        self._departures.append(_Departure(self._scalars.take(n_scalars), taken))
+        with signals_later():
+            taken = {
+                kind: buffer.take(sum(s <= last_step for s in buffer.steps))
+                for kind, buffer in self._buffers.items()
+            }
+            self._departures.append(_Departure(self._scalars.take(n_scalars), taken))
 
     def drain(self, *, wait: bool = False) -> None:
         """Finish what has arrived and hand it to the writer; everything with ``wait``."""
+        if self._departures:
+            with signals_later():
+                self._hand_over(wait=wait)
+
+    def _hand_over(self, *, wait: bool) -> None:
         for departure in self._departures:
             if not (wait or departure.is_here):
                 break

@@ -1,6 +1,6 @@
 """Writer thread: takes rows from a bounded queue, writes segments and merges old ones.
 
-The thread is independent of the training loop, and the training loop does not use HDF5.
+The training loop does not use HDF5.
 """
 
 from __future__ import annotations
@@ -71,13 +71,12 @@ class Worker:
         self._pace = Pace(part_folder(path), flush_seconds)
         self._flush_rows = flush_rows
         self._queue: deque[tuple[Any, ...]] = deque()
-        self._queued_bytes = 0
+        self._queued_bytes = self._n_rows = 0
         self._changed = threading.Condition()
         self._attrs = dict(attrs)
         self._axes: dict[str, Axis] = {}
         self._blocks: dict[str, list[dict[str, np.ndarray]]] = {}
         self._last: dict[str, dict[str, np.ndarray]] = {}
-        self._n_rows = 0
         self._pace.mark()  # the attributes
         self._segments = list_segments(part_folder(path))
         self._next_merge = 0
@@ -115,6 +114,7 @@ class Worker:
                 self.put("close", status)
                 self._is_over.wait()  # joining, when interrupted, may take the thread for ended
             except KeyboardInterrupt:
+                self.put("close", status)  # it may have come before the first
                 interrupted.append(self)
                 raise
 
