@@ -131,7 +131,7 @@ def signals_later() -> Iterator[None]:
         for number, handler in handlers.items():
             if signal.getsignal(number) is remember:
                 signal.signal(number, handler)
-        if len(came) == 1:
+        if came:
             signal.raise_signal(came[0])
 
 

@@ -102,6 +102,7 @@ def test_a_second_signal_is_not_held_back(handled):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         pytest.fail("the block went on")
+    assert handled == [signal.SIGTERM]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
