@@ -60,7 +60,16 @@ def clip_apart(names: Sequence[str], n_characters: int = MAX_CHARACTERS) -> list
 
 
 def _without_beginning(name: str, n_characters: int) -> str:
-    return name if len(name) <= n_characters else f"…{name[1 - n_characters :]}"
+    """Leave out the beginning, and the few letters that it would leave of a part.
+
+    >>> _without_beginning("blocks.26.conv2", 14)
+    '…26.conv2'
+    """
+    if len(name) <= n_characters:
+        return name
+    end = name[1 - n_characters :]
+    part, _, rest = end.partition(".")
+    return f"…{rest if rest and len(part) < MIN_PART else end}"
 
 
 def _clip_parts(names: Sequence[str], n_characters: int) -> list[str]:
