@@ -8,16 +8,19 @@ runs as ended and keeps their rows, without their recordings.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from analyses.study.question import Tables
-from gradscope.experiments.sweep.grid import Finished
+from gradscope.experiments.sweep.grid import Finished, Sweep
 
 RUN = "run"
 """Column that names the run of a row."""
+SEED = re.compile(r"-s(\d+)-[0-9a-f]+$")
+"""The seed, in the name of a run."""
 
 
 def name_of(path: Path) -> str:
@@ -39,6 +42,21 @@ def read_ledger(results: Path, scale: str) -> dict[str, Finished]:
         return {}
     rows = json.loads(path.read_text(encoding="utf-8"))
     return {name: Finished(row["status"], row["metrics"]) for name, row in rows.items()}
+
+
+def of_more_seeds(known: Mapping[str, Finished], sweep: Sweep) -> dict[Path, Finished]:
+    """Return the known runs of a sweep at seeds that are not planned now; no trials of tuning.
+
+    A run at a planned seed that is not planned has another configuration than it had before.
+    """
+    found = {}
+    for name, ended in known.items():
+        folder, _, stem = name.rpartition("/")
+        seed = SEED.search(stem)
+        is_own = folder == sweep.name and not stem.startswith("tune-")
+        if is_own and seed is not None and int(seed[1]) not in sweep.seeds:
+            found[sweep.folder / f"{stem}.h5"] = ended
+    return found
 
 
 def write_ledger(

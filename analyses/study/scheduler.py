@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from analyses.study.ledger import name_of
+from analyses.study.ledger import name_of, of_more_seeds
 from gradscope.experiments.config import Config
 from gradscope.experiments.sweep.engine import Report, connect, run_as_told
 from gradscope.experiments.sweep.grid import Finished, Run, Sweep
@@ -31,7 +31,8 @@ class Queue:
     sweeps : sequence of Sweep
         Most wanted first. Runs that have ended, by their recordings, are not run again.
     known : mapping of str to Finished, optional
-        Runs that have ended although their recordings are not here, by name (see `ledger`).
+        Runs that have ended although their recordings are not here, by name (see `ledger`); those
+        of seeds that are not planned stay in the outcomes.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Queue:
     ) -> None:
         self._known = known or {}
         self.sweeps = list(sweeps)
-        self.outcomes: dict[str, dict[Path, Finished]] = {sweep.name: {} for sweep in sweeps}
+        self.outcomes = {sweep.name: of_more_seeds(self._known, sweep) for sweep in sweeps}
         self._todo = {
             s.name: _seed_major(find_todo(s, self.outcomes[s.name], self._read)) for s in sweeps
         }

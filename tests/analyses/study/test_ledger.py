@@ -37,6 +37,22 @@ def test_known_runs_are_not_planned_again(tmp_path):
     assert queue.n_ended == 1
 
 
+def test_known_runs_of_more_seeds_than_are_planned_stay(tmp_path):
+    specs = write_specs(tmp_path / "specs")
+    more, fewer = (
+        plan_sweeps(["tiny"], "smoke", tmp_path / "runs", n_seeds=n, folder=specs) for n in (3, 1)
+    )
+    planned = Queue(more).todo()
+    known = {name_of(run.path): Finished("finished", {}) for run in planned}
+    assert Queue(fewer, known).outcomes == {
+        "tiny-smoke": {run.path: Finished("finished", {}) for run in planned}
+    }
+    # At a planned seed, a run that is not planned was one of another spec; so were trials.
+    others = ["tiny-smoke/old-s0-0f", "tiny-smoke/tune-alpha0-s7-0f", "other-smoke/alpha0-s2-0f"]
+    queue = Queue(fewer, dict.fromkeys(others, Finished("finished", {})))
+    assert queue.outcomes == {"tiny-smoke": {}} and len(queue.todo()) == 4
+
+
 def test_rows_of_kept_runs_join_new_ones():
     old = {"t": pd.DataFrame({"run": ["a", "b", "c"], "x": [1.0, 2.0, 3.0]})}
     new = {"t": pd.DataFrame({"run": ["b", "d"], "x": [20.0, 40.0]})}
