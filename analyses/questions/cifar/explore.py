@@ -178,17 +178,9 @@ def _map(tables: Tables) -> Iterator[Explored | None]:
     own = table[table["spec"] == MAP] if len(table) else table
     if not len(own) or "step" not in own:
         return
-    numbers = map_numbers(own)
-    errors, ridges = (wide(numbers, "by", name) for name in ("error", "ridge"))
-    if {"lr", "step"} <= set(errors.columns):
-        yield explore(
-            "X5",
-            "error of predicting one alpha's accuracy from the others at equal measured step, less "
-            "that at equal learning rate; negative if alpha acts as a learning rate",
-            errors["step"] - errors["lr"],
-            "accuracy",
-            f"{errors['step'].mean():.3f} less {errors['lr'].mean():.3f}",
-        )
+    yield _transfer(own, "")
+    yield _transfer(learned(own), ", at the learning rates at which every alpha learned")
+    ridges = wide(map_numbers(own), "by", "ridge")
     for by, words in (("lr", "learning rate"), ("step", "measured step")):
         if by in ridges.columns:
             yield explore("X5", f"shift of the best {words}", ridges[by], "decades a unit of alpha")
@@ -201,6 +193,29 @@ def _map(tables: Tables) -> Iterator[Explored | None]:
             best[alpha] - best[0.0],
             "accuracy",
         )
+
+
+def _transfer(cells: pd.DataFrame, where: str) -> Explored | None:
+    errors = wide(map_numbers(cells), "by", "error")
+    if not {"lr", "step"} <= set(errors.columns):
+        return None
+    return explore(
+        "X5",
+        "error of predicting one alpha's accuracy from the others at equal measured step, less "
+        f"that at equal learning rate{where}; negative if alpha acts as a learning rate",
+        errors["step"] - errors["lr"],
+        "accuracy",
+        f"{errors['step'].mean():.3f} less {errors['lr'].mean():.3f}",
+    )
+
+
+def learned(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the learning rates of a seed at which every alpha exceeds twice guessing.
+
+    Where no alpha learns, guessing predicts guessing at equal learning rate.
+    """
+    is_above = cells["accuracy"] > 2 * cells["chance"]
+    return cells[is_above.groupby([cells["seed"], cells["lr"]]).transform("all")]
 
 
 def best_of_map(cells: pd.DataFrame) -> pd.DataFrame:

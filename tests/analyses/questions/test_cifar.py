@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from analyses.questions.cifar.answer import answer
-from analyses.questions.cifar.explore import best_of_map
+from analyses.questions.cifar.explore import best_of_map, learned
 from analyses.questions.cifar.measure import ALPHA10, ALPHA100, DEPTH, MAP, measure
 from analyses.study.ledger import can_join
 from analyses.study.run_records import find_runs
@@ -91,6 +91,16 @@ def test_map_tells_how_its_best_learning_rate_moves():
     assert estimate(found, "shift of the best measured step") == pytest.approx(-9, abs=0.01)
     words = "less that at 0, each at the learning rate of the map that validation accuracy chose"
     assert estimate(found, f"test accuracy at alpha 0.1 {words}") == pytest.approx(0)
+
+
+def test_learning_rates_at_which_an_alpha_died_can_be_left_out():
+    cells = planted_map()
+    dead = (cells["seed"] == 1) & (cells["lr"] == 10.0) & (cells["alpha"] == 0.1)
+    kept = learned(
+        cells.assign(accuracy=0.5).assign(accuracy=lambda c: c["accuracy"].mask(dead, 0.2))
+    )
+    assert set(kept.loc[kept["seed"] == 0, "lr"]) == {0.1, 1.0, 10.0, 100.0, 1000.0}
+    assert set(kept.loc[kept["seed"] == 1, "lr"]) == {0.1, 1.0, 100.0, 1000.0}
 
 
 def test_deeper_networks_are_compared_by_themselves():
