@@ -74,11 +74,11 @@ def draw_map(cells: pd.DataFrame, *, ax: Axes) -> None:
 
 
 def draw_curves(cells: pd.DataFrame, by: str, *, ax: Axes) -> None:
-    """Draw accuracy over a column on a logarithmic axis, a line an alpha."""
+    """Draw accuracy over a column on a logarithmic axis, a line an alpha, in order of the rates."""
     alphas = sorted(cells["alpha"].unique())
     edges = np.arange(len(alphas) + 1) - 0.5
     colours = colormaps["plasma"](BoundaryNorm(edges, 256)(np.arange(len(alphas))) / 290)
     for alpha, colour in zip(alphas, colours, strict=True):
-        own = cells[(cells["alpha"] == alpha) & (cells[by] > 0)].sort_values(by)
+        own = cells[(cells["alpha"] == alpha) & (cells[by] > 0)].sort_values("lr")
         ax.plot(own[by], own["accuracy"], "o-", color=colour, label=signed(alpha))
     ax.set_xscale("log")
