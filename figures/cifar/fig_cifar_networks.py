@@ -16,8 +16,9 @@ CAPTION = (
     "Depth of the network and labels of the images over α. VGG with 1/8 of its channels, all "
     "images, six epochs, scale mini, exploratory. Means over seeds, with 95 % t intervals where "
     "there are two (VGG13 on CIFAR-10); marks are set apart. a, Test accuracy on CIFAR-10 at one "
-    "learning rate (0.3). b, With the direction of α and the norm of α = 0's update. c, Test accuracy of VGG13 on CIFAR-100 with "
-    "the norm of α = 0's update: 100 fine labels, 20 superclasses, or 20 groups of classes merged "
+    "learning rate (0.3). b, With the direction of α and the norm of α = 0's update. c, Test "
+    "accuracy of VGG13 on CIFAR-100 with the norm of α = 0's update: 100 fine labels, 20 "
+    "superclasses, or 20 groups of classes merged "
     "at random; dashed, guessing. d, Depth slope of ln RMS output gradient over the last tenth of "
     "the steps of the runs in c; negative values mean that gradients grow toward the input."
 )
