@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -132,7 +133,7 @@ def signals_later() -> Iterator[None]:
             if signal.getsignal(number) is remember:
                 signal.signal(number, handler)
         if came:
-            signal.raise_signal(came[0])
+            handlers[came[0]](came[0], sys._getframe())
 
 
 def contained(function: Function, tell: Callable[[str], None]) -> Function:

@@ -112,3 +112,16 @@ def test_a_handler_that_the_block_sets_stays(handled):
         before = signal.signal(signal.SIGTERM, lambda number, _: other.append(number))
     signal.raise_signal(signal.SIGTERM)
     assert (handled, other) == ([], [signal.SIGTERM]) and before not in (None, signal.SIG_DFL)
+
+
+def test_a_handler_that_gives_its_signal_back_is_not_left_to_the_system(handled):
+    def once(number, _):
+        handled.append(number)
+        signal.signal(number, signal.SIG_DFL)  # the next one ends the process
+
+    signal.signal(signal.SIGTERM, once)
+    with signals_later():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert handled == [signal.SIGTERM] * 2
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
