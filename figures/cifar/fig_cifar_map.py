@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from figures.parts.maps import draw_alpha_map
 from figures.parts.results import DATA
 
-INPUTS = ("results/cifar/mini/outcomes.csv",)
+INPUTS = ("results/cifar/mini/map_means.csv",)
 CAPTION = (
     "Test accuracy over α and learning rate on CIFAR-10. VGG13 with 1/8 of its channels, all "
     "images, six epochs, one seed, scale mini, exploratory. a, Accuracy (colour) and measured size "
@@ -22,5 +22,4 @@ CAPTION = (
 
 def draw() -> Figure:
     """Draw the map of CIFAR-10."""
-    outcomes = pd.read_csv(DATA / INPUTS[0])
-    return draw_alpha_map(outcomes[outcomes["spec"] == "cifar10-map"])
+    return draw_alpha_map(pd.read_csv(DATA / INPUTS[0]))

@@ -9,7 +9,7 @@ import pandas as pd
 from analyses.measures.alpha.tuned_arm import tuning_breaks
 from analyses.questions.accumulation.intervals import means
 from analyses.questions.balance.explore import map_numbers
-from analyses.questions.cifar.explore import curve, explored
+from analyses.questions.cifar.explore import curve, explored, map_cells
 from analyses.questions.cifar.measure import ALPHA10, ALPHA100, MAP
 from analyses.study.question import Answer, Tables
 
@@ -52,9 +52,11 @@ def _figure_tables(tables: Tables) -> dict[str, pd.DataFrame]:
             if name in outcomes
         ]
         found["outcome_means"] = pd.concat(parts, ignore_index=True)
-        own = outcomes[outcomes["spec"] == MAP]
-        if len(own) and "step" in own:
-            found["map_numbers"] = map_numbers(own)
+        cells = map_cells(tables)
+        if len(cells):
+            found["map_numbers"] = map_numbers(cells)
+            columns = ["accuracy", "step", "is_diverged"]
+            found["map_means"] = cells.groupby(["alpha", "lr"], as_index=False)[columns].mean()
     if "slopes" in tables:
         found["slope_means"] = means(tables["slopes"], [*GROUPS, "phase", "quantity"], "slope")
     return found
@@ -75,13 +77,17 @@ def _notes(tables: Tables) -> Iterator[str]:
         )
     for spec in (ALPHA10, ALPHA100):
         yield from _incomplete(curve(tables, spec, "fixed"), outcomes[outcomes["spec"] == spec])
+    started = outcomes[outcomes["spec"] == MAP]
+    if len(started):
+        whole = map_cells(tables)
+        yield from _incomplete(whole.set_index("seed") if len(whole) else whole, started)
     if "trials" in tables:
         yield from tuning_breaks(tables["trials"], ["alpha"])
 
 
 def _incomplete(complete: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[str]:
-    """Name the seeds that lack an alpha and so enter no paired comparison."""
+    """Name the seeds that lack a cell and so enter no paired comparison."""
     missing = sorted(set(outcomes["seed"]) - set(complete.index))
     if missing:
         spec, seeds = outcomes["spec"].iloc[0], ", ".join(map(str, missing))
-        yield f"{spec}: seeds {seeds} lack an alpha and are left out of comparisons"
+        yield f"{spec}: seeds {seeds} lack a cell and are left out of comparisons"

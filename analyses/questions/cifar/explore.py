@@ -174,9 +174,8 @@ def _depth(tables: Tables) -> Iterator[Explored | None]:
 
 def _map(tables: Tables) -> Iterator[Explored | None]:
     """X5: what the map predicts at equal step and at equal learning rate; its best cells."""
-    table = tables.get("outcomes", pd.DataFrame())
-    own = table[table["spec"] == MAP] if len(table) else table
-    if not len(own) or "step" not in own:
+    own = map_cells(tables)
+    if not len(own):
         return
     yield _transfer(own, "")
     yield _transfer(learned(own), ", at the learning rates at which every alpha learned")
@@ -193,6 +192,16 @@ def _map(tables: Tables) -> Iterator[Explored | None]:
             best[alpha] - best[0.0],
             "accuracy",
         )
+
+
+def map_cells(tables: Tables) -> pd.DataFrame:
+    """Return the runs of the map, of the seeds that have every cell that was run."""
+    table = tables.get("outcomes", pd.DataFrame())
+    own = table[table["spec"] == MAP] if len(table) else table
+    if not len(own) or "step" not in own:
+        return pd.DataFrame()
+    n_cells = len(own[["alpha", "lr"]].drop_duplicates())
+    return own[own.groupby("seed")["run"].transform("size") == n_cells]
 
 
 def _transfer(cells: pd.DataFrame, where: str) -> Explored | None:

@@ -73,7 +73,7 @@ def planted_map(*, lost=()):
                     | {"val_accuracy": 1.0 if is_lost else accuracy - 0.02}
                 )
     constant = {"model": "vgg13", "dataset": "cifar10", "labels": "fine", "chance": 0.1}
-    return pd.DataFrame(rows).assign(spec=MAP, arm="fixed", **constant)
+    return pd.DataFrame(rows).assign(spec=MAP, arm="fixed", run=range(len(rows)), **constant)
 
 
 def test_each_alpha_is_compared_at_the_learning_rate_validation_chose():
@@ -91,6 +91,16 @@ def test_map_tells_how_its_best_learning_rate_moves():
     assert estimate(found, "shift of the best measured step") == pytest.approx(-9, abs=0.01)
     words = "less that at 0, each at the learning rate of the map that validation accuracy chose"
     assert estimate(found, f"test accuracy at alpha 0.1 {words}") == pytest.approx(0)
+
+
+def test_a_seed_of_the_map_that_is_half_run_is_left_out():
+    whole = planted_map()
+    half = whole[(whole["seed"] == 0) | (whole["lr"] == 1.0)]
+    found = answer({"outcomes": half}, "mini")
+    assert set(found.tables["map_numbers"]["seed"]) == {0}
+    means = found.tables["map_means"].set_index(["alpha", "lr"])["accuracy"]
+    assert means[0.0, 10.0] == pytest.approx(0.8) and means[0.0, 1.0] == pytest.approx(0.135)
+    assert "cifar10-map: seeds 1 lack a cell and are left out of comparisons" in found.notes
 
 
 def test_learning_rates_at_which_an_alpha_died_can_be_left_out():
