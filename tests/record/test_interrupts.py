@@ -56,6 +56,14 @@ def call_interrupted(function, at):
     return n_calls
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Python's handler, which is not there in a process that a shell began in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def n_calls_of_close(tmp_path_factory):
     recorder = recording(tmp_path_factory.mktemp("whole") / "run.h5")
