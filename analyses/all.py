@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -75,9 +76,10 @@ def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Pa
         spec_order(questions, options.first),
         options.scale,
         options.runs,
-        n_seeds=options.seeds,
+        seeds=_positions(options.seeds),
         folder=specs,
         data_dir=options.data_dir,
+        amp=options.amp,
     )
     queue = Queue(sweeps, read_ledger(options.results, options.scale) if options.add else None)
     print(_plan(queue, is_dry=options.dry_run), flush=True)
@@ -96,8 +98,20 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--workers must be at least 1; got {options.workers}")
     if options.minutes is not None and not options.minutes > 0:
         raise UsageError(f"--minutes must be more than 0; got {options.minutes:g}")
-    if options.seeds is not None and options.seeds < 1:
-        raise UsageError(f"--seeds must be at least 1; got {options.seeds}")
+
+
+def _positions(text: str | None) -> range | None:
+    """Read which of the seeds are wanted; None are those of the specs.
+
+    >>> _positions("2"), _positions("3-5")
+    (range(0, 2), range(2, 5))
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(?:([1-9]\d*)-)?([1-9]\d*)", text)
+    if found is None or int(found[1] or 1) > int(found[2]):
+        raise UsageError(f"--seeds must be a number from 1, or two such as 3-5; got {text}")
+    return range(int(found[1] or 1) - 1, int(found[2]))
 
 
 def _plan(queue: Queue, *, is_dry: bool) -> str:
@@ -163,7 +177,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--minutes", type=float, metavar="M", help="for runs (default: no end)")
-    parser.add_argument("--seeds", type=int, metavar="N", help="a cell (default: as its spec)")
+    parser.add_argument(
+        "--seeds",
+        metavar="N",
+        help="of each cell, the first N or, as 3-5, the third to the fifth (default: its spec's)",
+    )
+    parser.add_argument(
+        "--amp", choices=("off", "bf16", "fp16"), help="precision (default: its spec's)"
+    )
     parser.add_argument(
         "--first", nargs="+", default=(), metavar="SPEC", help="specs to run before the others"
     )

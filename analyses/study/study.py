@@ -16,7 +16,7 @@ from analyses.study.question import Answer, Question
 from analyses.study.results import answer_from, folder_of, read_measured, write_measured
 from analyses.study.run_records import find_runs
 from gradscope.errors import UsageError
-from gradscope.experiments.config import CIFAR, read_toml
+from gradscope.experiments.config import CIFAR, Config, read_toml
 from gradscope.experiments.sweep.grid import Finished, Sweep, read_sweep
 from gradscope.experiments.sweep.state import ENDED
 
@@ -28,9 +28,10 @@ def plan_sweeps(
     scale: str,
     runs: Path,
     *,
-    n_seeds: int | None = None,
+    seeds: range | None = None,
     folder: Path = SPECS,
     data_dir: str | None = None,
+    amp: str | None = None,
 ) -> list[Sweep]:
     """Read the sweeps of a scale.
 
@@ -41,15 +42,17 @@ def plan_sweeps(
     scale : {"smoke", "cpu", "mini", "short", "full"}
     runs : Path
         Recordings of each sweep go to a folder of its name in here.
-    n_seeds : int, optional
-        The first of the spec's seeds; where it has fewer, counted on from its last.
+    seeds : range, optional
+        Positions among the spec's seeds, from 0; where it has fewer, counted on from its last.
     folder : Path
         Where the specs are.
     data_dir : str, optional
         Where CIFAR is, for the sweeps that train on it.
+    amp : {"off", "bf16", "fp16"}, optional
+        Precision in place of the specs'.
     """
     return [
-        _placed(_sweep(folder / f"{spec}.toml", scale, runs, n_seeds), data_dir)
+        _placed(_sweep(folder / f"{spec}.toml", scale, runs, seeds), data_dir, amp)
         for spec in dict.fromkeys(specs)
         if _has_scale(folder / f"{spec}.toml", scale)
     ]
@@ -59,31 +62,31 @@ def _has_scale(path: Path, scale: str) -> bool:
     return scale == "full" or scale in read_toml(path).get("scale", {})
 
 
-def _sweep(path: Path, scale: str, runs: Path, n_seeds: int | None) -> Sweep:
+def _sweep(path: Path, scale: str, runs: Path, wanted: range | None) -> Sweep:
     has_own = scale in read_toml(path).get("scale", {})
     sweep = read_sweep(path, scale=scale if has_own else None)
     name = path.stem if scale == "full" else f"{path.stem}-{scale}"
-    seeds = sweep.seeds if n_seeds is None else _first_seeds(sweep.seeds, n_seeds)
+    seeds = sweep.seeds if wanted is None else _seeds_at(sweep.seeds, wanted)
     return dataclasses.replace(sweep, name=name, folder=runs / name, seeds=seeds)
 
 
-def _placed(sweep: Sweep, data_dir: str | None) -> Sweep:
-    if data_dir is None:
-        return sweep
-    cells = tuple(
-        cell.replace(data_dir=data_dir) if cell.dataset in CIFAR else cell for cell in sweep.cells
-    )
-    return dataclasses.replace(sweep, cells=cells)
+def _placed(sweep: Sweep, data_dir: str | None, amp: str | None) -> Sweep:
+    def placed(cell: Config) -> Config:
+        if data_dir is not None and cell.dataset in CIFAR:
+            cell = cell.replace(data_dir=data_dir)
+        return cell if amp is None else cell.replace(amp=amp)
+
+    return dataclasses.replace(sweep, cells=tuple(map(placed, sweep.cells)))
 
 
-def _first_seeds(seeds: tuple[int, ...], n: int) -> tuple[int, ...]:
-    """Take the first n seeds, counting on from the largest where there are fewer.
+def _seeds_at(seeds: tuple[int, ...], wanted: range) -> tuple[int, ...]:
+    """Take the seeds at some positions, counting on from the largest where there are fewer.
 
-    >>> _first_seeds((100, 101), 1), _first_seeds((100, 101), 4)
-    ((100,), (100, 101, 102, 103))
+    >>> _seeds_at((100, 101), range(1)), _seeds_at((100, 101), range(1, 4))
+    ((100,), (101, 102, 103))
     """
-    fresh = range(max(seeds) + 1, max(seeds) + 1 + n - len(seeds))
-    return (*seeds[:n], *fresh)
+    fresh = range(max(seeds) + 1, max(seeds) + 1 + max(0, wanted.stop - len(seeds)))
+    return (*seeds, *fresh)[wanted.start : wanted.stop]
 
 
 def measure_all(

@@ -10,10 +10,11 @@ from analyses.measures.alpha.tuned_arm import tuning_breaks
 from analyses.questions.accumulation.intervals import means
 from analyses.questions.balance.explore import map_numbers
 from analyses.questions.cifar.explore import curve, explored, map_cells
-from analyses.questions.cifar.measure import ALPHA10, ALPHA100, MAP
+from analyses.questions.cifar.measure import ALPHA10, ALPHA100, MAP, TUNED
 from analyses.study.question import Answer, Tables
 
 QUANTITIES = ("accuracy", "train_loss", "step", "roughness", "coherence")
+PRECISIONS = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
 GROUPS = ["spec", "model", "dataset", "labels", "arm", "alpha"]
 
 
@@ -75,6 +76,7 @@ def _notes(tables: Tables) -> Iterator[str]:
             f"{spec}: {len(own)} runs, {own['seed'].nunique()} seeds; {len(lost)} diverged{named}; "
             "a diverged run counts with the accuracy of guessing"
         )
+    yield from _precisions(outcomes)
     for spec in (ALPHA10, ALPHA100):
         yield from _incomplete(curve(tables, spec, "fixed"), outcomes[outcomes["spec"] == spec])
     started = outcomes[outcomes["spec"] == MAP]
@@ -83,6 +85,15 @@ def _notes(tables: Tables) -> Iterator[str]:
         yield from _incomplete(whole.set_index("seed") if len(whole) else whole, started)
     if "trials" in tables:
         yield from tuning_breaks(tables["trials"], ["alpha"])
+
+
+def _precisions(outcomes: pd.DataFrame) -> Iterator[str]:
+    """Name the seeds of each precision, where there are several."""
+    if "amp" not in outcomes or outcomes["amp"].nunique() < 2:
+        return
+    own = outcomes[outcomes["spec"] != TUNED].groupby("amp")["seed"].unique()
+    parts = [f"{', '.join(map(str, sorted(own[amp])))} in {PRECISIONS[amp]}" for amp in own.index]
+    yield f"seeds {'; '.join(parts)}: arms are compared within a seed, so within a precision"
 
 
 def _incomplete(complete: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[str]:

@@ -59,7 +59,8 @@ def arm_of(run: RunRecord) -> str:
 
 
 def _outcome(run: RunRecord) -> Row:
-    row = {"run": name_of(run.path), "arm": arm_of(run), **outcome_row(run)}
+    row = {"run": name_of(run.path), "arm": arm_of(run), "amp": run.config.get("amp")}
+    row |= outcome_row(run)
     row |= {name: run.metrics.get(name, float("nan")) for name in METRICS}
     if run.is_diverged:
         return row

@@ -59,6 +59,15 @@ def test_it_is_evidence_on_no_claim(found):
     assert not any("supported" in one.statement + one.note for one in found.explored)
 
 
+def test_seeds_of_several_precisions_are_named():
+    outcomes = planted(ALPHA10, -0.1)
+    is_late = outcomes["seed"] >= 3
+    mixed = outcomes.assign(amp=is_late.map({True: "off", False: "bf16"}))
+    (note,) = [note for note in answer({"outcomes": mixed}, "mini").notes if "float32" in note]
+    assert note.startswith("seeds 0, 1, 2 in bfloat16; 3, 4 in float32:")
+    assert not any("float" in note for note in answer({"outcomes": outcomes}, "mini").notes)
+
+
 def planted_map(*, lost=()):
     """Accuracy falls steeply from a ridge that moves by -10 decades of lr a unit of alpha."""
     rows = []

@@ -36,7 +36,7 @@ def test_planted_boundaries_are_found():
     tables = planted()
     found = answer(tables, "cpu")
     edges = found.tables["boundaries"]
-    np.testing.assert_allclose(edges["boundary"], 1 - 2 * edges["alpha"])
+    np.testing.assert_allclose(edges["boundary"], 1 - 2 * edges["alpha"], atol=1e-12)
     by_name = {one.statement: one for one in found.explored}
     slope = by_name["slope of the boundary over alpha, no batch norm"]
     assert slope.estimate == pytest.approx(-2) and slope.n == 3

@@ -99,7 +99,9 @@ def test_a_plan_tells_what_it_costs_and_runs_nothing(tmp_path, capsys):
     [
         (["--minutes", "0"], "--minutes must be more than 0; got 0"),
         (["--workers", "0"], "--workers must be at least 1; got 0"),
-        (["--seeds", "-1"], "--seeds must be at least 1; got -1"),
+        (["--seeds", "0"], "--seeds must be a number from 1, or two such as 3-5; got 0"),
+        (["--seeds", "5-3"], "--seeds must be a number from 1, or two such as 3-5; got 5-3"),
+        (["--seeds", "few"], "--seeds must be a number from 1, or two such as 3-5; got few"),
         (["--first", "tiney"], "unknown spec 'tiney'; did you mean 'tiny'?"),
         (["--from-results"], "holds no tables of scale smoke; run the study first"),
     ],

@@ -40,7 +40,8 @@ def test_known_runs_are_not_planned_again(tmp_path):
 def test_known_runs_of_more_seeds_than_are_planned_stay(tmp_path):
     specs = write_specs(tmp_path / "specs")
     more, fewer = (
-        plan_sweeps(["tiny"], "smoke", tmp_path / "runs", n_seeds=n, folder=specs) for n in (3, 1)
+        plan_sweeps(["tiny"], "smoke", tmp_path / "runs", seeds=range(n), folder=specs)
+        for n in (3, 1)
     )
     planned = Queue(more).todo()
     known = {name_of(run.path): Finished("finished", {}) for run in planned}
@@ -51,6 +52,21 @@ def test_known_runs_of_more_seeds_than_are_planned_stay(tmp_path):
     others = ["tiny-smoke/old-s0-0f", "tiny-smoke/tune-alpha0-s7-0f", "other-smoke/alpha0-s2-0f"]
     queue = Queue(fewer, dict.fromkeys(others, Finished("finished", {})))
     assert queue.outcomes == {"tiny-smoke": {}} and len(queue.todo()) == 4
+
+
+def test_later_seeds_in_another_precision_join_the_known(tmp_path):
+    specs = write_specs(tmp_path / "specs")
+    (first,) = plan_sweeps(["tiny"], "smoke", tmp_path / "runs", folder=specs)
+    (later,) = plan_sweeps(
+        ["tiny"], "smoke", tmp_path / "runs", seeds=range(2, 4), folder=specs, amp="bf16"
+    )
+    assert (first.seeds, later.seeds) == ((0, 1), (2, 3))
+    known = {name_of(run.path): Finished("finished", {}) for run in first.plan({})}
+    queue = Queue([later], known)
+    assert len(queue.outcomes["tiny-smoke"]) == 8
+    assert [(run.config.seed, run.config.amp) for run in queue.todo()] == [(2, "bf16")] * 4 + [
+        (3, "bf16")
+    ] * 4
 
 
 def test_rows_of_kept_runs_join_new_ones():

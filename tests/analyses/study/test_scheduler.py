@@ -99,7 +99,7 @@ def test_a_sweep_that_does_not_fit_leaves_its_turn_to_the_next(tmp_path):
 def test_scales_that_a_spec_has_not_are_left_out(tmp_path):
     specs = write_specs(tmp_path / "specs")
     assert plan_sweeps(["tiny"], "short", tmp_path, folder=specs) == []
-    (full,) = plan_sweeps(["tiny"], "full", tmp_path, folder=specs, n_seeds=5)
+    (full,) = plan_sweeps(["tiny"], "full", tmp_path, folder=specs, seeds=range(5))
     assert (full.name, full.seeds) == ("tiny", (0, 1, 2, 3, 4))
     assert full.cells[0].steps == 9
 

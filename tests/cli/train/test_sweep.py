@@ -113,7 +113,7 @@ def fork_into_cluster():
 
     (first, *_) = read_sweep(Path("spec.toml")).plan({})
     run_one(first.config, Path("warm.h5"))
-    engine.train = train_until_half
+    vars(engine)["train"] = train_until_half
     here, file = ["--no-dashboard"], ["--scheduler-file", "address.json"]
     own = ["--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", "--local-directory"]
     parts = {
