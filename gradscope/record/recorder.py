@@ -254,7 +254,7 @@ class Recorder(LiveRecording):
         Raises
         ------
         UsageError
-            If steps were recorded since this recorder was attached.
+            If it is not such a state, or steps were recorded since this recorder was attached.
         """
         if self.step:
             words = "load_state_dict must come before the first step that this recorder sees"
@@ -262,8 +262,8 @@ class Recorder(LiveRecording):
         self._guard.run(self._load, state)
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        self._events.rows.last_step = 0
         self._events.tables.load_state_dict(state, self._events.device)
+        self._events.rows.last_step = 0
         self._writer.set_attrs(resume_step=int(state["step"]))
         self._writer.flush(wait=True)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
+from gradscope.errors import UsageError
 from gradscope.record.clock import StepClock
 from gradscope.record.hooks.activations import Activations
 from gradscope.record.model.layers import LayerTable
@@ -81,10 +83,16 @@ class Tables:
         return {**self._clock.state(), "own": own}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from `state_dict`."""
-        step = int(state["step"])
-        self._clock.resume(step, state["n_recorded"], int(state.get("round", step)))
-        self._resumed = dict(state)
+        """Go on from `state_dict`.
+
+        Raises
+        ------
+        UsageError
+            If the state is not one of a recorder.
+        """
+        numbers, own = _parts_of(state)
+        self._clock.resume(numbers["step"], numbers["n_recorded"], numbers["round"])
+        self._resumed = {**numbers, "own": own}
         self._apply_resumed(device)
 
     def _apply_resumed(self, device: torch.device) -> None:
@@ -101,3 +109,17 @@ class Tables:
     def nbytes(self) -> int:
         """Memory that recording holds on the device."""
         return 0 if self.pipeline is None else self.pipeline.nbytes
+
+
+def _parts_of(state: Any) -> tuple[dict[str, int], dict[str, Any]]:
+    """Return the numbers of a state, and its moments: none where recording had stopped."""
+    try:
+        numbers = {name: int(state[name]) for name in ("step", "n_recorded")}
+        numbers["round"] = int(state.get("round", numbers["step"]))
+        own = {name: (v, step) for name, (v, step) in state.get("own", {}).items()}
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise UsageError(
+            "recorder.load_state_dict needs what recorder.state_dict() returned: step, n_recorded "
+            f"and own; got {reprlib.repr(state)}"
+        ) from None
+    return numbers, own

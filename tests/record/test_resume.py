@@ -86,6 +86,37 @@ def test_load_state_dict_comes_first(tmp_path):
             recorder.load_state_dict(recorder.state_dict())
 
 
+@pytest.mark.parametrize(
+    "state",
+    [None, [], {}, {"step": 1}, {"step": "five", "n_recorded": 5}, {"step": 5, "n_recorded": None}]
+    + [{"step": 5, "n_recorded": 5, "own": own} for own in (None, [1], {"weight": 1})],
+    ids=repr,
+)
+def test_what_is_no_state_is_an_error_and_the_recording_goes_on(tmp_path, state):
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5") as recorder:
+        with pytest.raises(gradscope.errors.UsageError, match=r"what recorder.state_dict\(\) ret"):
+            recorder.load_state_dict(state)
+        for _ in range(2):
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+    tree = gradscope.open_recording(tmp_path / "run.h5")
+    assert tree["gradients/grad_norm"].sizes["step"] == 2 and tree.attrs["status"] == "finished"
+
+
+def test_a_state_without_moments_is_enough(tmp_path):
+    """Such is that of a recorder that has stopped because of a fault."""
+    model, x, y = problem()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5", record="full") as recorder:
+        recorder.load_state_dict({"step": 5, "n_recorded": 5})
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+    tree = gradscope.open_recording(tmp_path / "run.h5")
+    assert tree["gradients/grad_norm"]["step"].values.tolist() == [6]
+
+
 def test_resuming_without_a_state_keeps_every_row_and_says_so(tmp_path):
     def steps(n, first, **options):
         torch.manual_seed(0)
