@@ -177,14 +177,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--minutes", type=float, metavar="M", help="for runs (default: no end)")
-    parser.add_argument(
-        "--seeds",
-        metavar="N",
-        help="of each cell, the first N or, as 3-5, the third to the fifth (default: its spec's)",
-    )
-    parser.add_argument(
-        "--amp", choices=("off", "bf16", "fp16"), help="precision (default: its spec's)"
-    )
+    parser.add_argument("--seeds", metavar="N", help="a cell: the first N, or N-M (default: all)")
+    parser.add_argument("--amp", metavar="DTYPE", help="off, bf16 or fp16 (default: as each spec)")
     parser.add_argument(
         "--first", nargs="+", default=(), metavar="SPEC", help="specs to run before the others"
     )

@@ -102,6 +102,7 @@ def test_a_plan_tells_what_it_costs_and_runs_nothing(tmp_path, capsys):
         (["--seeds", "0"], "--seeds must be a number from 1, or two such as 3-5; got 0"),
         (["--seeds", "5-3"], "--seeds must be a number from 1, or two such as 3-5; got 5-3"),
         (["--seeds", "few"], "--seeds must be a number from 1, or two such as 3-5; got few"),
+        (["--amp", "bf61"], "unknown amp 'bf61'; did you mean 'bf16'?"),
         (["--first", "tiney"], "unknown spec 'tiney'; did you mean 'tiny'?"),
         (["--from-results"], "holds no tables of scale smoke; run the study first"),
     ],
