@@ -130,10 +130,11 @@ def fork_into_cluster():
 
 def train_until_half(config, path, **options):
     """Train in half the runs; the others wait for the sweep's death, and fail."""
-    while len(list(path.parent.glob("*.h5"))) >= 10 and not Path("dead").exists():
+    is_late = len(list(path.parent.glob("*.h5"))) >= 10 and not Path("dead").exists()
+    while is_late and not Path("dead").exists():
         time.sleep(0.05)
-        if Path("dead").exists():
-            raise InterruptedError
+    if is_late:
+        raise InterruptedError
     return train(config, path, **options)
 
 
