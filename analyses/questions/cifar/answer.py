@@ -78,7 +78,9 @@ def _notes(tables: Tables) -> Iterator[str]:
         )
     yield from _precisions(outcomes)
     for spec in (ALPHA10, ALPHA100):
-        yield from _incomplete(curve(tables, spec, "fixed"), outcomes[outcomes["spec"] == spec])
+        for arm in ("fixed", "grafted"):
+            ran = outcomes[(outcomes["spec"] == spec) & (outcomes["arm"] == arm)]
+            yield from _incomplete(curve(tables, spec, arm), ran)
     started = outcomes[outcomes["spec"] == MAP]
     if len(started):
         whole = map_cells(tables)
@@ -100,5 +102,6 @@ def _incomplete(complete: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[str]
     """Name the seeds that lack a cell and so enter no paired comparison."""
     missing = sorted(set(outcomes["seed"]) - set(complete.index))
     if missing:
-        spec, seeds = outcomes["spec"].iloc[0], ", ".join(map(str, missing))
-        yield f"{spec}: seeds {seeds} lack a cell and are left out of comparisons"
+        spec, arm = outcomes[["spec", "arm"]].iloc[0]
+        seeds = ", ".join(map(str, missing))
+        yield f"{spec}, {arm} arm: seeds {seeds} lack a cell and are left out of comparisons"

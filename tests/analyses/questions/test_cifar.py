@@ -59,6 +59,14 @@ def test_it_is_evidence_on_no_claim(found):
     assert not any("supported" in one.statement + one.note for one in found.explored)
 
 
+def test_a_seed_that_lacks_a_cell_of_one_arm_is_named():
+    outcomes = planted(ALPHA10, -0.1)
+    is_lost = (outcomes["seed"] == 2) & (outcomes["arm"] == "grafted") & (outcomes["alpha"] == 0.5)
+    found = answer({"outcomes": outcomes[~is_lost]}, "mini")
+    (note,) = [note for note in found.notes if "left out" in note]
+    assert note.startswith("cifar10-alpha, grafted arm: seeds 2 lack a cell")
+
+
 def test_seeds_of_several_precisions_are_named():
     outcomes = planted(ALPHA10, -0.1)
     is_late = outcomes["seed"] >= 3
@@ -109,7 +117,9 @@ def test_a_seed_of_the_map_that_is_half_run_is_left_out():
     assert set(found.tables["map_numbers"]["seed"]) == {0}
     means = found.tables["map_means"].set_index(["alpha", "lr"])["accuracy"]
     assert means[0.0, 10.0] == pytest.approx(0.8) and means[0.0, 1.0] == pytest.approx(0.135)
-    assert "cifar10-map: seeds 1 lack a cell and are left out of comparisons" in found.notes
+    assert (
+        "cifar10-map, fixed arm: seeds 1 lack a cell and are left out of comparisons" in found.notes
+    )
 
 
 def test_learning_rates_at_which_an_alpha_died_can_be_left_out():
