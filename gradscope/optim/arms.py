@@ -106,8 +106,11 @@ def _begin(group: Group, params: list[Tensor], *lists: list[Tensor]) -> list[_St
 def geometric_means(steps: list[_Step]) -> list[Tensor]:
     """Return exp(mean ln v_hat over v_hat > 0): per tensor, or over all whose scope is "global".
 
-    Where no entry is positive it is 1: there m is 0 too, and so is the step.
+    Where no entry is positive it is 1: there m is 0 too, and so is the step. It is 1, too, where
+    no tensor's scope asks for a mean.
     """
+    if all(step.group["scope"] == "element" for step in steps):
+        return [step.m.new_ones(()) for step in steps]
     sums = total(torch.stack([_log_sums(step.v_hat) for step in steps]), [s.param for s in steps])
     is_global = torch.tensor([step.group["scope"] == "global" for step in steps])
     is_global = is_global.to(sums.device)[:, None]
