@@ -17,7 +17,7 @@ BEGINNING = 0.25
 """Share of the run whose steps are measured: later ones are an outcome, since a net that died
 takes small steps however large the one was that killed it. Set after a first look at a map."""
 MIN_OVERLAP = 2
-"""Fewest points at which a curve can be predicted from the others."""
+"""Fewest cells over which an error of prediction is taken."""
 
 
 def step_size(tree: xr.DataTree) -> float:
@@ -38,41 +38,49 @@ def step_size(tree: xr.DataTree) -> float:
     return float(np.exp(np.log(usable).mean() / 2)) if usable.size else float("nan")
 
 
-def transfer_error(cells: pd.DataFrame, by: str) -> float:
+def transfer_errors(cells: pd.DataFrame) -> dict[str, float]:
     """Return the root mean square error of predicting one alpha's accuracy from the others.
 
     Each alpha is left out in turn; the accuracy of the others, interpolated linearly in the
-    logarithm of ``by`` and averaged, predicts it wherever at least one of them reaches.
+    logarithm of what is held equal and averaged, predicts it wherever at least one of them
+    reaches. Both errors are over the same cells: those that can be predicted in both ways.
 
     Parameters
     ----------
     cells : DataFrame
-        ``alpha``, ``accuracy`` and the column ``by``, one row a cell.
-    by : {"lr", "step"}
-        What is held equal.
+        ``alpha``, ``lr``, ``step`` and ``accuracy``, one row a cell.
 
     Returns
     -------
-    float
-        In units of accuracy; nan where fewer than two points can be predicted.
+    dict of str to float
+        At equal ``lr`` and at equal ``step``, in units of accuracy; nan where fewer than two
+        cells can be predicted in both ways.
     """
+    residuals = pd.DataFrame({by: _residuals(cells, by) for by in ("lr", "step")}).dropna()
+    if len(residuals) < MIN_OVERLAP:
+        return {"lr": float("nan"), "step": float("nan")}
+    return {by: float(np.sqrt((residuals[by] ** 2).mean())) for by in ("lr", "step")}
+
+
+def _residuals(cells: pd.DataFrame, by: str) -> pd.Series:
+    """Accuracy less its prediction, by row; nan where no other curve reaches."""
+    usable = cells[cells[by] > 0].sort_values(by)
     curves = {
         alpha: (np.log(rows[by].to_numpy()), rows["accuracy"].to_numpy())
-        for alpha, rows in cells[cells[by] > 0].sort_values(by).groupby("alpha")
+        for alpha, rows in usable.groupby("alpha")
     }
-    errors = [
-        wanted - predicted
-        for alpha, (places, accuracy) in curves.items()
-        for place, wanted in zip(places, accuracy, strict=True)
-        if (predicted := _predict(place, [c for a, c in curves.items() if a != alpha])) is not None
-    ]
-    return float(np.sqrt(np.mean(np.square(errors)))) if len(errors) >= MIN_OVERLAP else np.nan
+    found = {
+        row.Index: row.accuracy
+        - _predict(float(np.log(getattr(row, by))), [c for a, c in curves.items() if a != row.alpha])
+        for row in usable.itertuples()
+    }
+    return pd.Series(found, dtype=float).reindex(cells.index)
 
 
-def _predict(place: float, curves: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
-    """Mean of the curves that reach to a place; None where none does."""
+def _predict(place: float, curves: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Mean of the curves that reach to a place; nan where none does."""
     found = [np.interp(place, x, y) for x, y in curves if x[0] <= place <= x[-1]]
-    return float(np.mean(found)) if found else None
+    return float(np.mean(found)) if found else float("nan")
 
 
 def ridge_slope(cells: pd.DataFrame, by: str) -> float:

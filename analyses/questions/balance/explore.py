@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.measures.alpha.cross_fit import cross_fitted_gain
-from analyses.measures.alpha.step_map import ridge_slope, transfer_error
+from analyses.measures.alpha.step_map import ridge_slope, transfer_errors
 from analyses.measures.seeds import explore, slopes_over_columns, wide
 from analyses.study.question import Explored, Tables
 
@@ -42,15 +42,9 @@ def map_numbers(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for seed, own in table.groupby("seed"):
         cells = own.groupby(["alpha", "lr"], as_index=False)[["accuracy", "chance", "step"]].mean()
-        for by in ("lr", "step"):
-            rows.append(
-                {
-                    "seed": seed,
-                    "by": by,
-                    "error": transfer_error(cells, by),
-                    "ridge": ridge_slope(cells, by),
-                }
-            )
+        for by, error in transfer_errors(cells).items():
+            row = {"seed": seed, "by": by, "error": error, "ridge": ridge_slope(cells, by)}
+            rows.append(row)
     return pd.DataFrame(rows, columns=["seed", "by", "error", "ridge"])
 
 
