@@ -2,28 +2,31 @@
 
 Runs every spec of every question (the map of alpha by learning rate first, unless ``--first`` names
 others) and continues where it was stopped; with ``--minutes`` it does as many whole runs as fit and
-later calls add to them, with ``--add`` also where only the tables of earlier runs are there.
-Then each question measures its runs and answers from the tables alone, the five claims are judged
-together, and the figures are drawn. ``--from-results`` starts from the committed tables.
+later calls add to them, also where only the tables of earlier runs are there (``--afresh`` leaves
+those out and replaces them). Then each question measures its runs and answers from the tables
+alone, the five claims are judged together, and the figures are drawn. ``--from-results`` starts
+from the committed tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from analyses.claims.claim import SCALES
 from analyses.claims.verdict import check_design
 from analyses.study.command import RESULTS, guarded
-from analyses.study.ledger import read_ledger
+from analyses.study.ledger import known_runs
 from analyses.study.question import Question
 from analyses.study.scheduler import Queue, TimeBudget, estimated_seconds, kind_of, run_queue
 from analyses.study.study import SPECS, conclude, measure_all, plan_sweeps
@@ -50,30 +53,56 @@ def load_questions(names: Sequence[str] = QUESTIONS) -> list[Question]:
     ]
 
 
-def spec_order(questions: Sequence[Question], first: Sequence[str] = ()) -> list[str]:
-    """Return all specs: those wanted first, the map, then question by question.
+def spec_order(
+    questions: Sequence[Question], first: Sequence[str] = (), only: Sequence[str] = ()
+) -> list[str]:
+    """Return all specs: those wanted first, the map, then question by question; or some alone.
 
     Raises
     ------
     UsageError
-        If a spec that is wanted first belongs to no question.
+        If a spec that is named belongs to no question.
     """
     specs = [spec for question in questions for spec in question.specs]
-    for name in first:
+    for name in (*first, *only):
         if name not in specs:
             raise UsageError(unknown("spec", name, specs))
+    if only:
+        return list(dict.fromkeys([*first, *only]))
     order = dict.fromkeys([*first, *(spec for spec in specs if spec == FIRST), *specs])
     return list(order)
 
 
 def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Path = SPECS) -> int:
     """Run, measure and conclude as the options say; exit code 1 where a run failed."""
-    if options.from_results:
-        conclude(questions, options.scale, options.results)
-        return _draw_figures(options)
     _check(options)
+    with _alone(options):
+        if options.from_results:
+            conclude(questions, options.scale, options.results)
+            n_failed = 0
+        elif (n_failed := _run(options, questions, specs)) is None:
+            return 0
+    return _draw_figures(options) or min(n_failed, 1)
+
+
+@contextlib.contextmanager
+def _alone(options: argparse.Namespace) -> Iterator[None]:
+    """Keep other calls from the results: each would write its own tables over the other's."""
+    options.results.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(options.results / f".{options.scale}.lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise UsageError(
+            f"another call is at work in {options.results}; wait for it, or give other --results"
+        ) from error
+
+
+def _run(options: argparse.Namespace, questions: Sequence[Question], specs: Path) -> int | None:
+    """Run, measure and conclude; returns how many runs failed, None of a dry run."""
     sweeps = plan_sweeps(
-        spec_order(questions, options.first),
+        spec_order(questions, options.first, options.only),
         options.scale,
         options.runs,
         seeds=_positions(options.seeds),
@@ -81,16 +110,17 @@ def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Pa
         data_dir=options.data_dir,
         amp=options.amp,
     )
-    queue = Queue(sweeps, read_ledger(options.results, options.scale) if options.add else None)
+    known = {} if options.afresh else known_runs(questions, options.results, options.scale)
+    queue = Queue(sweeps, known)
     print(_plan(queue, is_dry=options.dry_run), flush=True)
     if options.dry_run:
-        return 0
+        return None
     budget = TimeBudget(options.minutes, estimated_seconds)
     failed = run_queue(queue, budget, n_workers=options.workers, scheduler=options.scheduler)
     print(_ended(queue, len(failed)), flush=True)
-    measure_all(questions, queue.outcomes, options.scale, options.results)
+    measure_all(questions, queue.outcomes, options.scale, options.results, known=known)
     conclude(questions, options.scale, options.results)
-    return _draw_figures(options) or (1 if failed else 0)
+    return len(failed)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -98,6 +128,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--workers must be at least 1; got {options.workers}")
     if options.minutes is not None and not options.minutes > 0:
         raise UsageError(f"--minutes must be more than 0; got {options.minutes:g}")
+    if options.only and options.afresh:
+        raise UsageError("--only adds to tables, --afresh replaces them whole; give one of them")
 
 
 def _positions(text: str | None) -> range | None:
@@ -183,9 +215,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--first", nargs="+", default=(), metavar="SPEC", help="specs to run before the others"
     )
     parser.add_argument(
-        "--add",
+        "--only", nargs="+", default=(), metavar="SPEC", help="specs to run, in this order"
+    )
+    parser.add_argument(
+        "--afresh",
         action="store_true",
-        help="count the runs of the tables in --results as ended and add to those tables",
+        help="leave out the runs that the tables in --results hold, and replace those tables",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="files or zip archives of CIFAR")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and its cost")

@@ -54,10 +54,11 @@ def n_classes_of(config: Mapping[str, Any]) -> int:
 
 
 def outcome_row(run: RunRecord, split: str = "test") -> dict[str, Any]:
-    """Return options and final accuracy of a run; a diverged one has that of guessing."""
+    """Return name, options and final accuracy of a run; a diverged one has that of guessing."""
     chance = 1 / n_classes_of(run.config)
     accuracy = run.metrics.get(f"{split}_accuracy", chance)
     return {
+        "run": run.name,
         "spec": run.spec,
         "seed": run.seed,
         **{name: run.config.get(name) for name in OPTIONS},

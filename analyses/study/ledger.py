@@ -1,80 +1,83 @@
-"""Which runs the committed tables hold, so that a later session can add to them.
+"""Which runs the committed tables hold, so that a later call can add to them.
 
 Recordings of a long study are not committed; its tables are. ``<results>/runs-<scale>.json`` names
-every run that was measured, with its status and last metrics. A session that continues counts those
-runs as ended and keeps their rows, without their recordings.
+the runs that were measured, with status and last metrics. A call that continues counts those runs
+as ended and keeps their rows, without their recordings. Only what is both in the ledger and in a
+table counts, so that what one of them lost is run again.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from analyses.study.question import Tables
-from gradscope.experiments.sweep.grid import Finished, Sweep
+from analyses.study.question import Question, Tables
+from analyses.study.results import folder_of, has_results, read_measured, write_text
+from gradscope.errors import UsageError
+from gradscope.experiments.sweep.grid import Finished
+from gradscope.experiments.sweep.state import ENDED
 
 RUN = "run"
-"""Column that names the run of a row."""
-SEED = re.compile(r"-s(\d+)-[0-9a-f]+$")
-"""The seed, in the name of a run."""
+"""Column that names the run of a row; empty where a row is of no run, and computed each time."""
+_INSTEAD = "--afresh replaces the tables; or give other --results"
 
 
-def name_of(path: Path) -> str:
-    """Return the name of a run: folder and stem of its recording.
+def known_runs(questions: Sequence[Question], results: Path, scale: str) -> dict[str, Finished]:
+    """Return the runs that the tables of a scale hold, by name; none where there are no tables.
 
-    The stem ends in a digest of the configuration, so a run of another configuration has another
-    name.
-
-    >>> name_of(Path("runs/study/cifar10-alpha-mini/alpha0-s1-0f.h5"))
-    'cifar10-alpha-mini/alpha0-s1-0f'
+    Raises
+    ------
+    UsageError
+        If nothing can be added to the tables that are there: their rows do not name their runs, or
+        the ledger is missing or damaged.
     """
-    return f"{path.parent.name}/{path.stem}"
+    folders = [folder_of(results, question.name, scale) for question in questions]
+    found = [folder for folder in folders if has_results(folder)]
+    if not found:
+        return {}
+    named: set[str] = set()
+    for folder in found:
+        tables = read_measured(folder)
+        if not all(RUN in table for table in tables.values()):
+            raise UsageError(f"rows of {folder} do not name their runs: none can join; {_INSTEAD}")
+        named.update(*(table[RUN] for table in tables.values()))
+    ledger = read_ledger(results, scale)
+    if not ledger:
+        raise UsageError(f"no {_path(results, scale)}, which names the tables' runs; {_INSTEAD}")
+    return {name: end for name, end in ledger.items() if name in named}
 
 
 def read_ledger(results: Path, scale: str) -> dict[str, Finished]:
-    """Return the runs that the tables of a scale hold; none where there are no tables."""
+    """Return the runs that the ledger of a scale names; none where there is none.
+
+    Raises
+    ------
+    UsageError
+        If the file is damaged.
+    """
     path = _path(results, scale)
     if not path.is_file():
         return {}
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    return {name: Finished(row["status"], row["metrics"]) for name, row in rows.items()}
+    try:
+        rows: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        ended = {name: Finished(row["status"], row["metrics"]) for name, row in rows.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path} is damaged: {error}; {_INSTEAD}") from error
+    return {name: end for name, end in ended.items() if end.status in ENDED}
 
 
-def of_more_seeds(known: Mapping[str, Finished], sweep: Sweep) -> dict[Path, Finished]:
-    """Return the known runs of a sweep at seeds that are not planned now; no trials of tuning.
-
-    A run at a planned seed that is not planned has another configuration than it had before.
-    """
-    found = {}
-    for name, ended in known.items():
-        folder, _, stem = name.rpartition("/")
-        seed = SEED.search(stem)
-        is_own = folder == sweep.name and not stem.startswith("tune-")
-        if is_own and seed is not None and int(seed[1]) not in sweep.seeds:
-            found[sweep.folder / f"{stem}.h5"] = ended
-    return found
-
-
-def write_ledger(
-    outcomes: Mapping[str, Mapping[Path, Finished]], results: Path, scale: str
-) -> None:
-    """Write the runs of all sweeps, in order of their names."""
-    ended = {name_of(path): end for sweep in outcomes.values() for path, end in sweep.items()}
+def write_ledger(ended: Mapping[str, Finished], results: Path, scale: str) -> None:
+    """Write the runs that the tables hold, in order of their names."""
     lines = [
         f"{json.dumps(name)}: {json.dumps({'status': end.status, 'metrics': dict(end.metrics)})}"
         for name, end in sorted(ended.items())
     ]
     results.mkdir(parents=True, exist_ok=True)
-    _path(results, scale).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-
-
-def can_join(tables: Tables) -> bool:
-    """Whether every row of the tables names its run."""
-    return all(RUN in table for table in tables.values())
+    write_text("{\n" + ",\n".join(lines) + "\n}\n", _path(results, scale))
 
 
 def join(old: Tables, new: Tables, kept: Collection[str]) -> dict[str, pd.DataFrame]:

@@ -128,7 +128,8 @@ class Question:
         Stems of ``analyses/specs/*.toml``, most wanted first. One that has no ``[scale.S]`` is not
         run at scale S; ``full`` runs all, without one.
     measure : callable
-        Runs to tables, one row (or a few) a run. Opens recordings. Must bear specs without runs,
+        Runs to tables, one row (or a few) a run, each with the name of its run in a column
+        ``run``. Opens recordings. Must bear specs without runs,
         and specs of which only some seeds are there.
     answer : callable
         Those tables and the scale to an Answer. Opens no file: the tables come back from CSV with

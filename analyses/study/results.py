@@ -34,6 +34,9 @@ def folder_of(root: Path, question: str, scale: str) -> Path:
 def write_measured(tables: Tables, folder: Path) -> None:
     """Write the measured tables; what an earlier answer left in the folder is removed.
 
+    All are written beside the old ones before any takes its place: where that fails, as on a full
+    disk, the old ones stay.
+
     Raises
     ------
     UsageError
@@ -43,10 +46,16 @@ def write_measured(tables: Tables, folder: Path) -> None:
     if not filled:
         raise UsageError(f"nothing was measured for {folder}: no run of its specs has ended")
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.csv"):
-        old.unlink()
     _write_tables(filled, folder)
     _write_json({"measured": sorted(filled)}, folder)
+    for old in folder.glob("*.csv"):
+        if old.stem not in filled:
+            old.unlink()
+
+
+def has_results(folder: Path) -> bool:
+    """Whether a results folder holds measured tables."""
+    return (folder / "answer.json").exists()
 
 
 def read_measured(folder: Path) -> dict[str, pd.DataFrame]:
@@ -113,18 +122,42 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def read_about(folder: Path) -> dict[str, Any]:
     """Read ``answer.json`` of a results folder."""
-    path = folder / "answer.json"
-    if not path.exists():
+    if not has_results(folder):
         raise UsageError(f"{folder} holds no results; run the study first")
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    path = folder / "answer.json"
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}") from error
     return about
 
 
 def _write_tables(tables: Tables, folder: Path) -> None:
-    for name, table in tables.items():
-        if name in RESERVED:
-            raise UsageError(f"a table must not be called {name}; that name is taken")
-        table.to_csv(folder / f"{name}.csv", index=False, na_rep="nan")
+    taken = set(tables) & set(RESERVED)
+    if taken:
+        raise UsageError(f"a table must not be called {min(taken)}; that name is taken")
+    paths = {name: folder / f"{name}.csv" for name in tables}
+    try:
+        for name, table in tables.items():
+            table.to_csv(_partial(paths[name]), index=False, na_rep="nan")
+        for path in paths.values():
+            _partial(path).replace(path)
+    finally:
+        for path in paths.values():
+            _partial(path).unlink(missing_ok=True)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file that is whole at every moment: the old one, then the new one."""
+    try:
+        _partial(path).write_text(text, encoding="utf-8")
+        _partial(path).replace(path)
+    finally:
+        _partial(path).unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def _about(answer: Answer) -> dict[str, Any]:
@@ -146,4 +179,4 @@ def _about(answer: Answer) -> dict[str, Any]:
 
 def _write_json(content: Mapping[str, Any], folder: Path) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    (folder / "answer.json").write_text(text + "\n", encoding="utf-8")
+    write_text(text + "\n", folder / "answer.json")

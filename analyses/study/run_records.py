@@ -23,6 +23,18 @@ TRIAL = "tune-"
 """File names of a tuned arm's trials begin so."""
 
 
+def name_of(path: Path) -> str:
+    """Return the name of a run: folder and stem of its recording.
+
+    The stem ends in a digest of the configuration, so a run of another configuration has another
+    name.
+
+    >>> name_of(Path("runs/study/cifar10-alpha-mini/alpha0-s1-0f.h5"))
+    'cifar10-alpha-mini/alpha0-s1-0f'
+    """
+    return f"{path.parent.name}/{path.stem}"
+
+
 @dataclass(frozen=True, eq=False)
 class RunRecord:
     """One run that ended, by itself or by diverging.
@@ -46,6 +58,11 @@ class RunRecord:
     config: Mapping[str, Any]
     status: str
     metrics: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """Name of the run, for the rows of tables: see `name_of`."""
+        return name_of(self.path)
 
     @property
     def seed(self) -> int:

@@ -7,18 +7,23 @@ expected to end in time, and one that was started is always waited for: there is
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from analyses.study.ledger import name_of, of_more_seeds
+from analyses.study.run_records import TRIAL, name_of
+from gradscope.errors import UsageError
 from gradscope.experiments.config import Config
 from gradscope.experiments.sweep.engine import Report, connect, run_as_told
 from gradscope.experiments.sweep.grid import Finished, Run, Sweep
 from gradscope.experiments.sweep.state import find_todo, format_seconds, read_outcome, write_index
 
+SEED = re.compile(r"-s(\d+)-[0-9a-f]+$")
+"""The seed, in the name of a run."""
 REPORT_SECONDS = 5.0
 """Between two lines of progress; failures are told at once."""
 
@@ -31,8 +36,12 @@ class Queue:
     sweeps : sequence of Sweep
         Most wanted first. Runs that have ended, by their recordings, are not run again.
     known : mapping of str to Finished, optional
-        Runs that have ended although their recordings are not here, by name (see `ledger`); those
-        of seeds that are not planned stay in the outcomes.
+        Runs that have ended although their recordings are not here, by name (see `ledger`).
+
+    Raises
+    ------
+    UsageError
+        If a known run is of a planned sweep and seed, but of another configuration.
     """
 
     def __init__(
@@ -40,12 +49,41 @@ class Queue:
     ) -> None:
         self._known = known or {}
         self.sweeps = list(sweeps)
-        self.outcomes = {sweep.name: of_more_seeds(self._known, sweep) for sweep in sweeps}
-        self._todo = {
-            s.name: _seed_major(find_todo(s, self.outcomes[s.name], self._read)) for s in sweeps
-        }
+        self.outcomes: dict[str, dict[Path, Finished]] = {sweep.name: {} for sweep in sweeps}
+        self._todo = {sweep.name: self._find(sweep) for sweep in sweeps}
+        self._refuse_strangers()
         self._sweep_of: dict[Path, Sweep] = {}
         self._changed: dict[str, Sweep] = {}
+
+    def _find(self, sweep: Sweep) -> list[Run]:
+        """Return what is planned and has not ended; recordings of other seeds have ended too."""
+        here = {
+            int(found[1]) for path in sweep.folder.glob("*.h5") if (found := _seed_of(path.stem))
+        }
+        wide = dataclasses.replace(sweep, seeds=(*sweep.seeds, *sorted(here - {*sweep.seeds})))
+        missing = find_todo(wide, self.outcomes[sweep.name], self._read)
+        return _seed_major(
+            [
+                run
+                for run in missing
+                if _seed_of(run.path.stem) is None or run.config.seed in sweep.seeds
+            ]
+        )
+
+    def _refuse_strangers(self) -> None:
+        """Rows of two configurations of one cell and seed would stand in the tables together."""
+        for sweep in self.sweeps:
+            planned = {name_of(path) for path in self.outcomes[sweep.name]}
+            for name in self._known:
+                folder, _, stem = name.rpartition("/")
+                seed = _seed_of(stem)
+                is_own = folder == sweep.name and (seed is None or int(seed[1]) in sweep.seeds)
+                if is_own and name not in planned:
+                    raise UsageError(
+                        f"the tables hold {name}, whose configuration is not the planned one of "
+                        "its seed; plan as before (--amp, the spec) or other --seeds, take such "
+                        "lines out of the ledger to run them anew, or give --afresh"
+                    )
 
     def _read(self, path: Path) -> Finished | None:
         return read_outcome(path) or self._known.get(name_of(path))
@@ -178,7 +216,8 @@ def run_queue(
         with connect(scheduler, n_workers=n_workers) as client:
             n_at_once = len(client.scheduler_info(n_workers=-1)["workers"])
             for report in run_as_told(client, next_run, n_at_once=n_at_once):
-                budget.learn(configs[report.path.absolute()], report.seconds)
+                if report.status == "finished":  # others may have ended early
+                    budget.learn(configs[report.path.absolute()], report.seconds)
                 queue.end(report)
                 failed += [report] if report.status == "failed" else []
                 progress.tell(report)
@@ -187,9 +226,14 @@ def run_queue(
     return failed
 
 
+def _seed_of(stem: str) -> re.Match[str] | None:
+    """Match the seed in the name of a run; None for trials, whose seed is that of the tuning."""
+    return None if stem.startswith(TRIAL) else SEED.search(stem)
+
+
 def _seed_major(runs: Sequence[Run]) -> list[Run]:
     """Trials of a tuned arm first, then all cells seed by seed."""
-    return sorted(runs, key=lambda run: (not run.path.name.startswith("tune-"), run.config.seed))
+    return sorted(runs, key=lambda run: (not run.path.name.startswith(TRIAL), run.config.seed))
 
 
 class _Progress:

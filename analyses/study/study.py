@@ -11,14 +11,20 @@ from analyses.claims.claim import Evidence
 from analyses.claims.report import verdicts_markdown, write_verdicts
 from analyses.claims.verdict import Verdict, judge
 from analyses.study.command import report
-from analyses.study.ledger import can_join, join, name_of, write_ledger
-from analyses.study.question import Answer, Question
-from analyses.study.results import answer_from, folder_of, read_measured, write_measured
-from analyses.study.run_records import find_runs
+from analyses.study.ledger import RUN, join, write_ledger
+from analyses.study.question import Answer, Question, Tables
+from analyses.study.results import (
+    answer_from,
+    folder_of,
+    has_results,
+    read_measured,
+    write_measured,
+)
+from analyses.study.run_records import find_runs, name_of
 from gradscope.errors import UsageError
 from gradscope.experiments.config import CIFAR, Config, read_toml
 from gradscope.experiments.sweep.grid import Finished, Sweep, read_sweep
-from gradscope.experiments.sweep.state import ENDED
+from gradscope.experiments.sweep.state import read_outcome
 
 SPECS = Path(__file__).parents[1] / "specs"
 
@@ -94,11 +100,13 @@ def measure_all(
     outcomes: Mapping[str, Mapping[Path, Finished]],
     scale: str,
     results: Path,
+    *,
+    known: Mapping[str, Finished] | None = None,
 ) -> None:
-    """Measure the runs that ended, question by question, and write the tables and the ledger.
+    """Measure the recordings of runs that ended, question by question; write tables and ledger.
 
-    Where the recordings of some runs are not here, their rows are kept from the tables that are
-    there; tables whose rows do not name their run are then left as they are.
+    A question without any is left as it is. The ledger follows the tables after each question, so
+    that the two agree wherever the call is stopped.
 
     Parameters
     ----------
@@ -107,32 +115,32 @@ def measure_all(
         By sweep. What else lies in its folder, left by another version of the spec, is no part.
     scale : {"smoke", "cpu", "mini", "short", "full"}
     results : Path
+    known : mapping of str to Finished, optional
+        Runs whose rows in the tables are kept, unless their recordings are here and whole.
     """
+    ledger = dict(known or {})
     for question in questions:
-        names = _folders(question, scale)
-        own = [
-            path
-            for name in names
-            for path, end in outcomes.get(name, {}).items()
-            if end.status in ENDED
-        ]
-        _measure(question, own, scale, folder_of(results, question.name, scale))
-    write_ledger(outcomes, results, scale)
-
-
-def _measure(question: Question, ended: Sequence[Path], scale: str, folder: Path) -> None:
-    """Measure the runs whose recordings are here, and keep the rows of the others."""
-    here = [path for path in ended if path.exists()]
-    if not here:
-        return
-    runs = find_runs(map(glob.escape, map(str, here)), question.specs, scale=scale)
-    if len(here) == len(ended):
-        write_measured(question.measure(runs), folder)
-        return
-    old, new = read_measured(folder), question.measure(runs)
-    if can_join(old):
-        kept = {name_of(path) for path in ended} - {name_of(path) for path in here}
+        folders = _folders(question, scale)
+        ended = {path: end for name in folders for path, end in outcomes.get(name, {}).items()}
+        here = {path: end for path, end in ended.items() if read_outcome(path) is not None}
+        if not here:
+            continue
+        patterns = [glob.escape(str(path)) for path in here]
+        new = question.measure(find_runs(patterns, question.specs, scale=scale))
+        _require_names(new, question)
+        measured = {name_of(path): end for path, end in here.items()}
+        kept = {name for name in ledger if name.rpartition("/")[0] in folders} - set(measured)
+        folder = folder_of(results, question.name, scale)
+        old = read_measured(folder) if kept else {}
         write_measured(join(old, new, kept), folder)
+        ledger |= measured
+        write_ledger(ledger, results, scale)
+
+
+def _require_names(tables: Tables, question: Question) -> None:
+    for name, table in tables.items():
+        if len(table) and RUN not in table:
+            raise UsageError(f"{question.name}: rows of its table {name} do not name their runs")
 
 
 def _folders(question: Question, scale: str) -> list[str]:
@@ -149,9 +157,7 @@ def answers_of(questions: Sequence[Question], scale: str, results: Path) -> Iter
     UsageError
         If none has.
     """
-    measured = [
-        q for q in questions if (folder_of(results, q.name, scale) / "answer.json").exists()
-    ]
+    measured = [q for q in questions if has_results(folder_of(results, q.name, scale))]
     if not measured:
         raise UsageError(f"{results} holds no tables of scale {scale}; run the study first")
     for question in measured:

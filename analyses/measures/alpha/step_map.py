@@ -69,11 +69,10 @@ def _residuals(cells: pd.DataFrame, by: str) -> pd.Series:
         alpha: (np.log(rows[by].to_numpy()), rows["accuracy"].to_numpy())
         for alpha, rows in usable.groupby("alpha")
     }
-    found = {
-        row.Index: row.accuracy
-        - _predict(float(np.log(getattr(row, by))), [c for a, c in curves.items() if a != row.alpha])
-        for row in usable.itertuples()
-    }
+    found = {}
+    for row in usable.itertuples():
+        others = [curve for alpha, curve in curves.items() if alpha != row.alpha]
+        found[row.Index] = row.accuracy - _predict(float(np.log(getattr(row, by))), others)
     return pd.Series(found, dtype=float).reindex(cells.index)
 
 

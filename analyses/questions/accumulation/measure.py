@@ -78,7 +78,7 @@ def _net(config: Mapping[str, Any]) -> str:
 def _slope_rows(run: RunRecord, phases: Mapping[str, Mapping[str, float]]) -> list[Row]:
     config = run.config
     known = known_slope(config) if config.get("model") == "plain" else float("nan")
-    base = {"spec": run.spec, "net": _net(config), "seed": run.seed}
+    base = {"run": run.name, "spec": run.spec, "net": _net(config), "seed": run.seed}
     return [
         {
             **base,
@@ -95,9 +95,9 @@ def _slope_rows(run: RunRecord, phases: Mapping[str, Mapping[str, float]]) -> li
 def _profile_rows(run: RunRecord, profile: Any) -> list[Row]:
     table = profile.drop_vars("step").to_dataframe().reset_index(drop=True)
     table[list(QUANTITIES)] = np.log(table[list(QUANTITIES)])
-    base = {"spec": run.spec, "net": _net(run.config), "seed": run.seed}
+    labels = {"spec": run.spec, "net": _net(run.config), "seed": run.seed}
     return [
-        {**base, **{str(key): value for key, value in row.items()}}
+        {"run": run.name, **labels, **{str(key): value for key, value in row.items()}}
         for row in table.to_dict("records")
     ]
 
@@ -106,6 +106,7 @@ def _instrument(runs: Runs) -> list[Row]:
     """Every check with its value and what it may reach."""
     rows: list[Row] = [
         {
+            "run": "",  # computed, not trained
             "check": "exact",
             "case": f"alpha {alpha:g}",
             "seed": 0,
@@ -120,6 +121,7 @@ def _instrument(runs: Runs) -> list[Row]:
         with run.open() as tree:
             rows.append(
                 {
+                    "run": run.name,
                     "check": "law",
                     "case": f"alpha {run.config['alpha']:g}",
                     "seed": run.seed,
@@ -131,6 +133,7 @@ def _instrument(runs: Runs) -> list[Row]:
         with run.open("gradients") as tree:
             rows.append(
                 {
+                    "run": run.name,
                     "check": "orthogonality",
                     "case": _net(run.config),
                     "seed": run.seed,
@@ -147,6 +150,7 @@ def _equilibria(runs: Runs) -> tuple[list[Row], list[Row]]:
         config = run.config
         is_decoupled = bool(config.get("decoupled_weight_decay", False))
         base = {
+            "run": run.name,
             "decay": "decoupled" if is_decoupled else "coupled",
             "alpha": config.get("alpha"),
             "seed": run.seed,
@@ -175,6 +179,7 @@ def _grafting(runs: Runs) -> tuple[list[Row], list[Row]]:
         config = run.config
         arm = ARMS[config["graft"], config["graft_from"]]
         row = {
+            "run": run.name,
             "net": _net(config),
             "arm": arm,
             "alpha": config["alpha"],

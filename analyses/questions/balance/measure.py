@@ -74,7 +74,7 @@ def _gap_rows(run: RunRecord) -> list[Row]:
         curves = tree.children["evaluation"].to_dataset(inherit=False)[["train_loss", "val_loss"]]
         train, held_out = (curves.dropna("step")[name].values for name in curves)
     scale = np.log(n_classes_of(run.config))
-    base = {"seed": run.seed, "alpha": run.config.get("alpha")}
+    base = {"run": run.name, "seed": run.seed, "alpha": run.config.get("alpha")}
     return [
         {**base, "level": level, "gap": gap_at(train, held_out, level * scale)} for level in LEVELS
     ]
@@ -90,6 +90,7 @@ def _speed_rows(run: RunRecord) -> list[Row]:
         steps, is_reached = steps_to(loss, level * scale)
         rows.append(
             {
+                "run": run.name,
                 "seed": run.seed,
                 "alpha": run.config.get("alpha"),
                 "level": level,

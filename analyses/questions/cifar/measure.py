@@ -1,8 +1,4 @@
-"""What is measured in the recordings of the CIFAR question: tables, rows by run.
-
-Every row names its run, so that tables of several sessions can be joined although only some of the
-recordings are at hand.
-"""
+"""What is measured in the recordings of the CIFAR question: tables, rows by run."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ from analyses.measures.alpha.step_map import step_size
 from analyses.measures.depth_slopes import depth_slopes, phase_means
 from analyses.measures.gradient_stability import coherence, roughness
 from analyses.measures.outcomes import outcome_row
-from analyses.study.ledger import name_of
 from analyses.study.run_records import RunRecord, Runs
 
 ALPHA10, ALPHA100, MAP, TUNED, DEPTH, LABELS = SPECS = (
@@ -45,7 +40,7 @@ def measure(runs: Runs) -> dict[str, pd.DataFrame]:
     tables = {
         "outcomes": [_outcome(run) for run in found],
         "slopes": [row for run in found for row in _slopes(run)],
-        "trials": [_trial(run) for spec in SPECS for run in runs.trials(spec)],
+        "trials": [outcome_row(run, "val") for spec in SPECS for run in runs.trials(spec)],
     }
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 
@@ -59,7 +54,7 @@ def arm_of(run: RunRecord) -> str:
 
 
 def _outcome(run: RunRecord) -> Row:
-    row = {"run": name_of(run.path), "arm": arm_of(run), "amp": run.config.get("amp")}
+    row = {"arm": arm_of(run), "amp": run.config.get("amp")}
     row |= outcome_row(run)
     row |= {name: run.metrics.get(name, float("nan")) for name in METRICS}
     if run.is_diverged:
@@ -81,7 +76,7 @@ def _slopes(run: RunRecord) -> list[Row]:
         phases = phase_means(depth_slopes(tree), n_steps)
     config = run.config
     base = {
-        "run": name_of(run.path),
+        "run": run.name,
         "spec": run.spec,
         "arm": arm_of(run),
         "seed": run.seed,
@@ -92,7 +87,3 @@ def _slopes(run: RunRecord) -> list[Row]:
         for phase, slopes in phases.items()
         for quantity, slope in slopes.items()
     ]
-
-
-def _trial(run: RunRecord) -> Row:
-    return {"run": name_of(run.path), **outcome_row(run, "val")}

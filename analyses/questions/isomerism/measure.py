@@ -56,6 +56,7 @@ def variant(config: Mapping[str, Any]) -> Row:
 def _gradient_rows(run: RunRecord) -> list[Row]:
     config = run.config
     base = {
+        "run": run.name,
         "seed": run.seed,
         "is_diverged": run.is_diverged,
         **variant(config),

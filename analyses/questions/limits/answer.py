@@ -55,8 +55,8 @@ def boundaries(runs: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
     The boundary is halfway, in the logarithm, between the smallest unstable learning rate and the
     one below it; nan where either was not run.
     """
-    rows = []
-    for (net, alpha, seed), own in runs.groupby(["net", "alpha", "seed"], sort=True):
+    keys, rows = ["net", "alpha", "seed"], []
+    for (net, alpha, seed), own in runs.groupby(keys, sort=True):
         places = np.log10(np.sort(own["lr"].to_numpy()))
         unstable = np.flatnonzero(own.sort_values("lr")["is_unstable"].to_numpy(dtype=bool))
         at = int(unstable[0]) if unstable.size else len(places)
@@ -70,10 +70,10 @@ def boundaries(runs: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
                 "censored": "" if is_inside else "all unstable" if at == 0 else "all stable",
             }
         )
-    edges = pd.DataFrame(rows).merge(lines, on=["net", "alpha", "seed"], how="left")
+    edges = pd.DataFrame(rows).merge(lines.drop_duplicates(keys), on=keys, how="left")
     edges["distance"] = edges["boundary"] - edges["line"]
     edges["scalar_distance"] = edges["boundary"] - edges["scalar_line"]
-    names = ["net", "alpha", "seed", "boundary", "censored", *QUANTITIES[1:]]
+    names = [*keys, "boundary", "censored", *QUANTITIES[1:]]
     return edges[names]
 
 

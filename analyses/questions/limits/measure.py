@@ -18,7 +18,6 @@ from analyses.measures.alpha.stability_line import (
     sharpness,
 )
 from analyses.measures.outcomes import n_classes_of
-from analyses.study.ledger import name_of
 from analyses.study.run_records import RunRecord, Runs
 from gradscope.experiments.config import Config
 from gradscope.experiments.training.environment import numerics
@@ -45,18 +44,18 @@ def measure(runs: Runs) -> dict[str, pd.DataFrame]:
     Returns
     -------
     dict of str to DataFrame
-        ``runs`` (run) and ``lines`` (network, seed, alpha).
+        ``runs`` (run) and ``lines`` (network, seed, alpha), which name one run of each.
     """
     found = runs.of(LIMITS)
-    networks: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    networks: dict[tuple[str, int], list[RunRecord]] = {}
     for run in found:
-        networks.setdefault((net_of(run.config), run.seed), []).append(run.config)
+        networks.setdefault((net_of(run.config), run.seed), []).append(run)
     tables = {
         "runs": [_run_row(run) for run in found],
         "lines": [
             {"net": net, "seed": seed, **row}
-            for (net, seed), configs in networks.items()
-            for row in _line_rows(configs)
+            for (net, seed), own in networks.items()
+            for row in _line_rows(own)
         ],
     }
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
@@ -96,7 +95,7 @@ def _run_row(run: RunRecord) -> Row:
         loss = np.asarray(tree["training/loss"].values, dtype=float)
     config = run.config
     return {
-        "run": name_of(run.path),
+        "run": run.name,
         "net": net_of(config),
         "seed": run.seed,
         "alpha": config["alpha"],
@@ -105,9 +104,9 @@ def _run_row(run: RunRecord) -> Row:
     }
 
 
-def _line_rows(configs: list[Mapping[str, Any]]) -> list[Row]:
+def _line_rows(runs: list[RunRecord]) -> list[Row]:
     """Compute the line of one network at the alphas of its runs, from its first weights."""
-    config = Config.from_mapping(configs[0]).replace(device="cpu")
+    config = Config.from_mapping(runs[0].config).replace(device="cpu")
     with numerics(seed=config.seed, deterministic=config.deterministic):
         experiment = build_experiment(config)
     model = experiment.model.double()
@@ -117,10 +116,12 @@ def _line_rows(configs: list[Mapping[str, Any]]) -> list[Row]:
     product = hessian_product(model, (inputs, targets))
     usual = float(np.exp(np.log(moments[moments > 0]).mean()))
     plain, rows = sharpness(product, np.ones_like(moments)), []
-    for alpha in sorted({own["alpha"] for own in configs}):
+    names = {run.config["alpha"]: run.name for run in runs}
+    for alpha, name in sorted(names.items()):
         own = sharpness(product, inverse_preconditioner(moments, alpha, config.eps))
         rows.append(
             {
+                "run": name,
                 "alpha": alpha,
                 "sharpness": own,
                 "usual_second_moment": usual,

@@ -9,7 +9,6 @@ import pandas as pd
 
 from analyses.measures.alpha.step_map import step_size
 from analyses.questions.transfer.measure import arm_of
-from analyses.study.ledger import name_of
 from analyses.study.run_records import RunRecord, Runs
 
 SYMBOLS, SCENES = SPECS = ("tasks-symbols", "tasks-scenes")
@@ -38,7 +37,7 @@ def _row(run: RunRecord) -> Row:
         step = float("nan") if run.is_diverged else step_size(tree)
     first = float(loss[0])
     return {
-        "run": name_of(run.path),
+        "run": run.name,
         "task": TASKS[run.spec],
         "arm": arm_of(run.config),
         "seed": run.seed,

@@ -13,7 +13,6 @@ import xarray as xr
 from analyses.measures.alpha.step_map import step_size
 from analyses.measures.depth_slopes import layer_profiles, within_stage_slopes
 from analyses.measures.outcomes import outcome_row, training_loss
-from analyses.study.ledger import name_of
 from analyses.study.run_records import RunRecord, Runs
 
 (TRANSFER,) = SPECS = ("architecture-transfer",)
@@ -67,7 +66,7 @@ def arm_of(config: Mapping[str, Any]) -> str:
 
 def _labels(run: RunRecord) -> Row:
     labels = {"net": net_of(run.config), "arm": arm_of(run.config)}
-    return {"run": name_of(run.path), **labels}
+    return {"run": run.name, **labels}
 
 
 def _outcome(run: RunRecord) -> Row:

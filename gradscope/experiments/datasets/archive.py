@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -37,8 +38,8 @@ def load(archives: Sequence[Path], *, size: int) -> Source:
     Raises
     ------
     DataError
-        If an archive is damaged, a split is empty, the classes of training and test differ, or an
-        image cannot be read.
+        If an archive is damaged, locked or a copy of another, a split is empty, the classes of
+        training and test differ, or an image cannot be read.
     """
     stamps = tuple((path, path.stat().st_mtime_ns) for path in sorted(archives))
     return _load(stamps, size)
@@ -47,8 +48,9 @@ def load(archives: Sequence[Path], *, size: int) -> Source:
 @functools.lru_cache(maxsize=2)
 def _load(stamps: tuple[tuple[Path, int], ...], size: int) -> Source:
     splits: dict[str, dict[str, list[_Image]]] = {}
+    origins: dict[str, Path] = {}
     for path, _ in stamps:
-        _read(path, splits)
+        _read(path, splits, origins)
     names = ", ".join(path.name for path, _ in stamps)
     train, test = splits.get("train", {}), splits.get("test") or splits.get("val") or {}
     if len(train) < 2:
@@ -58,7 +60,7 @@ def _load(stamps: tuple[tuple[Path, int], ...], size: int) -> Source:
     return Source(_decode(train, classes, size), _decode(test, classes, size), classes)
 
 
-def _read(path: Path, splits: dict[str, dict[str, list[_Image]]]) -> None:
+def _read(path: Path, splits: dict[str, dict[str, list[_Image]]], origins: dict[str, Path]) -> None:
     """Add an archive's images, as they are stored, to those of its split and class."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -66,11 +68,15 @@ def _read(path: Path, splits: dict[str, dict[str, list[_Image]]]) -> None:
                 parts = PurePosixPath(name).parts
                 if name.endswith("/") or len(parts) < 3 or parts[-1].startswith("."):
                     continue
+                if name in origins:
+                    raise DataError(f"{path} holds {name} again, as {origins[name]} does")
+                origins[name] = path
                 split, label = parts[-3:-1]
                 images = splits.setdefault(split, {}).setdefault(label, [])
                 images.append((f"{path}/{name}", archive.read(name)))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no zip archive, or is damaged: {error}") from error
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: encrypted, or compressed in a way that Python does not know.
+        raise DataError(f"{path} is no zip archive, or cannot be read: {error}") from error
 
 
 def _decode(split: dict[str, list[_Image]], classes: Sequence[str], size: int) -> Split:

@@ -31,13 +31,28 @@ def load(config: Config) -> Source:
     Raises
     ------
     DataError
-        If the files are absent or damaged and ``download`` is off, or the download fails.
+        If the files are absent or damaged and ``download`` is off, the download fails, or archives
+        lack images of some classes.
     """
     archives = sorted(_folder(config).glob(f"{config.dataset}-*.zip"))
     if archives:
-        return archive.load(archives, size=32)
+        source = archive.load(archives, size=32)
+        _check_balance(source, ", ".join(path.name for path in archives))
+        return source
     train, test = _open(config, train=True), _open(config, train=False)
     return Source(_split(train), _split(test), tuple(train.classes))
+
+
+def _check_balance(source: Source, archives: str) -> None:
+    """All classes of CIFAR have as many images."""
+    for name, split in (("train", source.train), ("test", source.test)):
+        counts = torch.bincount(split.labels, minlength=len(source.classes)).tolist()
+        if min(counts) < max(counts):
+            least = source.classes[counts.index(min(counts))]
+            raise DataError(
+                f"{archives}: {name}/{least} has {min(counts)} images, other classes have up to "
+                f"{max(counts)}; those of CIFAR have as many each, so an archive is incomplete"
+            )
 
 
 def _folder(config: Config) -> Path:

@@ -76,7 +76,8 @@ class Sweep:
         ----------
         outcomes : mapping of Path to Finished
             Runs that ended, by the path of their recording. In a tuned arm later calls know more
-            runs; when all that are planned have ended, the sweep is done.
+            runs; when all that are planned have ended, the sweep is done. A cell with a failed
+            trial waits for it.
         """
         if self.tuning is None:
             return [self._run(cell, seed) for cell in self.cells for seed in self.seeds]
@@ -86,7 +87,7 @@ class Sweep:
         self, cell: Config, tuning: Tuning, outcomes: Mapping[Path, Finished]
     ) -> list[Run]:
         trials, scores = self._search(cell, tuning, outcomes)
-        if any(run.path not in outcomes for run in trials):
+        if not _all_ended(trials, outcomes):
             return trials
         chosen = tuning.at(cell, max(scores, key=lambda point: scores[point]))
         return trials + [self._run(chosen, seed) for seed in self.seeds]
@@ -100,7 +101,7 @@ class Sweep:
         while points := tuning.next_points(scores, has_decay=cell.weight_decay > 0):
             runs = [self._run(tuning.at(cell, point), tuning.seed, "tune") for point in points]
             trials += runs
-            if any(run.path not in outcomes for run in runs):
+            if not _all_ended(runs, outcomes):
                 break
             for point, run in zip(points, runs, strict=True):
                 finished = outcomes[run.path]
@@ -118,8 +119,9 @@ class Sweep:
 
     def _is_at_edge(self, cell: Config, tuning: Tuning, outcomes: Mapping[Path, Finished]) -> bool:
         trials, scores = self._search(cell, tuning, outcomes)
-        is_over = all(run.path in outcomes for run in trials)
-        return is_over and tuning.is_at_edge(scores, has_decay=cell.weight_decay > 0)
+        return _all_ended(trials, outcomes) and tuning.is_at_edge(
+            scores, has_decay=cell.weight_decay > 0
+        )
 
     def _run(self, cell: Config, seed: int, *words: str) -> Run:
         config = cell.replace(seed=seed)
@@ -129,6 +131,11 @@ class Sweep:
         digest = hashlib.sha256(_changed(config).encode()).hexdigest()[:8]
         name = "-".join([*words, *named, f"s{seed}", digest])
         return Run(config, self.folder / f"{name}.h5")
+
+
+def _all_ended(runs: list[Run], outcomes: Mapping[Path, Finished]) -> bool:
+    """Whether all finished or diverged: a trial that an error stopped has to be run again."""
+    return all(run.path in outcomes and outcomes[run.path].status != "failed" for run in runs)
 
 
 def _changed(config: Config) -> str:

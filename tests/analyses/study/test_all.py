@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from analyses import all as study
 from analyses.study.results import read_table
@@ -104,6 +105,8 @@ def test_a_plan_tells_what_it_costs_and_runs_nothing(tmp_path, capsys):
         (["--seeds", "few"], "--seeds must be a number from 1, or two such as 3-5; got few"),
         (["--amp", "bf61"], "unknown amp 'bf61'; did you mean 'bf16'?"),
         (["--first", "tiney"], "unknown spec 'tiney'; did you mean 'tiny'?"),
+        (["--only", "tiney"], "unknown spec 'tiney'; did you mean 'tiny'?"),
+        (["--only", "tiny", "--afresh"], "--only adds to tables, --afresh replaces them whole"),
         (["--from-results"], "holds no tables of scale smoke; run the study first"),
     ],
 )
@@ -111,6 +114,13 @@ def test_a_users_mistake_is_one_line(tmp_path, capsys, more, message):
     assert tiny_study.main(tmp_path, *more) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_two_calls_do_not_write_the_same_results(tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    with FileLock(tmp_path / "results/.smoke.lock"):
+        assert tiny_study.main(tmp_path) == 2
+    assert "another call is at work in" in capsys.readouterr().err
 
 
 def test_the_map_comes_first():
@@ -124,6 +134,7 @@ def test_specs_that_are_wanted_first_come_before_the_map():
     order = study.spec_order(questions, ["cifar100-labels", "cifar10-map"])
     assert order[:3] == ["cifar100-labels", "cifar10-map", "balance-map"]
     assert sorted(order) == sorted(study.spec_order(questions))
+    assert study.spec_order(questions, only=["cifar10-map"]) == ["cifar10-map"]
 
 
 @pytest.mark.parametrize(

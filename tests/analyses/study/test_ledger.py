@@ -1,72 +1,153 @@
-"""A study can be continued from its tables, without the recordings that they were measured in."""
+"""A study can be continued from its tables, and no call takes from them what it did not replace."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from analyses.study.ledger import can_join, join, name_of, read_ledger, write_ledger
+from analyses.study.ledger import join, known_runs, read_ledger, write_ledger
+from analyses.study.results import folder_of, read_measured, write_measured
+from analyses.study.run_records import name_of
 from analyses.study.scheduler import Queue
-from analyses.study.study import plan_sweeps
+from analyses.study.study import measure_all, plan_sweeps
+from gradscope.errors import UsageError
+from gradscope.experiments.sweep.engine import Report
 from gradscope.experiments.sweep.grid import Finished
-from tests.analyses.study.tiny_study import write_specs
+from tests.analyses.study.tiny_study import QUESTION, SPEC, write_specs
+from tests.helpers import write_recording
+
+ENDED = Finished("finished", {})
+
+
+def plan(folder, seeds, **options):
+    text = options.pop("text", SPEC)
+    specs = write_specs(folder / "specs", text)
+    return plan_sweeps(["tiny"], "smoke", folder / "runs", seeds=seeds, folder=specs, **options)
+
+
+def call(folder, seeds, *, is_afresh=False, n_failed=0, **options):
+    """Do what a call of the study does, with made-up recordings for the runs that it trains."""
+    results = folder / "results"
+    known = {} if is_afresh else known_runs([QUESTION], results, "smoke")
+    queue = Queue(plan(folder, seeds, **options), known)
+    while run := queue.start():
+        status = "failed" if n_failed > 0 else "finished"
+        n_failed -= 1
+        if status == "finished":
+            run.path.parent.mkdir(parents=True, exist_ok=True)
+            config = run.config.resolved()
+            write_recording(run.path, 3, 2, seed=config.seed, config_json=config.to_json())
+        queue.end(Report(run.path.absolute(), status))
+    queue.write_indices()
+    measure_all([QUESTION], queue.outcomes, "smoke", results, known=known)
+    return queue
+
+
+def held(folder):
+    """Seeds of the rows, and how many runs the ledger names."""
+    table = read_measured(folder_of(folder / "results", "tiny", "smoke"))["falls"]
+    assert table["run"].is_unique
+    return table["seed"].value_counts().to_dict(), len(read_ledger(folder / "results", "smoke"))
 
 
 def test_runs_come_back_as_they_were_written(tmp_path):
-    outcomes = {
-        "b": {Path("x/b/run2.h5"): Finished("diverged", {})},
-        "a": {Path("x/a/run1.h5"): Finished("finished", {"val_accuracy": 0.1 + 0.2})},
-    }
-    write_ledger(outcomes, tmp_path, "mini")
-    assert read_ledger(tmp_path, "mini") == {
-        "a/run1": Finished("finished", {"val_accuracy": 0.1 + 0.2}),
+    ended = {
         "b/run2": Finished("diverged", {}),
+        "a/run1": Finished("finished", {"val_accuracy": 0.1 + 0.2}),
     }
+    write_ledger(ended | {"a/run3": Finished("failed", {})}, tmp_path, "mini")
+    assert read_ledger(tmp_path, "mini") == ended
     assert read_ledger(tmp_path, "full") == {}
 
 
 def test_known_runs_are_not_planned_again(tmp_path):
-    sweeps = plan_sweeps(
-        ["tiny"], "smoke", tmp_path / "runs", folder=write_specs(tmp_path / "specs")
-    )
-    first, *others = Queue(sweeps).todo()
-    ended = Finished("finished", {})
-    queue = Queue(sweeps, {name_of(first.path): ended, "other/run": ended})
+    first, *others = Queue(plan(tmp_path, None)).todo()
+    queue = Queue(plan(tmp_path, None), {name_of(first.path): ENDED, "other/run": ENDED})
     assert [run.path for run in queue.todo()] == [run.path for run in others]
     assert queue.n_ended == 1
 
 
-def test_known_runs_of_more_seeds_than_are_planned_stay(tmp_path):
-    specs = write_specs(tmp_path / "specs")
-    more, fewer = (
-        plan_sweeps(["tiny"], "smoke", tmp_path / "runs", seeds=range(n), folder=specs)
-        for n in (3, 1)
-    )
-    planned = Queue(more).todo()
-    known = {name_of(run.path): Finished("finished", {}) for run in planned}
-    assert Queue(fewer, known).outcomes == {
-        "tiny-smoke": {run.path: Finished("finished", {}) for run in planned}
-    }
-    # At a planned seed, a run that is not planned was one of another spec; so were trials.
-    others = ["tiny-smoke/old-s0-0f", "tiny-smoke/tune-alpha0-s7-0f", "other-smoke/alpha0-s2-0f"]
-    queue = Queue(fewer, dict.fromkeys(others, Finished("finished", {})))
-    assert queue.outcomes == {"tiny-smoke": {}} and len(queue.todo()) == 4
+def test_later_seeds_join_those_whose_recordings_are_gone(tmp_path):
+    call(tmp_path, range(2))
+    shutil.rmtree(tmp_path / "runs")
+    call(tmp_path, range(2, 3), amp="bf16")  # elsewhere, in another precision
+    assert held(tmp_path) == ({0: 4, 1: 4, 2: 4}, 12)
+    assert len(call(tmp_path, range(1, 3), is_afresh=True, amp="bf16").outcomes["tiny-smoke"]) == 8
+    assert held(tmp_path) == ({1: 4, 2: 4}, 8)
 
 
-def test_later_seeds_in_another_precision_join_the_known(tmp_path):
-    specs = write_specs(tmp_path / "specs")
-    (first,) = plan_sweeps(["tiny"], "smoke", tmp_path / "runs", folder=specs)
-    (later,) = plan_sweeps(
-        ["tiny"], "smoke", tmp_path / "runs", seeds=range(2, 4), folder=specs, amp="bf16"
+def test_recordings_of_seeds_that_are_not_planned_stay_in_the_tables(tmp_path):
+    call(tmp_path, range(1))
+    call(tmp_path, range(1, 2), is_afresh=True)
+    assert held(tmp_path) == ({0: 4, 1: 4}, 8)
+
+
+@pytest.mark.parametrize(
+    "change", [{"amp": "bf16"}, {"text": SPEC.replace("units = 8", "units = 16")}]
+)
+def test_another_configuration_of_a_seed_in_the_tables_is_refused(tmp_path, change):
+    call(tmp_path, range(2))
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(UsageError, match=r"hold tiny-smoke/.*is not the planned one of its seed"):
+        call(tmp_path, range(1, 3), **change)
+    assert held(tmp_path) == ({0: 4, 1: 4}, 8)
+
+
+def test_a_run_whose_row_was_lost_is_run_again(tmp_path):
+    call(tmp_path, range(1))
+    shutil.rmtree(tmp_path / "runs")
+    path = folder_of(tmp_path / "results", "tiny", "smoke") / "falls.csv"
+    pd.read_csv(path).iloc[1:].to_csv(path, index=False)
+    assert (
+        len(
+            Queue(
+                plan(tmp_path, range(1)), known_runs([QUESTION], tmp_path / "results", "smoke")
+            ).todo()
+        )
+        == 1
     )
-    assert (first.seeds, later.seeds) == ((0, 1), (2, 3))
-    known = {name_of(run.path): Finished("finished", {}) for run in first.plan({})}
-    queue = Queue([later], known)
-    assert len(queue.outcomes["tiny-smoke"]) == 8
-    assert [(run.config.seed, run.config.amp) for run in queue.todo()] == [(2, "bf16")] * 4 + [
-        (3, "bf16")
-    ] * 4
+    call(tmp_path, range(1))
+    assert held(tmp_path) == ({0: 4}, 4)
+
+
+def test_a_damaged_recording_leaves_its_row(tmp_path):
+    call(tmp_path, range(1))
+    path = next((tmp_path / "runs/tiny-smoke").glob("*.h5"))
+    path.write_bytes(path.read_bytes()[:1000])
+    call(tmp_path, range(2))
+    assert held(tmp_path) == ({0: 4, 1: 4}, 8)
+
+
+def test_a_failed_run_is_no_end(tmp_path):
+    call(tmp_path, range(1), n_failed=1)
+    assert held(tmp_path) == ({0: 3}, 3)
+    call(tmp_path, range(1))
+    assert held(tmp_path) == ({0: 4}, 4)
+
+
+def test_tables_that_nothing_can_join_are_refused(tmp_path):
+    call(tmp_path, range(1))
+    ledger, folder = tmp_path / "results/runs-smoke.json", tmp_path / "results/tiny/smoke"
+    whole = ledger.read_text()
+    ledger.write_text(whole[:40])
+    with pytest.raises(UsageError, match=r"runs-smoke\.json is damaged: .*--afresh replaces"):
+        call(tmp_path, range(1, 2))
+    ledger.write_text(json.dumps(["a"]))
+    with pytest.raises(UsageError, match=r"runs-smoke\.json is damaged: "):
+        call(tmp_path, range(1, 2))
+    ledger.unlink()
+    with pytest.raises(UsageError, match=r"no .*runs-smoke\.json, which names the tables' runs"):
+        call(tmp_path, range(1, 2))
+    ledger.write_text(whole)
+    write_measured({"falls": read_measured(folder)["falls"].drop(columns="run")}, folder)
+    with pytest.raises(UsageError, match=r"rows of .* do not name their runs: none can join"):
+        call(tmp_path, range(1, 2))
+    call(tmp_path, range(1, 2), is_afresh=True)
+    assert held(tmp_path) == ({0: 4, 1: 4}, 8)  # both seeds have recordings here
 
 
 def test_rows_of_kept_runs_join_new_ones():
@@ -74,4 +155,14 @@ def test_rows_of_kept_runs_join_new_ones():
     new = {"t": pd.DataFrame({"run": ["b", "d"], "x": [20.0, 40.0]})}
     joined = join(old, new, {"a"})
     assert joined["t"].to_numpy().tolist() == [["a", 1.0], ["b", 20.0], ["d", 40.0]]
-    assert can_join(old) and not can_join({"t": pd.DataFrame({"x": [1.0]})})
+
+
+def test_the_committed_ledger_is_of_the_committed_tables():
+    from analyses.all import load_questions
+
+    results = Path(__file__).parents[3] / "data/results"
+    for path in results.glob("runs-*.json"):
+        scale = path.stem.removeprefix("runs-")
+        assert set(known_runs(load_questions(), results, scale)) == set(
+            json.loads(path.read_text())
+        )

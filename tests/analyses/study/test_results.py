@@ -38,6 +38,27 @@ def test_tables_come_back_with_every_digit(tmp_path):
     pd.testing.assert_frame_equal(read["t"], TABLE, check_exact=True)
 
 
+def test_where_tables_cannot_be_written_the_old_ones_stay(tmp_path, monkeypatch):
+    write_measured({"a": TABLE, "b": TABLE}, tmp_path)
+    write, written = pd.DataFrame.to_csv, []
+
+    def to_csv(table, path, **options):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        write(table, path, **options)
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", to_csv)
+    with pytest.raises(OSError, match="No space left"):
+        write_measured({"a": TABLE[:3], "b": TABLE[:3], "c": TABLE}, tmp_path)
+    assert written
+    assert {name: len(table) for name, table in read_measured(tmp_path).items()} == {
+        "a": 10,
+        "b": 10,
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "answer.json", "b.csv"]
+
+
 def test_an_answer_is_drawn_from_the_tables_and_kept_beside_them(tmp_path):
     def answer(tables, scale):
         values = tables["t"][["seed", "steps"]].fillna(0.5).to_numpy(dtype=float)

@@ -1,7 +1,11 @@
 """What runs next, within which time; no run is trained here."""
 
+import contextlib
+from unittest.mock import MagicMock
+
 import pytest
 
+from analyses.study import scheduler
 from analyses.study.scheduler import Queue, TimeBudget
 from analyses.study.study import plan_sweeps
 from gradscope.experiments.sweep.engine import Report
@@ -37,6 +41,19 @@ def test_a_tuned_arm_goes_from_trials_to_fresh_seeds(tmp_path):
     assert seeds == [1_000_000] * 6 + [0, 0, 1, 1] or sorted(seeds[-4:]) == [0, 0, 1, 1]
     assert seeds.count(1_000_000) == 6
     assert queue.edges() == ["tiny-smoke"]
+
+
+def test_a_cell_waits_for_a_trial_that_an_error_stopped(tmp_path):
+    queue, n_run = queue_of(tmp_path, TUNED), 0
+    while run := queue.start():
+        n_run += 1
+        if n_run == 1:
+            queue.end(Report(run.path.absolute(), "failed", message="its worker was lost"))
+        else:
+            finish(queue, run, val_accuracy=0.5)
+    alphas = [path.name for path in queue.outcomes["tiny-smoke"] if "tune-" not in path.name]
+    assert len(alphas) == 2 and not queue.todo()  # the other cell's two seeds
+    assert sorted(end.status for end in queue.outcomes["tiny-smoke"].values())[0] == "failed"
 
 
 def test_trials_in_flight_are_not_started_twice(tmp_path):
@@ -84,6 +101,22 @@ def test_the_longest_run_of_a_kind_is_expected_again(tmp_path):
     clock.now = 11.0
     assert not budget.allows(config)
     assert TimeBudget(None, lambda config: 1e9, clock).allows(config)
+
+
+def test_runs_that_ended_early_do_not_tell_how_long_one_takes(tmp_path, monkeypatch):
+    ends = {"diverged": 4.0, "failed": 0.0, "finished": 50.0}
+
+    def run_as_told(client, next_run, n_at_once):
+        for status, seconds in ends.items():
+            yield Report(next_run().path.absolute(), status, seconds=seconds)
+
+    learned = []
+    budget = TimeBudget(None, lambda config: 0.0)
+    monkeypatch.setattr(budget, "learn", lambda config, seconds: learned.append(seconds))
+    monkeypatch.setattr(scheduler, "connect", lambda *a, **k: contextlib.nullcontext(MagicMock()))
+    monkeypatch.setattr(scheduler, "run_as_told", run_as_told)
+    failed = scheduler.run_queue(queue_of(tmp_path), budget, n_workers=1)
+    assert learned == [50.0] and [report.status for report in failed] == ["failed"]
 
 
 def test_a_sweep_that_does_not_fit_leaves_its_turn_to_the_next(tmp_path):

@@ -42,6 +42,7 @@ def measure(runs):
             loss = tree["training/loss"].values
         rows.append(
             {
+                "run": run.name,
                 "alpha": run.config["alpha"],
                 "lr": run.config["lr"],
                 "seed": run.seed,

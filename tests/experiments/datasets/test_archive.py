@@ -57,7 +57,7 @@ def test_one_archive_and_several_are_the_folder(images, tmp_path):
 def test_what_is_wrong_with_an_archive_is_named(images, tmp_path):
     broken, partial = tmp_path / "broken.zip", tmp_path / "partial.zip"
     broken.write_bytes(b"PK no archive")
-    with pytest.raises(DataError, match=r"broken\.zip is no zip archive, or is damaged"):
+    with pytest.raises(DataError, match=r"broken\.zip is no zip archive, or cannot be read"):
         folder.load(Config(dataset="folder", data_dir=str(broken)))
     pack(images, partial, "train/*/*", "test/cat/*")
     with pytest.raises(DataError, match=r"test/ in partial\.zip differ .*missing: dog"):
@@ -66,3 +66,33 @@ def test_what_is_wrong_with_an_archive_is_named(images, tmp_path):
     pack(images, tmp_path / "bad.zip", "*/*/*")
     with pytest.raises(DataError, match=r"train/cat/0\.png cannot be read as an image"):
         folder.load(Config(dataset="folder", data_dir=str(tmp_path / "bad.zip")))
+
+
+def test_an_archive_that_is_there_twice_is_refused(images, tmp_path):
+    """Its images would stand on both sides of the split that holds some out."""
+    for name in ("cifar10-all.zip", "cifar10-all (1).zip"):
+        pack(images, tmp_path / name, "*/*/*")
+    for load, name in ((cifar.load, "cifar10"), (folder.load, "folder")):
+        with pytest.raises(DataError, match=r"holds test/cat/0\.png again, as .*cifar10-all \(1\)"):
+            load(Config(dataset=name, data_dir=str(tmp_path)))
+
+
+def test_an_archive_of_cifar_without_some_images_is_refused(images, tmp_path):
+    pack(images, tmp_path / "cifar10-some.zip", "train/cat/*", "train/dog/0.png", "test/*/*")
+    with pytest.raises(DataError, match=r"train/dog has 1 images, other classes have up to 3"):
+        cifar.load(Config(dataset="cifar10", data_dir=str(tmp_path)))
+    assert len(folder.load(Config(dataset="folder", data_dir=str(tmp_path))).train) == 4
+
+
+def test_an_encrypted_archive_is_refused(images, tmp_path):
+    path = tmp_path / "locked.zip"
+    pack(images, path, "*/*/*")
+    data = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # in both headers of each file
+        at = data.find(mark)
+        while at >= 0:
+            data[at + flags] |= 1
+            at = data.find(mark, at + 1)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"locked\.zip .*cannot be read: .*encrypted"):
+        folder.load(Config(dataset="folder", data_dir=str(path)))
