@@ -26,6 +26,20 @@ def wide(table: pd.DataFrame, columns: str | list[str], values: str) -> pd.DataF
     return table.groupby(["seed", *labels])[values].mean().unstack(columns).dropna()
 
 
+def best_column(table: pd.DataFrame) -> pd.Series:
+    """Return, for each seed, the number that names the column with the highest value.
+
+    Of columns with the same value it is the mean, so that their order does not matter.
+
+    Examples
+    --------
+    >>> best_column(pd.DataFrame([[0.1, 0.7, 0.7]], columns=[-0.1, 0.0, 0.1])).tolist()
+    [0.05]
+    """
+    is_best = table.eq(table.max(axis=1), axis=0)
+    return is_best.mul(table.columns.to_numpy(dtype=float)).sum(axis=1) / is_best.sum(axis=1)
+
+
 def slopes_over_columns(table: pd.DataFrame) -> NDArray[np.float64]:
     """Return each seed's least-squares slope over the numbers that the columns are named by."""
     return ols_slopes(table.to_numpy(dtype=float), table.columns.to_numpy(dtype=float))

@@ -9,7 +9,8 @@ import pandas as pd
 from analyses.measures.alpha.tuned_arm import tuning_breaks
 from analyses.questions.accumulation.intervals import means
 from analyses.questions.balance.explore import map_numbers
-from analyses.questions.cifar.explore import curve, explored, map_cells
+from analyses.questions.cifar.explore import curve, explored
+from analyses.questions.cifar.explore_map import map_cells
 from analyses.questions.cifar.measure import ALPHA10, ALPHA100, MAP, TUNED
 from analyses.study.question import Answer, Tables
 

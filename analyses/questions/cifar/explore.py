@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from analyses.measures.alpha.cross_fit import gain_over
-from analyses.measures.seeds import explore, slopes_over_columns, wide
-from analyses.questions.balance.explore import map_numbers
-from analyses.questions.cifar.measure import ALPHA10, ALPHA100, DEPTH, LABELS, MAP, TUNED
+from analyses.measures.seeds import best_column, explore, slopes_over_columns, wide
+from analyses.questions.cifar.explore_map import map_explored
+from analyses.questions.cifar.measure import ALPHA10, ALPHA100, DEPTH, LABELS, TUNED
 from analyses.study.question import Explored, Tables
 
 CLAIMED = (-0.3, 0.1)
@@ -30,7 +30,7 @@ def explored(tables: Tables) -> Iterator[Explored]:
         *_moved(tables),
         *(one for spec in NAMES for one in _gradients(tables, spec)),
         *_depth(tables),
-        *_map(tables),
+        *map_explored(tables),
         *_tuned(tables),
         *_labels(tables),
     ]
@@ -57,7 +57,7 @@ def _curve(tables: Tables, spec: str) -> Iterator[Explored | None]:
         if not len(table) or 0.0 not in table.columns or table.shape[1] < 3:
             continue
         key = "X1" if arm == "fixed" else "X2"
-        best = table.idxmax(axis=1)
+        best = best_column(table)
         inside = int(((best >= CLAIMED[0]) & (best <= CLAIMED[1])).sum())
         yield explore(
             key,
@@ -73,7 +73,14 @@ def _curve(tables: Tables, spec: str) -> Iterator[Explored | None]:
                 table[alpha] - table[0.0],
                 "accuracy",
             )
+        yield explore(
+            key,
+            f"test accuracy over alpha, over the claimed range, {arm} arm, {name}",
+            slopes_over_columns(_claimed(table)),
+            "accuracy per unit of alpha",
+        )
         spread[arm] = _spread(table)
+    yield _step_change(tables, spec)
     if len(spread) == 2:
         both = spread["fixed"].index.intersection(spread["grafted"].index)
         for arm, values in spread.items():
@@ -87,10 +94,19 @@ def _curve(tables: Tables, spec: str) -> Iterator[Explored | None]:
             )
 
 
+def _step_change(tables: Tables, spec: str) -> Explored | None:
+    """X1: by what factor one learning rate shrinks the step at the lowest alpha."""
+    table = curve(tables, spec, "fixed", "step")
+    if not len(table) or 0.0 not in table.columns:
+        return None
+    lowest = float(table.columns.min())
+    text = f"ln measured step at alpha {lowest:g} less that at 0, fixed arm, {NAMES[spec]}"
+    return explore("X1", text, np.log(table[lowest] / table[0.0]), "nat")
+
+
 def _spread(table: pd.DataFrame) -> pd.Series:
     """Root mean square difference to alpha = 0, by seed, over the claimed range."""
-    is_claimed = (table.columns >= CLAIMED[0]) & (table.columns <= CLAIMED[1])
-    claimed = table.loc[:, is_claimed].drop(columns=0.0)
+    claimed = _claimed(table).drop(columns=0.0)
     return np.sqrt((claimed.sub(table[0.0], axis=0) ** 2).mean(axis=1))
 
 
@@ -103,7 +119,7 @@ def _moved(tables: Tables) -> Iterator[Explored | None]:
             yield explore(
                 "X3",
                 f"alpha with the highest test accuracy, CIFAR-100 less CIFAR-10, {arm} arm",
-                large.loc[seeds].idxmax(axis=1) - small.loc[seeds].idxmax(axis=1),
+                best_column(large.loc[seeds]) - best_column(small.loc[seeds]),
                 "alpha",
                 "in steps of the grid, 0.05 within the claimed range",
             )
@@ -172,75 +188,6 @@ def _depth(tables: Tables) -> Iterator[Explored | None]:
                 )
 
 
-def _map(tables: Tables) -> Iterator[Explored | None]:
-    """X5: what the map predicts at equal step and at equal learning rate; its best cells."""
-    own = map_cells(tables)
-    if not len(own):
-        return
-    yield _transfer(own, "")
-    yield _transfer(learned(own), ", at the learning rates at which every alpha learned")
-    ridges = wide(map_numbers(own), "by", "ridge")
-    for by, words in (("lr", "learning rate"), ("step", "measured step")):
-        if by in ridges.columns:
-            yield explore("X5", f"shift of the best {words}", ridges[by], "decades a unit of alpha")
-    best = best_of_map(own)
-    for alpha in best.columns.drop(0.0, errors="ignore") if 0.0 in best.columns else ():
-        yield explore(
-            "X6",
-            f"test accuracy at alpha {alpha:g} less that at 0, each at the learning rate of the "
-            "map that validation accuracy chose",
-            best[alpha] - best[0.0],
-            "accuracy",
-        )
-
-
-def map_cells(tables: Tables) -> pd.DataFrame:
-    """Return the runs of the map, of the seeds that have every cell that was run."""
-    table = tables.get("outcomes", pd.DataFrame())
-    own = table[table["spec"] == MAP] if len(table) else table
-    if not len(own) or "step" not in own:
-        return pd.DataFrame()
-    n_cells = len(own[["alpha", "lr"]].drop_duplicates())
-    return own[own.groupby("seed")["run"].transform("size") == n_cells]
-
-
-def _transfer(cells: pd.DataFrame, where: str) -> Explored | None:
-    errors = wide(map_numbers(cells), "by", "error")
-    if not {"lr", "step"} <= set(errors.columns):
-        return None
-    return explore(
-        "X5",
-        "error of predicting one alpha's accuracy from the others at equal measured step, less "
-        f"that at equal learning rate{where}; negative if alpha acts as a learning rate",
-        errors["step"] - errors["lr"],
-        "accuracy",
-        f"{errors['step'].mean():.3f} less {errors['lr'].mean():.3f}",
-    )
-
-
-def learned(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the learning rates of a seed at which every alpha exceeds twice guessing.
-
-    Where no alpha learns, guessing predicts guessing at equal learning rate.
-    """
-    is_above = cells["accuracy"] > 2 * cells["chance"]
-    return cells[is_above.groupby([cells["seed"], cells["lr"]]).transform("all")]
-
-
-def best_of_map(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return test accuracy by seed and alpha, at the learning rate best on validation images.
-
-    Each seed chooses its own learning rates; a diverged run has the accuracy of guessing in both.
-    """
-    chosen = cells.assign(
-        val_accuracy=cells["val_accuracy"].where(
-            ~cells["is_diverged"].astype(bool), cells["chance"]
-        )
-    ).fillna({"val_accuracy": cells["chance"]})
-    rows = chosen.loc[chosen.groupby(["seed", "alpha"])["val_accuracy"].idxmax()]
-    return wide(rows, "alpha", "accuracy")
-
-
 def _tuned(tables: Tables) -> Iterator[Explored | None]:
     """X6: the best alpha other than 0 against alpha = 0, each tuned."""
     table = curve(tables, TUNED, "tuned")
@@ -255,11 +202,12 @@ def _tuned(tables: Tables) -> Iterator[Explored | None]:
 
 
 def _labels(tables: Tables) -> Iterator[Explored | None]:
-    """X7: late depth slopes at alpha = 0 and accuracy over alpha, by labels of the same images."""
+    """X7: late depth slopes at alpha = 0, they and accuracy over alpha, by labels of the images."""
     table = tables.get("slopes", pd.DataFrame())
     if len(table):
-        is_own = (table["spec"] == LABELS) & (table["alpha"] == 0) & (table["phase"] == LATE)
-        own = table[is_own & (table["quantity"] == "output_grad_rms")]
+        is_own = (table["spec"] == LABELS) & (table["phase"] == LATE)
+        late = table[is_own & (table["quantity"] == "output_grad_rms")]
+        own = late[late["alpha"] == 0]
         slopes = wide(own, "labels", "slope") if len(own) else pd.DataFrame()
         for labels in [name for name in ("coarse", "random") if name in slopes.columns]:
             if "fine" in slopes.columns:
@@ -268,6 +216,15 @@ def _labels(tables: Tables) -> Iterator[Explored | None]:
                     f"late depth slope of ln output_grad_rms, {labels} less fine labels, alpha 0",
                     slopes[labels] - slopes["fine"],
                     "nat a layer",
+                )
+        for labels, rows in late.groupby("labels") if len(late) else ():
+            over = wide(rows, "alpha", "slope")
+            if len(over) and over.shape[1] >= 2:
+                yield explore(
+                    "X7",
+                    f"late depth slope of ln output_grad_rms over alpha, {labels} labels",
+                    slopes_over_columns(over),
+                    "nat a layer per unit of alpha",
                 )
     outcomes = tables.get("outcomes", pd.DataFrame())
     own = outcomes[outcomes["spec"] == LABELS] if len(outcomes) else outcomes

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from analyses.measures.seeds import explore, slopes_over_columns, wide
+from analyses.measures.seeds import best_column, explore, slopes_over_columns, wide
 from analyses.questions.accumulation.intervals import means
 from analyses.questions.transfer.measure import LATE, START
 from analyses.study.question import Answer, Explored, Tables
@@ -114,9 +114,9 @@ def _order_means(outcomes: pd.DataFrame) -> pd.DataFrame:
 def _bests(outcomes: pd.DataFrame) -> Iterator[Explored | None]:
     """T2: best alpha of each architecture, and its distance from that of VGG13."""
     for arm in ARMS:
-        reference = curve(outcomes, REFERENCE, arm).idxmax(axis=1)
+        reference = best_column(curve(outcomes, REFERENCE, arm))
         for net in _nets(outcomes):
-            best = curve(outcomes, net, arm).idxmax(axis=1)
+            best = best_column(curve(outcomes, net, arm))
             text = f"alpha with the highest test accuracy, {arm} arm, {net}"
             note = f"of the seeds: {', '.join(f'{alpha:g}' for alpha in best)}"
             if net == REFERENCE:

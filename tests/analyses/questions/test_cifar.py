@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analyses.questions.cifar.answer import answer
-from analyses.questions.cifar.explore import best_of_map, learned
-from analyses.questions.cifar.measure import ALPHA10, ALPHA100, DEPTH, MAP, measure
-from analyses.study.ledger import can_join
+from analyses.questions.cifar.explore_map import best_of_map, learned
+from analyses.questions.cifar.measure import ALPHA10, ALPHA100, DEPTH, LABELS, MAP, measure
 from analyses.study.run_records import find_runs
 from analyses.study.study import SPECS
 from gradscope.experiments.sweep.engine import run_one
@@ -52,6 +52,46 @@ def test_planted_curves_are_found(found):
     left = "RMS distance of test accuracy from that at alpha = 0 over the claimed range, {} arm, {}"
     assert estimate(found, left.format("fixed", "CIFAR-10")) == pytest.approx(0.1)
     assert estimate(found, left.format("grafted", "CIFAR-10")) == pytest.approx(0, abs=1e-12)
+    slope = "test accuracy over alpha, over the claimed range, {} arm, CIFAR-100"
+    assert estimate(found, slope.format("fixed")) == pytest.approx(1)
+    assert estimate(found, slope.format("grafted")) == pytest.approx(0, abs=1e-12)
+
+
+def test_of_alphas_with_the_same_accuracy_none_is_preferred():
+    outcomes = planted(ALPHA10, -0.1)
+    is_tied = (outcomes["arm"] == "fixed") & outcomes["alpha"].isin([0.0, 0.1])
+    found = answer(
+        {"outcomes": outcomes.assign(accuracy=outcomes["accuracy"].mask(is_tied, 0.9))}, "mini"
+    )
+    best = "alpha with the highest test accuracy, fixed arm, CIFAR-10"
+    assert estimate(found, best) == pytest.approx(0.05)
+
+
+def test_the_change_of_the_step_is_that_of_the_fixed_arm():
+    outcomes = planted(ALPHA10, -0.1).assign(step=lambda t: np.exp(2 * t["alpha"] + t["seed"]))
+    found = answer({"outcomes": outcomes}, "mini")
+    words = "ln measured step at alpha -0.3 less that at 0, fixed arm, CIFAR-10"
+    assert estimate(found, words) == pytest.approx(-0.6)
+
+
+def test_depth_slopes_over_alpha_are_compared_between_labels():
+    rows = [
+        {"seed": seed, "labels": labels, "alpha": alpha, "slope": slope * alpha + 0.1}
+        for seed in (0, 1)
+        for labels, slope in (("fine", 0.2), ("coarse", -0.3))
+        for alpha in (-0.2, 0.0, 0.1)
+    ]
+    constant = {
+        "spec": LABELS,
+        "phase": "last 10 %",
+        "quantity": "output_grad_rms",
+        "model": "vgg13",
+    }
+    slopes = pd.DataFrame(rows).assign(dataset="cifar100", arm="grafted", **constant)
+    found = answer({"slopes": slopes}, "mini")
+    words = "late depth slope of ln output_grad_rms over alpha, {} labels"
+    assert estimate(found, words.format("fine")) == pytest.approx(0.2)
+    assert estimate(found, words.format("coarse")) == pytest.approx(-0.3)
 
 
 def test_it_is_evidence_on_no_claim(found):
@@ -104,8 +144,20 @@ def test_each_alpha_is_compared_at_the_learning_rate_validation_chose():
 
 def test_map_tells_how_its_best_learning_rate_moves():
     found = answer({"outcomes": planted_map()}, "mini")
-    assert estimate(found, "shift of the best learning rate") == pytest.approx(-10, abs=0.01)
-    assert estimate(found, "shift of the best measured step") == pytest.approx(-9, abs=0.01)
+    mean, chosen = (
+        ", weighted by accuracy, over all cells",
+        " at the cells that validation accuracy chose",
+    )
+    assert estimate(found, f"shift of the mean learning rate{mean}") == pytest.approx(-10, abs=0.01)
+    assert estimate(found, f"shift of the mean measured step{mean}") == pytest.approx(-9, abs=0.01)
+    assert estimate(found, f"shift of the learning rate{chosen}") == pytest.approx(-10)
+    assert estimate(found, f"shift of the measured step{chosen}") == pytest.approx(-9)
+    for lr, alpha in ((1, 0.1), (10, 0.0), (100, -0.1), (1000, -0.2)):
+        words = f"alpha with the highest test accuracy at learning rate {lr} of the map"
+        assert estimate(found, words) == pytest.approx(alpha)
+    assert not any(
+        "learning rate 0.1 of" in one.statement for one in found.explored
+    )  # none learned
     words = "less that at 0, each at the learning rate of the map that validation accuracy chose"
     assert estimate(found, f"test accuracy at alpha 0.1 {words}") == pytest.approx(0)
 
@@ -159,7 +211,9 @@ def test_rows_of_measured_runs_name_them(tmp_path):
     tables = {
         name: t for name, t in measure(find_runs([str(tmp_path)], [ALPHA10])).items() if len(t)
     }
-    assert set(tables) == {"outcomes", "slopes"} and can_join(tables)
+    assert set(tables) == {"outcomes", "slopes"}
+    names = {f"{ALPHA10}-smoke/{run.path.stem}" for run in sweep.plan({})[::2]}
+    assert all(set(table["run"]) == names for table in tables.values())
     assert tables["outcomes"]["arm"].value_counts().to_dict() == {"fixed": 3, "grafted": 2}
     assert tables["outcomes"]["step"].gt(0).all()
     assert {"outcome_means", "slope_means"} <= set(answer(tables, "smoke").tables)
