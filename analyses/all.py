@@ -31,6 +31,7 @@ from analyses.study.question import Question
 from analyses.study.scheduler import Queue, TimeBudget, estimated_seconds, kind_of, run_queue
 from analyses.study.study import SPECS, conclude, measure_all, plan_sweeps
 from gradscope.errors import UsageError, unknown
+from gradscope.experiments.sweep.grid import Finished
 from gradscope.experiments.sweep.state import format_seconds
 
 QUESTIONS = (
@@ -76,12 +77,14 @@ def spec_order(
 def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Path = SPECS) -> int:
     """Run, measure and conclude as the options say; exit code 1 where a run failed."""
     _check(options)
+    if options.dry_run and not options.from_results:
+        print(_plan(_queue(options, questions, specs)[0], is_dry=True))
+        return 0
+    n_failed = 0
     with _alone(options):
-        if options.from_results:
-            conclude(questions, options.scale, options.results)
-            n_failed = 0
-        elif (n_failed := _run(options, questions, specs)) is None:
-            return 0
+        if not options.from_results:
+            n_failed = _run_and_measure(options, questions, specs)
+        conclude(questions, options.scale, options.results)
     return _draw_figures(options) or min(n_failed, 1)
 
 
@@ -99,8 +102,10 @@ def _alone(options: argparse.Namespace) -> Iterator[None]:
         ) from error
 
 
-def _run(options: argparse.Namespace, questions: Sequence[Question], specs: Path) -> int | None:
-    """Run, measure and conclude; returns how many runs failed, None of a dry run."""
+def _queue(
+    options: argparse.Namespace, questions: Sequence[Question], specs: Path
+) -> tuple[Queue, dict[str, Finished]]:
+    """Return what is planned, and the runs that the tables hold already."""
     sweeps = plan_sweeps(
         spec_order(questions, options.first, options.only),
         options.scale,
@@ -111,15 +116,19 @@ def _run(options: argparse.Namespace, questions: Sequence[Question], specs: Path
         amp=options.amp,
     )
     known = {} if options.afresh else known_runs(questions, options.results, options.scale)
-    queue = Queue(sweeps, known)
-    print(_plan(queue, is_dry=options.dry_run), flush=True)
-    if options.dry_run:
-        return None
+    return Queue(sweeps, known), known
+
+
+def _run_and_measure(
+    options: argparse.Namespace, questions: Sequence[Question], specs: Path
+) -> int:
+    """Do what fits in the time, and write the tables; returns how many runs failed."""
+    queue, known = _queue(options, questions, specs)
+    print(_plan(queue, is_dry=False), flush=True)
     budget = TimeBudget(options.minutes, estimated_seconds)
     failed = run_queue(queue, budget, n_workers=options.workers, scheduler=options.scheduler)
     print(_ended(queue, len(failed)), flush=True)
     measure_all(questions, queue.outcomes, options.scale, options.results, known=known)
-    conclude(questions, options.scale, options.results)
     return len(failed)
 
 
