@@ -29,9 +29,8 @@ from analyses.study.command import RESULTS, guarded
 from analyses.study.ledger import known_runs
 from analyses.study.question import Question
 from analyses.study.scheduler import Queue, TimeBudget, estimated_seconds, kind_of, run_queue
-from analyses.study.study import SPECS, conclude, measure_all, plan_sweeps
+from analyses.study.study import SPECS, conclude, forget, measure_all, plan_sweeps
 from gradscope.errors import UsageError, unknown
-from gradscope.experiments.sweep.grid import Finished
 from gradscope.experiments.sweep.state import format_seconds
 
 QUESTIONS = (
@@ -77,8 +76,8 @@ def spec_order(
 def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Path = SPECS) -> int:
     """Run, measure and conclude as the options say; exit code 1 where a run failed."""
     _check(options)
-    if options.dry_run and not options.from_results:
-        print(_plan(_queue(options, questions, specs)[0], is_dry=True))
+    if options.dry_run:
+        print(_plan(_queue(options, questions, specs), is_dry=True))
         return 0
     n_failed = 0
     with _alone(options):
@@ -90,45 +89,52 @@ def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Pa
 
 @contextlib.contextmanager
 def _alone(options: argparse.Namespace) -> Iterator[None]:
-    """Keep other calls from the results: each would write its own tables over the other's."""
-    options.results.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(options.results / f".{options.scale}.lock", timeout=0)
-    try:
-        with lock:
-            yield
-    except Timeout as error:
-        raise UsageError(
-            f"another call is at work in {options.results}; wait for it, or give other --results"
-        ) from error
+    """Keep other calls from the folders: each would write over what the other wrote."""
+    with contextlib.ExitStack() as stack:
+        for folder in (options.results, options.runs):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(FileLock(folder / f".{options.scale}.lock", timeout=0))
+            except Timeout as error:
+                raise UsageError(
+                    f"another call is at work in {folder}; wait for it, or give both --results "
+                    "and --runs of your own"
+                ) from error
+        yield
 
 
-def _queue(
-    options: argparse.Namespace, questions: Sequence[Question], specs: Path
-) -> tuple[Queue, dict[str, Finished]]:
-    """Return what is planned, and the runs that the tables hold already."""
+def _queue(options: argparse.Namespace, questions: Sequence[Question], folder: Path) -> Queue:
+    """Return what is planned, with the runs that the tables hold already."""
+    specs = spec_order(questions, options.first, options.only)
     sweeps = plan_sweeps(
-        spec_order(questions, options.first, options.only),
+        specs,
         options.scale,
         options.runs,
         seeds=_positions(options.seeds),
-        folder=specs,
+        folder=folder,
         data_dir=options.data_dir,
         amp=options.amp,
     )
-    known = {} if options.afresh else known_runs(questions, options.results, options.scale)
-    return Queue(sweeps, known), known
+    if not sweeps:
+        raise UsageError(f"none of {', '.join(specs)} has a [scale.{options.scale}]")
+    known = {}
+    if not options.afresh:
+        known = known_runs(questions, options.results, options.scale, specs)
+    return Queue(sweeps, known)
 
 
 def _run_and_measure(
     options: argparse.Namespace, questions: Sequence[Question], specs: Path
 ) -> int:
     """Do what fits in the time, and write the tables; returns how many runs failed."""
-    queue, known = _queue(options, questions, specs)
+    queue = _queue(options, questions, specs)
     print(_plan(queue, is_dry=False), flush=True)
     budget = TimeBudget(options.minutes, estimated_seconds)
     failed = run_queue(queue, budget, n_workers=options.workers, scheduler=options.scheduler)
     print(_ended(queue, len(failed)), flush=True)
-    measure_all(questions, queue.outcomes, options.scale, options.results, known=known)
+    if options.afresh and queue.n_ended > len(failed):
+        forget(questions, options.scale, options.results)
+    measure_all(questions, queue.outcomes, options.scale, options.results, known=queue.kept())
     return len(failed)
 
 
@@ -137,6 +143,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--workers must be at least 1; got {options.workers}")
     if options.minutes is not None and not options.minutes > 0:
         raise UsageError(f"--minutes must be more than 0; got {options.minutes:g}")
+    if options.dry_run and options.from_results:
+        raise UsageError("--from-results runs nothing, so there is no plan for --dry-run")
     if options.only and options.afresh:
         raise UsageError("--only adds to tables, --afresh replaces them whole; give one of them")
 
@@ -194,6 +202,7 @@ def _ended(queue: Queue, n_failed: int) -> str:
         f"{n_failed} failed; {len(queue.todo())} left for another call"
     ]
     lines += [f"{name}: the best trial is at the edge of what was tried" for name in queue.edges()]
+    lines += [f"{s.name} waits for trials that failed" for s in queue.sweeps if queue.waiting(s)]
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from analyses.claims.verdict import judge
 from analyses.study.question import Answer, Question
 from analyses.study.results import answer_from, explored_table, folder_of, write_measured
 from analyses.study.run_records import find_runs
-from gradscope.errors import GradscopeError
+from gradscope.errors import GradscopeError, UsageError
 
 RESULTS = Path("data/results")
 
@@ -56,6 +56,10 @@ def report(answer: Answer, folder: Path) -> str:
 def _answer(question: Question, options: argparse.Namespace) -> int:
     runs = find_runs(options.runs, question.specs, scale=options.scale, spec=options.spec)
     folder = folder_of(options.results, question.name, runs.scale)
+    if (options.results / f"runs-{runs.scale}.json").exists():
+        raise UsageError(
+            f"{folder} is of a study, to which analyses.all adds; give other --results"
+        )
     write_measured(question.measure(runs), folder)
     print(report(answer_from(question, runs.scale, folder), folder))
     return 0

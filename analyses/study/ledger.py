@@ -2,8 +2,8 @@
 
 Recordings of a long study are not committed; its tables are. ``<results>/runs-<scale>.json`` names
 the runs that were measured, with status and last metrics. A call that continues counts those runs
-as ended and keeps their rows, without their recordings. Only what is both in the ledger and in a
-table counts, so that what one of them lost is run again.
+as ended and keeps their rows, without their recordings. The tables decide: a run whose rows they
+lost is run again.
 """
 
 from __future__ import annotations
@@ -17,38 +17,43 @@ import pandas as pd
 
 from analyses.study.question import Question, Tables
 from analyses.study.results import folder_of, has_results, read_measured, write_text
+from analyses.study.run_records import TRIAL
 from gradscope.errors import UsageError
 from gradscope.experiments.sweep.grid import Finished
 from gradscope.experiments.sweep.state import ENDED
 
 RUN = "run"
 """Column that names the run of a row; empty where a row is of no run, and computed each time."""
+_UNLISTED = Finished("finished", {})
 _INSTEAD = "--afresh replaces the tables; or give other --results"
 
 
-def known_runs(questions: Sequence[Question], results: Path, scale: str) -> dict[str, Finished]:
+def known_runs(
+    questions: Sequence[Question], results: Path, scale: str, specs: Collection[str]
+) -> dict[str, Finished]:
     """Return the runs that the tables of a scale hold, by name; none where there are no tables.
+
+    The tables say which runs, the ledger how they ended; of a trial that it lacks the score is not
+    known, so that it does not count.
 
     Raises
     ------
     UsageError
-        If nothing can be added to the tables that are there: their rows do not name their runs, or
-        the ledger is missing or damaged.
+        If rows of a question that has one of ``specs`` do not name their runs, so that nothing can
+        be added to them, or a file is damaged.
     """
-    folders = [folder_of(results, question.name, scale) for question in questions]
-    found = [folder for folder in folders if has_results(folder)]
-    if not found:
-        return {}
     named: set[str] = set()
-    for folder in found:
-        tables = read_measured(folder)
-        if not all(RUN in table for table in tables.values()):
+    for question in questions:
+        folder = folder_of(results, question.name, scale)
+        tables = read_measured(folder) if has_results(folder) else {}
+        if all(RUN in table for table in tables.values()):
+            named.update(*(table[RUN] for table in tables.values()))
+        elif set(question.specs) & set(specs):
             raise UsageError(f"rows of {folder} do not name their runs: none can join; {_INSTEAD}")
-        named.update(*(table[RUN] for table in tables.values()))
     ledger = read_ledger(results, scale)
-    if not ledger:
-        raise UsageError(f"no {_path(results, scale)}, which names the tables' runs; {_INSTEAD}")
-    return {name: end for name, end in ledger.items() if name in named}
+    found = {name: ledger.get(name, _UNLISTED) for name in sorted(named - {""})}
+    is_scored = {name: name in ledger or f"/{TRIAL}" not in name for name in found}
+    return {name: end for name, end in found.items() if is_scored[name]}
 
 
 def read_ledger(results: Path, scale: str) -> dict[str, Finished]:

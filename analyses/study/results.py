@@ -64,10 +64,16 @@ def read_measured(folder: Path) -> dict[str, pd.DataFrame]:
     Raises
     ------
     UsageError
-        If the folder holds no results.
+        If the folder holds no results, or a table is missing or damaged.
     """
     about = read_about(folder)
-    return {name: read_table(folder / f"{name}.csv") for name in about["measured"]}
+    tables = {}
+    for path in [folder / f"{name}.csv" for name in about["measured"]]:
+        try:
+            tables[path.stem] = read_table(path)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} is missing or damaged: {error}") from error
+    return tables
 
 
 def answer_from(question: Question, scale: str, folder: Path) -> Answer:

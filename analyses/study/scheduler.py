@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from analyses.study.run_records import TRIAL, name_of
@@ -57,33 +57,59 @@ class Queue:
 
     def _find(self, sweep: Sweep) -> list[Run]:
         """Return what is planned and has not ended; recordings of other seeds have ended too."""
-        here = {
-            int(found[1]) for path in sweep.folder.glob("*.h5") if (found := _seed_of(path.stem))
-        }
-        wide = dataclasses.replace(sweep, seeds=(*sweep.seeds, *sorted(here - {*sweep.seeds})))
-        missing = find_todo(wide, self.outcomes[sweep.name], self._read)
+        missing = find_todo(self._wide(sweep), self.outcomes[sweep.name], self._read)
         return _seed_major(
-            [
-                run
-                for run in missing
-                if _seed_of(run.path.stem) is None or run.config.seed in sweep.seeds
-            ]
+            [run for run in missing if _is_trial(run.path) or run.config.seed in sweep.seeds]
         )
+
+    def _wide(self, sweep: Sweep) -> Sweep:
+        """Add the seeds of recordings that are here; those of the tables stay as they are there.
+
+        Not so in a tuned arm: all its seeds have to be of one choice.
+        """
+        stems = [path.stem for path in sweep.folder.glob("*.h5")]
+        here, known = (_seeds(names) for names in (stems, self._own(sweep)))
+        more = here - known if sweep.tuning is None else here | known
+        return dataclasses.replace(sweep, seeds=(*sweep.seeds, *sorted(more - {*sweep.seeds})))
+
+    def _own(self, sweep: Sweep) -> list[str]:
+        """Return the known runs of a sweep, without its name."""
+        names = [name.rpartition("/") for name in self._known]
+        return [stem for folder, _, stem in names if folder == sweep.name]
 
     def _refuse_strangers(self) -> None:
         """Rows of two configurations of one cell and seed would stand in the tables together."""
         for sweep in self.sweeps:
-            planned = {name_of(path) for path in self.outcomes[sweep.name]}
-            for name in self._known:
-                folder, _, stem = name.rpartition("/")
-                seed = _seed_of(stem)
-                is_own = folder == sweep.name and (seed is None or int(seed[1]) in sweep.seeds)
-                if is_own and name not in planned:
+            planned = {path.stem for path in self.outcomes[sweep.name]}
+            for stem in self._own(sweep) if sweep.tuning is None else ():
+                if stem not in planned and _seeds([stem]) & {*sweep.seeds}:
                     raise UsageError(
-                        f"the tables hold {name}, whose configuration is not the planned one of "
-                        "its seed; plan as before (--amp, the spec) or other --seeds, take such "
-                        "lines out of the ledger to run them anew, or give --afresh"
+                        f"the tables hold {sweep.name}/{stem}, whose configuration is not the "
+                        "planned one of its seed; plan as before (--amp, the spec), or give other "
+                        "--seeds, other --results or --afresh"
                     )
+
+    def kept(self) -> dict[str, Finished]:
+        """Return the known runs that still count.
+
+        Runs of a tuned arm do so until it has another choice; while a trial is missing there is
+        none.
+        """
+        gone: set[str] = set()
+        for sweep in self.sweeps:
+            if sweep.tuning is None:
+                continue
+            outcomes = self.outcomes[sweep.name]
+            missing = find_todo(self._wide(sweep), outcomes, self._read)
+            if not self.waiting(sweep) and not any(_is_trial(run.path) for run in missing):
+                planned = {path.stem for path in outcomes}
+                gone |= {f"{sweep.name}/{stem}" for stem in self._own(sweep) if stem not in planned}
+        return {name: end for name, end in self._known.items() if name not in gone}
+
+    def waiting(self, sweep: Sweep) -> list[Path]:
+        """Return the trials that an error stopped, which tuning waits for."""
+        ends = self.outcomes[sweep.name].items()
+        return [path for path, end in ends if _is_trial(path) and end.status == "failed"]
 
     def _read(self, path: Path) -> Finished | None:
         return read_outcome(path) or self._known.get(name_of(path))
@@ -226,14 +252,19 @@ def run_queue(
     return failed
 
 
-def _seed_of(stem: str) -> re.Match[str] | None:
-    """Match the seed in the name of a run; None for trials, whose seed is that of the tuning."""
-    return None if stem.startswith(TRIAL) else SEED.search(stem)
+def _seeds(stems: Iterable[str]) -> set[int]:
+    """Return the seeds of runs by their names; trials, whose seed is that of tuning, have none."""
+    found = [SEED.search(stem) for stem in stems if not stem.startswith(TRIAL)]
+    return {int(match[1]) for match in found if match}
+
+
+def _is_trial(path: Path) -> bool:
+    return path.name.startswith(TRIAL)
 
 
 def _seed_major(runs: Sequence[Run]) -> list[Run]:
     """Trials of a tuned arm first, then all cells seed by seed."""
-    return sorted(runs, key=lambda run: (not run.path.name.startswith(TRIAL), run.config.seed))
+    return sorted(runs, key=lambda run: (not _is_trial(run.path), run.config.seed))
 
 
 class _Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -93,6 +94,12 @@ def _seeds_at(seeds: tuple[int, ...], wanted: range) -> tuple[int, ...]:
     """
     fresh = range(max(seeds) + 1, max(seeds) + 1 + max(0, wanted.stop - len(seeds)))
     return (*seeds, *fresh)[wanted.start : wanted.stop]
+
+
+def forget(questions: Sequence[Question], scale: str, results: Path) -> None:
+    """Remove all tables of a scale, so that none of another call stands beside new ones."""
+    for question in questions:
+        shutil.rmtree(folder_of(results, question.name, scale), ignore_errors=True)
 
 
 def measure_all(

@@ -108,7 +108,8 @@ def _order_means(outcomes: pd.DataFrame) -> pd.DataFrame:
                     {"net": net, "arm": arm, "with": with_, "rho": rho}
                     for rho in order_agreement(own, other)
                 ]
-    return means(pd.DataFrame(rows), ["net", "arm", "with"], "rho")
+    table = pd.DataFrame(rows, columns=["net", "arm", "with", "rho"])
+    return means(table, ["net", "arm", "with"], "rho")
 
 
 def _bests(outcomes: pd.DataFrame) -> Iterator[Explored | None]:

@@ -68,10 +68,11 @@ def _read(path: Path, splits: dict[str, dict[str, list[_Image]]], origins: dict[
                 parts = PurePosixPath(name).parts
                 if name.endswith("/") or len(parts) < 3 or parts[-1].startswith("."):
                     continue
-                if name in origins:
-                    raise DataError(f"{path} holds {name} again, as {origins[name]} does")
-                origins[name] = path
                 split, label = parts[-3:-1]
+                own = "/".join(parts[-3:])
+                if own in origins:
+                    raise DataError(f"{path} holds {own} again, as {origins[own]} does")
+                origins[own] = path
                 images = splits.setdefault(split, {}).setdefault(label, [])
                 images.append((f"{path}/{name}", archive.read(name)))
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

@@ -107,6 +107,8 @@ def test_a_plan_tells_what_it_costs_and_runs_nothing(tmp_path, capsys):
         (["--first", "tiney"], "unknown spec 'tiney'; did you mean 'tiny'?"),
         (["--only", "tiney"], "unknown spec 'tiney'; did you mean 'tiny'?"),
         (["--only", "tiny", "--afresh"], "--only adds to tables, --afresh replaces them whole"),
+        (["--only", "tiny", "--scale", "short"], "none of tiny has a [scale.short]"),
+        (["--dry-run", "--from-results"], "runs nothing, so there is no plan for --dry-run"),
         (["--from-results"], "holds no tables of scale smoke; run the study first"),
     ],
 )

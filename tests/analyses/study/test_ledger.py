@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analyses.all import load_questions
 from analyses.study.ledger import join, known_runs, read_ledger, write_ledger
 from analyses.study.results import folder_of, read_measured, write_measured
 from analyses.study.run_records import name_of
@@ -32,7 +33,7 @@ def plan(folder, seeds, **options):
 def call(folder, seeds, *, is_afresh=False, n_failed=0, **options):
     """Do what a call of the study does, with made-up recordings for the runs that it trains."""
     results = folder / "results"
-    known = {} if is_afresh else known_runs([QUESTION], results, "smoke")
+    known = {} if is_afresh else known_runs([QUESTION], results, "smoke", ["tiny"])
     queue = Queue(plan(folder, seeds, **options), known)
     while run := queue.start():
         status = "failed" if n_failed > 0 else "finished"
@@ -43,7 +44,7 @@ def call(folder, seeds, *, is_afresh=False, n_failed=0, **options):
             write_recording(run.path, 3, 2, seed=config.seed, config_json=config.to_json())
         queue.end(Report(run.path.absolute(), status))
     queue.write_indices()
-    measure_all([QUESTION], queue.outcomes, "smoke", results, known=known)
+    measure_all([QUESTION], queue.outcomes, "smoke", results, known=queue.kept())
     return queue
 
 
@@ -97,21 +98,44 @@ def test_another_configuration_of_a_seed_in_the_tables_is_refused(tmp_path, chan
     assert held(tmp_path) == ({0: 4, 1: 4}, 8)
 
 
+def test_recordings_of_a_seed_that_the_tables_hold_are_left_to_a_call_of_that_seed(tmp_path):
+    call(tmp_path, range(1))
+    shutil.rmtree(tmp_path / "runs")
+    other = tmp_path / "other"
+    call(other, range(1), amp="bf16")
+    shutil.copytree(other / "runs", tmp_path / "runs")
+    call(tmp_path, range(1, 2), amp="bf16")
+    assert held(tmp_path) == ({0: 4, 1: 4}, 8)
+
+
 def test_a_run_whose_row_was_lost_is_run_again(tmp_path):
     call(tmp_path, range(1))
     shutil.rmtree(tmp_path / "runs")
     path = folder_of(tmp_path / "results", "tiny", "smoke") / "falls.csv"
     pd.read_csv(path).iloc[1:].to_csv(path, index=False)
-    assert (
-        len(
-            Queue(
-                plan(tmp_path, range(1)), known_runs([QUESTION], tmp_path / "results", "smoke")
-            ).todo()
-        )
-        == 1
-    )
+    known = known_runs([QUESTION], tmp_path / "results", "smoke", ["tiny"])
+    assert len(known) == 3 and len(Queue(plan(tmp_path, range(1)), known).todo()) == 1
     call(tmp_path, range(1))
     assert held(tmp_path) == ({0: 4}, 4)
+
+
+@pytest.mark.parametrize("n_lines", [0, 4])
+def test_rows_that_the_ledger_does_not_name_stay(tmp_path, n_lines):
+    call(tmp_path, range(2))
+    shutil.rmtree(tmp_path / "runs")
+    ledger = tmp_path / "results/runs-smoke.json"
+    rows = json.loads(ledger.read_text())
+    ledger.write_text(json.dumps(dict(list(rows.items())[:n_lines])))
+    call(tmp_path, range(2, 3))
+    assert held(tmp_path) == ({0: 4, 1: 4, 2: 4}, 12)
+
+
+def test_a_trial_that_the_ledger_does_not_name_has_no_score(tmp_path):
+    folder = folder_of(tmp_path, "tiny", "smoke")
+    names = ["tiny-smoke/tune-a-s9-0f", "tiny-smoke/a-s0-0f", ""]
+    write_measured({"falls": pd.DataFrame({"run": names})}, folder)
+    known = known_runs([QUESTION], tmp_path, "smoke", ["tiny"])
+    assert known == {"tiny-smoke/a-s0-0f": ENDED}
 
 
 def test_a_damaged_recording_leaves_its_row(tmp_path):
@@ -139,13 +163,11 @@ def test_tables_that_nothing_can_join_are_refused(tmp_path):
     ledger.write_text(json.dumps(["a"]))
     with pytest.raises(UsageError, match=r"runs-smoke\.json is damaged: "):
         call(tmp_path, range(1, 2))
-    ledger.unlink()
-    with pytest.raises(UsageError, match=r"no .*runs-smoke\.json, which names the tables' runs"):
-        call(tmp_path, range(1, 2))
     ledger.write_text(whole)
     write_measured({"falls": read_measured(folder)["falls"].drop(columns="run")}, folder)
     with pytest.raises(UsageError, match=r"rows of .* do not name their runs: none can join"):
         call(tmp_path, range(1, 2))
+    assert known_runs([QUESTION], tmp_path / "results", "smoke", ["of another question"]) == {}
     call(tmp_path, range(1, 2), is_afresh=True)
     assert held(tmp_path) == ({0: 4, 1: 4}, 8)  # both seeds have recordings here
 
@@ -158,11 +180,17 @@ def test_rows_of_kept_runs_join_new_ones():
 
 
 def test_the_committed_ledger_is_of_the_committed_tables():
-    from analyses.all import load_questions
-
     results = Path(__file__).parents[3] / "data/results"
     for path in results.glob("runs-*.json"):
         scale = path.stem.removeprefix("runs-")
-        assert set(known_runs(load_questions(), results, scale)) == set(
-            json.loads(path.read_text())
-        )
+        known = known_runs(load_questions(), results, scale, [])
+        assert known == read_ledger(results, scale)
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    call(tmp_path, range(1))
+    path = folder_of(tmp_path / "results", "tiny", "smoke") / "falls.csv"
+    for content in ("", None):
+        path.write_text(content) if content is not None else path.unlink()
+        with pytest.raises(UsageError, match=r"falls\.csv is missing or damaged: "):
+            call(tmp_path, range(1, 2))

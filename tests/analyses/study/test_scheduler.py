@@ -6,6 +6,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from analyses.study import scheduler
+from analyses.study.run_records import name_of
 from analyses.study.scheduler import Queue, TimeBudget
 from analyses.study.study import plan_sweeps
 from gradscope.experiments.sweep.engine import Report
@@ -54,6 +55,40 @@ def test_a_cell_waits_for_a_trial_that_an_error_stopped(tmp_path):
     alphas = [path.name for path in queue.outcomes["tiny-smoke"] if "tune-" not in path.name]
     assert len(alphas) == 2 and not queue.todo()  # the other cell's two seeds
     assert sorted(end.status for end in queue.outcomes["tiny-smoke"].values())[0] == "failed"
+
+
+def tune(queue, scores):
+    """Run a tuned queue to its end; a trial's score by its learning rate."""
+    while run := queue.start():
+        finish(queue, run, val_accuracy=scores(run.config.lr))
+    return queue
+
+
+def test_a_tuned_arm_with_more_trials_keeps_its_runs_until_it_has_another_choice(tmp_path):
+    first = tune(queue_of(tmp_path, TUNED), lambda lr: 0.5 + lr)
+    known = {name_of(path): end for path, end in first.outcomes["tiny-smoke"].items()}
+    specs = write_specs(tmp_path / "specs", TUNED.replace("trials = 3", "trials = 9"))
+    sweeps = plan_sweeps(["tiny"], "smoke", tmp_path / "runs", folder=specs)
+    queue = Queue(sweeps, known)
+    assert {run.path.name.split("-")[0] for run in queue.todo()} == {"tune"}
+    assert queue.kept() == known
+    tune(queue, lambda lr: 0.5 + lr)
+    new = {name_of(path) for path in queue.outcomes["tiny-smoke"]}
+    finals = {name for name in known if "/tune-" not in name}
+    assert finals and not finals & new
+    assert queue.kept() == {name: end for name, end in known.items() if name not in finals}
+
+
+def test_a_tuned_arm_that_waits_for_a_trial_keeps_its_runs(tmp_path):
+    first = tune(queue_of(tmp_path, TUNED), lambda lr: 0.5)
+    known = {name_of(path): end for path, end in first.outcomes["tiny-smoke"].items()}
+    lost = next(name for name in known if "/tune-" in name)
+    queue = Queue(first.sweeps, {name: end for name, end in known.items() if name != lost})
+    run = queue.start()
+    assert name_of(run.path) == lost
+    queue.end(Report(run.path.absolute(), "failed", message="its worker was lost"))
+    assert queue.waiting(first.sweeps[0]) == [run.path]
+    assert set(queue.kept()) == {*known} - {lost}
 
 
 def test_trials_in_flight_are_not_started_twice(tmp_path):
