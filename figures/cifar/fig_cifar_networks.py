@@ -14,13 +14,14 @@ FOLDER = "results/cifar/mini"
 INPUTS = (f"{FOLDER}/outcome_means.csv", f"{FOLDER}/slope_means.csv")
 CAPTION = (
     "Depth of the network and labels of the images over α. VGG with 1/8 of its channels, all "
-    "images, six epochs, scale mini, exploratory. CIFAR-10, means over three seeds (VGG13) and two "
-    "(VGG16, VGG19) with 95 % t intervals; CIFAR-100, one seed; marks are set apart. a, Test accuracy on CIFAR-10 at one "
-    "learning rate (0.3). b, With the direction of α and the norm of α = 0's update. c, Test "
-    "accuracy of VGG13 on CIFAR-100 with the norm of α = 0's update: 100 fine labels, 20 "
-    "superclasses, or 20 groups of classes merged "
-    "at random; dashed, guessing. d, Depth slope of ln RMS output gradient over the last tenth of "
-    "the steps of the runs in c; negative values mean that gradients grow toward the input."
+    "images, six epochs, scale mini, exploratory. CIFAR-10, means over three seeds (VGG13) and "
+    "two (VGG16, VGG19); CIFAR-100, means over two seeds; bars, 95 % t intervals, cut where a "
+    "share or an axis ends; marks are set apart. a, Test accuracy on CIFAR-10 at one learning "
+    "rate (0.3). b, With the direction of α and the norm of α = 0's update. c, Test accuracy of "
+    "VGG13 on CIFAR-100 with the norm of α = 0's update: 100 fine labels, 20 superclasses, or 20 "
+    "groups of classes merged at random; dashed, guessing. d, Depth slope of ln RMS output "
+    "gradient over the last tenth of the steps of the runs in c; negative values mean that "
+    "gradients grow toward the input."
 )
 MODELS = {"vgg13": "VGG13", "vgg16": "VGG16", "vgg19": "VGG19"}
 LABELS = {"fine": "fine", "coarse": "superclasses", "random": "random groups"}
