@@ -91,7 +91,8 @@ def run(options: argparse.Namespace, questions: Sequence[Question], *, specs: Pa
 def _alone(options: argparse.Namespace) -> Iterator[None]:
     """Keep other calls from the folders: each would write over what the other wrote."""
     with contextlib.ExitStack() as stack:
-        for folder in (options.results, options.runs):
+        folders = [options.results] if options.from_results else [options.results, options.runs]
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 stack.enter_context(FileLock(folder / f".{options.scale}.lock", timeout=0))
@@ -132,9 +133,10 @@ def _run_and_measure(
     budget = TimeBudget(options.minutes, estimated_seconds)
     failed = run_queue(queue, budget, n_workers=options.workers, scheduler=options.scheduler)
     print(_ended(queue, len(failed)), flush=True)
-    if options.afresh and queue.n_ended > len(failed):
-        forget(questions, options.scale, options.results)
-    measure_all(questions, queue.outcomes, options.scale, options.results, known=queue.kept())
+    scale, results = options.scale, options.results
+    written = measure_all(questions, queue.outcomes, scale, results, known=queue.kept())
+    if options.afresh and written:
+        forget([question for question in questions if question not in written], scale, results)
     return len(failed)
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from analyses.study.question import Question, Tables
 from analyses.study.results import folder_of, has_results, read_measured, write_text
-from analyses.study.run_records import TRIAL
+from analyses.study.run_records import is_trial
 from gradscope.errors import UsageError
 from gradscope.experiments.sweep.grid import Finished
 from gradscope.experiments.sweep.state import ENDED
@@ -51,9 +51,11 @@ def known_runs(
         elif set(question.specs) & set(specs):
             raise UsageError(f"rows of {folder} do not name their runs: none can join; {_INSTEAD}")
     ledger = read_ledger(results, scale)
-    found = {name: ledger.get(name, _UNLISTED) for name in sorted(named - {""})}
-    is_scored = {name: name in ledger or f"/{TRIAL}" not in name for name in found}
-    return {name: end for name, end in found.items() if is_scored[name]}
+    return {
+        name: ledger.get(name, _UNLISTED)
+        for name in sorted(named - {""})
+        if name in ledger or not is_trial(name)
+    }
 
 
 def read_ledger(results: Path, scale: str) -> dict[str, Finished]:

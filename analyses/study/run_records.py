@@ -35,6 +35,15 @@ def name_of(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
+def is_trial(name: str) -> bool:
+    """Whether a run of this name, or stem of its recording, is a trial of a tuned arm.
+
+    >>> is_trial("cifar10-tuned-mini/tune-alpha0-s1000000-0f"), is_trial("alpha0-s1-0f")
+    (True, False)
+    """
+    return name.rpartition("/")[2].startswith(TRIAL)
+
+
 @dataclass(frozen=True, eq=False)
 class RunRecord:
     """One run that ended, by itself or by diverging.
@@ -77,7 +86,7 @@ class RunRecord:
     @property
     def is_trial(self) -> bool:
         """Whether the run chose a learning rate, and so is no evidence."""
-        return self.path.name.startswith(TRIAL)
+        return is_trial(self.name)
 
     @contextlib.contextmanager
     def open(self, *groups: str) -> Iterator[xr.DataTree]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from analyses.study.run_records import TRIAL, name_of
+from analyses.study.run_records import is_trial, name_of
 from gradscope.errors import UsageError
 from gradscope.experiments.config import Config
 from gradscope.experiments.sweep.engine import Report, connect, run_as_told
@@ -59,7 +59,7 @@ class Queue:
         """Return what is planned and has not ended; recordings of other seeds have ended too."""
         missing = find_todo(self._wide(sweep), self.outcomes[sweep.name], self._read)
         return _seed_major(
-            [run for run in missing if _is_trial(run.path) or run.config.seed in sweep.seeds]
+            [run for run in missing if is_trial(run.path.stem) or run.config.seed in sweep.seeds]
         )
 
     def _wide(self, sweep: Sweep) -> Sweep:
@@ -101,7 +101,7 @@ class Queue:
                 continue
             outcomes = self.outcomes[sweep.name]
             missing = find_todo(self._wide(sweep), outcomes, self._read)
-            if not self.waiting(sweep) and not any(_is_trial(run.path) for run in missing):
+            if not self.waiting(sweep) and not any(is_trial(run.path.stem) for run in missing):
                 planned = {path.stem for path in outcomes}
                 gone |= {f"{sweep.name}/{stem}" for stem in self._own(sweep) if stem not in planned}
         return {name: end for name, end in self._known.items() if name not in gone}
@@ -109,7 +109,7 @@ class Queue:
     def waiting(self, sweep: Sweep) -> list[Path]:
         """Return the trials that an error stopped, which tuning waits for."""
         ends = self.outcomes[sweep.name].items()
-        return [path for path, end in ends if _is_trial(path) and end.status == "failed"]
+        return [path for path, end in ends if is_trial(path.stem) and end.status == "failed"]
 
     def _read(self, path: Path) -> Finished | None:
         return read_outcome(path) or self._known.get(name_of(path))
@@ -254,17 +254,13 @@ def run_queue(
 
 def _seeds(stems: Iterable[str]) -> set[int]:
     """Return the seeds of runs by their names; trials, whose seed is that of tuning, have none."""
-    found = [SEED.search(stem) for stem in stems if not stem.startswith(TRIAL)]
+    found = [SEED.search(stem) for stem in stems if not is_trial(stem)]
     return {int(match[1]) for match in found if match}
-
-
-def _is_trial(path: Path) -> bool:
-    return path.name.startswith(TRIAL)
 
 
 def _seed_major(runs: Sequence[Run]) -> list[Run]:
     """Trials of a tuned arm first, then all cells seed by seed."""
-    return sorted(runs, key=lambda run: (not _is_trial(run.path), run.config.seed))
+    return sorted(runs, key=lambda run: (not is_trial(run.path.stem), run.config.seed))
 
 
 class _Progress:

@@ -97,7 +97,7 @@ def _seeds_at(seeds: tuple[int, ...], wanted: range) -> tuple[int, ...]:
 
 
 def forget(questions: Sequence[Question], scale: str, results: Path) -> None:
-    """Remove all tables of a scale, so that none of another call stands beside new ones."""
+    """Remove the tables of questions at a scale, so that they do not stand beside new ones."""
     for question in questions:
         shutil.rmtree(folder_of(results, question.name, scale), ignore_errors=True)
 
@@ -109,7 +109,7 @@ def measure_all(
     results: Path,
     *,
     known: Mapping[str, Finished] | None = None,
-) -> None:
+) -> list[Question]:
     """Measure the recordings of runs that ended, question by question; write tables and ledger.
 
     A question without any is left as it is. The ledger follows the tables after each question, so
@@ -124,8 +124,13 @@ def measure_all(
     results : Path
     known : mapping of str to Finished, optional
         Runs whose rows in the tables are kept, unless their recordings are here and whole.
+
+    Returns
+    -------
+    list of Question
+        Those whose tables were written.
     """
-    ledger = dict(known or {})
+    ledger, written = dict(known or {}), []
     for question in questions:
         folders = _folders(question, scale)
         ended = {path: end for name in folders for path, end in outcomes.get(name, {}).items()}
@@ -142,6 +147,8 @@ def measure_all(
         write_measured(join(old, new, kept), folder)
         ledger |= measured
         write_ledger(ledger, results, scale)
+        written.append(question)
+    return written
 
 
 def _require_names(tables: Tables, question: Question) -> None:

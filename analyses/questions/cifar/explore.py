@@ -217,23 +217,20 @@ def _labels(tables: Tables) -> Iterator[Explored | None]:
                     slopes[labels] - slopes["fine"],
                     "nat a layer",
                 )
-        for labels, rows in late.groupby("labels") if len(late) else ():
-            over = wide(rows, "alpha", "slope")
-            if len(over) and over.shape[1] >= 2:
-                yield explore(
-                    "X7",
-                    f"late depth slope of ln output_grad_rms over alpha, {labels} labels",
-                    slopes_over_columns(over),
-                    "nat a layer per unit of alpha",
-                )
+        words = "late depth slope of ln output_grad_rms over alpha"
+        yield from _over_alpha(late, "slope", words, "nat a layer per unit of alpha")
     outcomes = tables.get("outcomes", pd.DataFrame())
-    own = outcomes[outcomes["spec"] == LABELS] if len(outcomes) else outcomes
-    for labels, rows in own.groupby("labels") if len(own) else ():
-        accuracy = wide(rows, "alpha", "accuracy")
-        if len(accuracy) and accuracy.shape[1] >= 2:
-            yield explore(
-                "X7",
-                f"test accuracy over alpha at one step size, {labels} labels",
-                slopes_over_columns(accuracy),
-                "accuracy per unit of alpha",
-            )
+    if len(outcomes):
+        own = outcomes[outcomes["spec"] == LABELS]
+        words = "test accuracy over alpha at one step size"
+        yield from _over_alpha(own, "accuracy", words, "accuracy per unit of alpha")
+
+
+def _over_alpha(
+    rows: pd.DataFrame, values: str, words: str, unit: str
+) -> Iterator[Explored | None]:
+    """Slopes of a value over alpha, one number for each kind of labels."""
+    for labels, own in rows.groupby("labels"):
+        table = wide(own, "alpha", values)
+        if len(table) and table.shape[1] >= 2:
+            yield explore("X7", f"{words}, {labels} labels", slopes_over_columns(table), unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 
 from analyses.all import load_questions
 from analyses.study.ledger import join, known_runs, read_ledger, write_ledger
-from analyses.study.results import folder_of, read_measured, write_measured
+from analyses.study.results import folder_of, has_results, read_measured, write_measured
 from analyses.study.run_records import name_of
 from analyses.study.scheduler import Queue
-from analyses.study.study import measure_all, plan_sweeps
+from analyses.study.study import forget, measure_all, plan_sweeps
 from gradscope.errors import UsageError
 from gradscope.experiments.sweep.engine import Report
 from gradscope.experiments.sweep.grid import Finished
@@ -79,6 +80,17 @@ def test_later_seeds_join_those_whose_recordings_are_gone(tmp_path):
     assert held(tmp_path) == ({0: 4, 1: 4, 2: 4}, 12)
     assert len(call(tmp_path, range(1, 3), is_afresh=True, amp="bf16").outcomes["tiny-smoke"]) == 8
     assert held(tmp_path) == ({1: 4, 2: 4}, 8)
+
+
+def test_where_nothing_ended_tables_stay_and_only_those_named_are_forgotten(tmp_path):
+    other = dataclasses.replace(QUESTION, name="other", specs=("other",))
+    folders = [folder_of(tmp_path / "results", name, "smoke") for name in ("tiny", "other")]
+    for folder in folders:
+        write_measured({"falls": pd.DataFrame({"run": ["old"]})}, folder)
+    queue = Queue(plan(tmp_path, range(1)))
+    assert measure_all([QUESTION, other], queue.outcomes, "smoke", tmp_path / "results") == []
+    forget([other], "smoke", tmp_path / "results")
+    assert [has_results(folder) for folder in folders] == [True, False]
 
 
 def test_recordings_of_seeds_that_are_not_planned_stay_in_the_tables(tmp_path):
