@@ -120,6 +120,11 @@ class Attachment:
         finally:
             self._handles = [handle for handle in self._handles if not self._remove(handle)]
 
+    def release(self) -> None:
+        """Let go of models and optimizers."""
+        self._before = []
+        self.activations.release()
+
     def _remove(self, handle: RemovableHandle) -> bool:
         hooks = handle.hooks_dict_ref()
         if self._n_running and hooks and next(reversed(hooks)) != handle.id and handle.id in hooks:

@@ -44,8 +44,10 @@ def finish(
     except BaseException as error:
         if not isinstance(error, Exception) or is_of_signal(error):
             writer.close(status=status or "interrupted")
+            events.release()
         raise
     writer.close(status=status)
+    events.release()
 
 
 def _hand_over(events: StepEvents, writer: RecordingWriter, status: str | None) -> str:
@@ -68,6 +70,8 @@ def abandon(events: StepEvents, writer: RecordingWriter, reason: str) -> None:
         writer.set_attrs(**last_attributes(events))
     writer.set_attrs(failure=reason)
     writer.close(status="failed")
+    with contextlib.suppress(Exception):
+        events.release()
 
 
 def last_attributes(events: StepEvents) -> dict[str, Any]:

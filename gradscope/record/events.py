@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradscope.errors import UsageError, warn
+from gradscope.errors import warn
 from gradscope.native.compile_time import working_seconds
 from gradscope.record.attach import Attachment
 from gradscope.record.clock import StepClock
 from gradscope.record.finalize.flight_recorder import FlightRecorder
 from gradscope.record.hooks import cuda_graphs
-from gradscope.record.hooks.passes import MAX_WITHOUT_STEP, is_in_backward
+from gradscope.record.hooks.accumulation import is_in_backward
+from gradscope.record.hooks.passes import MAX_WITHOUT_STEP
 from gradscope.record.hooks.step_calls import has_closure
 from gradscope.record.measure.dense import early_copies
 from gradscope.record.model.layers import LayerTable
@@ -80,16 +81,11 @@ class StepEvents:
         self._hooks = Attachment(self, layers, stages, grad_scaler=grad_scaler)
         activations = self._hooks.activations
         try:
-            self.tables = Tables(layers, self.optimizers, activations, self.clock)
+            self.tables = Tables(layers, self.optimizers, activations, self.clock, stages.device)
             self.rows = StepRows(self.optimizers, stages, self.tables, activations, self.clock)
         except BaseException:
             self._hooks.close()
             raise
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self._stages.device
 
     def trained(self) -> Iterator[Tensor]:
         """Iterate over the parameters of the watched optimizers."""
@@ -256,18 +252,14 @@ class StepEvents:
 
     def advance(self) -> None:
         """Count one replay of a captured graph as a step, and take what it measured."""
-        if self._pipeline is None or not self._pipeline.captured:
-            raise UsageError(
-                "advance() follows the replay of a CUDA graph that holds a whole step, captured "
-                "while this recorder was attached; no such step was captured"
-            )
+        pipeline = self.tables.captured()
         if self.clock.is_paused:
             return
         began = working_seconds()
         self.rows.open()
         self.rows.is_unfinished = False
         if self.clock.is_measured:
-            self._pipeline.advance(self.clock)
+            pipeline.advance(self.clock)
         for name, value in self._captured_row.items():
             self._scalars.set(name, value)
         self._close_step(self._captured_optimizer, began)
@@ -297,3 +289,11 @@ class StepEvents:
             self.rows.drop()
         self.rows.send_all(is_last=not self.ranks.is_alone)
         self.ranks.close()
+
+    def release(self) -> None:
+        """Let go of models and optimizers, which a recorder that is kept would hold, or a cycle."""
+        self._attempt = self._captured_optimizer = None
+        self._captured_row, self._early = {}, {}
+        self.tables.release()
+        self._hooks.release()
+        self.optimizers.clear()

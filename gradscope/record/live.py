@@ -168,6 +168,7 @@ class LiveRecording(ABC):
         self._is_closed = True
         forget(self)
         self._events.detach()
+        self._events.release()
         self._ranks.close()
         begun = vars(self)
         if "_watch" in begun:

@@ -262,7 +262,7 @@ class Recorder(LiveRecording):
         self._guard.run(self._load, state)
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        self._events.tables.load_state_dict(state, self._events.device)
+        self._events.tables.load_state_dict(state)
         self._events.rows.last_step = 0
         self._writer.set_attrs(resume_step=int(state["step"]))
         self._writer.flush(wait=True)

@@ -25,11 +25,13 @@ class Tables:
     activations : Activations
         Follows the order of the layers.
     clock : StepClock
+    device : torch.device
+        Where the model is.
 
     Attributes
     ----------
     pipeline : Pipeline or None
-        None before the first step.
+        None before the first step, and after `release`.
     """
 
     def __init__(
@@ -38,12 +40,16 @@ class Tables:
         optimizers: Mapping[str, torch.optim.Optimizer],
         activations: Activations,
         clock: StepClock,
+        device: torch.device,
     ) -> None:
         self._layers = layers
         self._optimizers = optimizers
         self._activations = activations
         self._clock = clock
+        self._device = device
         self._resumed: dict[str, Any] = {}
+        self._nbytes = 0
+        self._first_nonfinite: tuple[int, str] | None = None
         self.pipeline: Pipeline | None = None
 
     def prepare(
@@ -56,11 +62,26 @@ class Tables:
         if self.pipeline is None:
             self.pipeline = self._make(stages)
             self.pipeline.tell_of_shared()
-            self._apply_resumed(stages.device)
+            self._apply_resumed()
         elif self.pipeline.table.is_stale(optimizer):
             send_all()
             self.pipeline.close()
             self.pipeline = self._make(stages)
+        return self.pipeline
+
+    def captured(self) -> Pipeline:
+        """Return the pipeline of a captured CUDA graph.
+
+        Raises
+        ------
+        UsageError
+            If no captured step was seen.
+        """
+        if self.pipeline is None or not self.pipeline.captured:
+            raise UsageError(
+                "advance() follows the replay of a CUDA graph that holds a whole step, captured "
+                "while this recorder was attached; no such step was captured"
+            )
         return self.pipeline
 
     def _make(self, stages: Stages) -> Pipeline:
@@ -82,7 +103,7 @@ class Tables:
         own = self.pipeline.stepper.own_state() if self.pipeline else {}
         return {**self._clock.state(), "own": own}
 
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`.
 
         Raises
@@ -93,22 +114,30 @@ class Tables:
         numbers, own = _parts_of(state)
         self._clock.resume(numbers["step"], numbers["n_recorded"], numbers["round"])
         self._resumed = {**numbers, "own": own}
-        self._apply_resumed(device)
+        self._apply_resumed()
 
-    def _apply_resumed(self, device: torch.device) -> None:
+    def _apply_resumed(self) -> None:
         if self._resumed and self.pipeline is not None:
-            self.pipeline.stepper.load_own_state(self._resumed["own"], device)
+            self.pipeline.stepper.load_own_state(self._resumed["own"], self._device)
             self._resumed = {}
 
     @property
     def first_nonfinite(self) -> tuple[int, str] | None:
         """Step and layer of the first non-finite gradient that has arrived."""
-        return self.pipeline.delivery.first_nonfinite if self.pipeline else None
+        if self.pipeline is None:
+            return self._first_nonfinite
+        return self.pipeline.delivery.first_nonfinite
 
     @property
     def nbytes(self) -> int:
-        """Memory that recording holds on the device."""
-        return 0 if self.pipeline is None else self.pipeline.nbytes
+        """Memory that recording holds on the device, or held when it ended."""
+        return self._nbytes if self.pipeline is None else self.pipeline.nbytes
+
+    def release(self) -> None:
+        """Let go of the model and of memory on its device; what can be asked for stays."""
+        self._nbytes, self._first_nonfinite = self.nbytes, self.first_nonfinite
+        self._resumed = self.state_dict()
+        self.pipeline = None
 
 
 def _parts_of(state: Any) -> tuple[dict[str, int], dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from sys import getrefcount
 from typing import TypeVar
 
 from torch import nn
@@ -22,6 +23,9 @@ from gradscope.record.model.wrappers import parameters_of
 _Thing = TypeVar("_Thing")
 _NO_NAMES = {"self", "module", "model", "optimizer", "thing", "called"}
 """Variables of torch and of ours that hold whatever comes by."""
+
+_UNSHARED = 3
+"""References to a copy of a function's variables: the frame's, ours, and that of the count."""
 
 
 def trained_parameters(optimizers: Iterable[Optimizer]) -> set[int]:
@@ -90,8 +94,12 @@ def variable_names(things: Sequence[object]) -> dict[int, str]:
     held: dict[int, str] = {}
     frame = inspect.currentframe()
     while frame is not None:
-        found = {id(v): name for name, v in frame.f_locals.items() if name not in _NO_NAMES}
+        variables = frame.f_locals
+        found = {id(v): name for name, v in variables.items() if name not in _NO_NAMES}
         held |= {key: found[key] for key in wanted & found.keys()}
+        is_copy = bool(frame.f_code.co_flags & inspect.CO_OPTIMIZED) and type(variables) is dict
+        if is_copy and getrefcount(variables) <= _UNSHARED:
+            variables.clear()  # else a function that goes on running would keep a model alive
         frame = frame.f_back
     return held
 

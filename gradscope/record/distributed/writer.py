@@ -80,7 +80,7 @@ def open_writer(
 
     kind, _, text = (ranks.agree("writer", attempt) or f"\n{path or 'runs'}").partition("\n")
     if failed:
-        raise failed[0]
+        raise failed.pop()  # kept here too it would be a cycle that holds on to the model
     if kind:
         raise (RecordingExistsError if kind == "RecordingExistsError" else RecordingError)(text)
     return opened[0] if opened else cast(RecordingWriter, SilentWriter(Path(text)))

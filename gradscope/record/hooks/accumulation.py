@@ -7,8 +7,10 @@ attacks that use it do not count; what ``zero_grad`` discards before the step do
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -79,6 +81,10 @@ class Accumulation:
         """Begin afresh: the gradients have been consumed."""
         self._probes = []
 
+    def release(self) -> None:
+        """Let go of the parameters."""
+        self._probes, self._next_probes = [], []
+
 
 def _spread(params: list[Tensor]) -> Iterator[Tensor]:
     """Iterate over all, first over some that lie apart: a user may zero a layer's gradients."""
@@ -113,3 +119,19 @@ def _is_discarded(probe: _Probe) -> bool:
 def at_end_of_backward(function: Callable[[], None]) -> None:
     """Call a function once the backward call in progress has ended."""
     torch.autograd.Variable._execution_engine.queue_callback(function)
+
+
+def is_question() -> bool:
+    """Whether the innermost autograd call of this thread is ``autograd.grad``."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == torch.autograd.__file__ and code.co_name in ("grad", "backward"):
+            return code.co_name == "grad"
+        frame = frame.f_back
+    return False
+
+
+def is_in_backward() -> bool:
+    """Whether autograd is running a backward call in this thread."""
+    return torch._C._current_graph_task_id() != -1

@@ -20,10 +20,10 @@ from torch.utils.hooks import RemovableHandle
 
 from gradscope.record.guard import Guard
 from gradscope.record.hooks import cuda_graphs
-from gradscope.record.hooks.accumulation import Accumulation
+from gradscope.record.hooks.accumulation import Accumulation, is_in_backward
 from gradscope.record.hooks.batch_size import TimeFirst, count_examples, counted
 from gradscope.record.hooks.compile_taps import Taps, is_being_compiled, never_a_frame
-from gradscope.record.hooks.passes import Pass, PassCounts, Passes, is_in_backward, rearranged
+from gradscope.record.hooks.passes import Pass, PassCounts, Passes, rearranged
 from gradscope.record.hooks.tracing import is_exporting, is_transformed
 from gradscope.record.measure.dense import data_of
 from gradscope.record.measure.reference.sums import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, combine_outputs
@@ -127,6 +127,12 @@ class Activations:
             handle.remove()
             torch_module._global_forward_hooks_with_kwargs.pop(handle.id, None)  # torch leaves it
         self.taps.close()
+
+    def release(self) -> None:
+        """Let go of the models."""
+        self._table.release()
+        self.passes.release()
+        self.taps.release()
 
     def take(self) -> tuple[Tensor, PassCounts]:
         """Hand over sums (layer, len(LAYER_SUMS)) and counts of a step, and start afresh."""

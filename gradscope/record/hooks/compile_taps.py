@@ -130,6 +130,12 @@ class Taps:
         _open.pop(self.key, None)
         self._unsilence()
 
+    def release(self) -> None:
+        """Let go of the modules."""
+        self.modules.clear()
+        self._ids.clear()
+        self._roots.clear()
+
     def warn_once(self) -> None:
         """Say why a measured step had no activations, if a compiler may be why."""
         dynamo = sys.modules.get("torch._dynamo")

@@ -65,6 +65,7 @@ class OtherSteps:
 
     def close(self) -> None:
         """Watch no more."""
+        self._own = []
         if self in OtherSteps._watches:
             OtherSteps._watches.remove(self)
         self.settle()

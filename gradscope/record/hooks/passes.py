@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FrameType
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
 from gradscope.record.guard import Guard
-from gradscope.record.hooks.accumulation import Accumulation, at_end_of_backward
+from gradscope.record.hooks.accumulation import (
+    Accumulation,
+    at_end_of_backward,
+    is_in_backward,
+    is_question,
+)
 from gradscope.record.hooks.batch_size import (
     DIFFERENT_MODELS,
     MANY_CALLS,
@@ -186,7 +189,7 @@ class Passes:
         """
         if task == self._ignored_task or not call.is_running or source not in call.passes:
             return False
-        if is_early and _is_question():
+        if is_early and is_question():
             self._ignored_task = task
             return False
         call.tasks.add(task)
@@ -211,7 +214,7 @@ class Passes:
         self._on_backward()
         if self._accumulation.begin_call() and self._calls:
             self.n_discarded += len(self._calls)
-            self._calls = []
+            self.forget()
             self._on_discard()
         call = Call({task})
         self._calls.append(call)
@@ -226,23 +229,40 @@ class Passes:
 
     def take(self) -> PassCounts:
         """Hand over what the calls of a step say about it, and begin afresh."""
-        calls, self._calls = self._calls, []
+        counts = _counts(self._calls)
+        self.forget()
         self._recent = deque((p for p in self._recent if not p.calls), maxlen=MAX_RECENT)
         self.n_discarded = 0
         self._accumulation.forget()
-        batches = _batches(calls)
-        examples = [_examples_of(batch) for batch in batches]
-        if len({id(_first(batch).root) for batch in batches}) > 1:
-            examples = [Examples(0, DIFFERENT_MODELS)]
-        is_known = all(batch.n for batch in examples)
-        is_noise = is_known and len(batches) == len(calls) and len(set(examples)) == 1
-        said = {batch.source for batch in examples if bool(batch.n) == is_known} or {NO_PASS}
-        return PassCounts(
-            n_microbatches=len(calls),
-            batch_size=sum(batch.n for batch in examples) if is_known else 0,
-            sources=tuple(sorted(said)),
-            noise_parts=len(calls) if is_noise else 0,
-        )
+        return counts
+
+    def forget(self) -> None:
+        """Forget the calls so far, and leave no cycle for the garbage collector."""
+        for call in self._calls:
+            call.passes = []
+        self._calls = []
+
+    def release(self) -> None:
+        """Let go of the models."""
+        self.forget()
+        self._recent.clear()
+        self._accumulation.release()
+
+
+def _counts(calls: list[Call]) -> PassCounts:
+    batches = _batches(calls)
+    examples = [_examples_of(batch) for batch in batches]
+    if len({id(_first(batch).root) for batch in batches}) > 1:
+        examples = [Examples(0, DIFFERENT_MODELS)]
+    is_known = all(batch.n for batch in examples)
+    is_noise = is_known and len(batches) == len(calls) and len(set(examples)) == 1
+    said = {batch.source for batch in examples if bool(batch.n) == is_known} or {NO_PASS}
+    return PassCounts(
+        n_microbatches=len(calls),
+        batch_size=sum(batch.n for batch in examples) if is_known else 0,
+        sources=tuple(sorted(said)),
+        noise_parts=len(calls) if is_noise else 0,
+    )
 
 
 def _batches(calls: list[Call]) -> list[list[Pass]]:
@@ -277,19 +297,3 @@ def rearranged(rows: Tensor, places: list[int]) -> Tensor:
     kept = [i for i, place in enumerate(places) if place >= 0]
     result[kept] = rows[[places[i] for i in kept]]
     return result
-
-
-def _is_question() -> bool:
-    """Whether the innermost autograd call of this thread is ``autograd.grad``."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename == torch.autograd.__file__ and code.co_name in ("grad", "backward"):
-            return code.co_name == "grad"
-        frame = frame.f_back
-    return False
-
-
-def is_in_backward() -> bool:
-    """Whether autograd is running a backward call in this thread."""
-    return torch._C._current_graph_task_id() != -1

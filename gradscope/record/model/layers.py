@@ -229,6 +229,10 @@ class LayerTable:
         self._params = [*found.values(), *(p for p in left if p.tensor.grad is not None)]
         return list(self._params)
 
+    def release(self) -> None:
+        """Let go of the models; the table is empty from here."""
+        self.models, self.layers, self._params, self._last = {}, {}, [], None
+
     def has_departed(self, tensor: Tensor) -> bool:
         """Whether a parameter has left the models for good."""
         return any(ref() is tensor for ref in self._departed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import weakref
 
 import psutil
 import pytest
@@ -113,7 +114,10 @@ def attacks():
     return model, optimizer, step
 
 
-@pytest.mark.parametrize("make", [plain, several, accumulation, closure, gan, attacks])
+LOOPS = [plain, several, accumulation, closure, gan, attacks]
+
+
+@pytest.mark.parametrize("make", LOOPS)
 def test_memory_is_flat(tmp_path, make):
     torch.manual_seed(0)
     model, optimizers, step = make()
@@ -133,3 +137,30 @@ def test_memory_is_flat(tmp_path, make):
     (first_blocks, first_bytes), (last_blocks, last_bytes) = sizes
     assert last_blocks - first_blocks < MAX_BLOCKS, f"{last_blocks - first_blocks:,} blocks more"
     assert last_bytes - first_bytes < MAX_BYTES, f"{last_bytes - first_bytes:,} bytes more"
+
+
+@pytest.mark.parametrize("make", LOOPS)
+def test_nothing_waits_for_the_garbage_collector(tmp_path, make):
+    """Large trainings switch it off: steps leave no cycle, and what has ended holds no model."""
+    model, optimizers, step = make()
+    refs = [weakref.ref(thing) for thing in [*values_of(model), *values_of(optimizers)]]
+    gc.disable()
+    try:
+        with gradscope.Recorder(model, optimizers, tmp_path / "run.h5", record="full") as recorder:
+            for _ in range(5):
+                step(recorder)
+            gc.collect()
+            for _ in range(40):
+                step(recorder)
+            assert gc.collect() == 0
+            n_steps, memory = recorder.step, recorder.cost.memory
+        del model, optimizers, step
+        assert [ref() for ref in refs if ref() is not None] == []
+    finally:
+        gc.enable()
+    assert (recorder.step, recorder.cost.memory) == (n_steps, memory)
+    assert recorder.state_dict()["step"] == n_steps and recorder.first_nonfinite is None
+
+
+def values_of(things):
+    return list(things.values()) if isinstance(things, dict) else [things]

@@ -1,4 +1,7 @@
-"""Cross-validation: one training after the other; a finished one must not be kept alive."""
+"""Cross-validation: one training after the other; a finished one must not be kept alive.
+
+The garbage collector is off, as where large models are trained: references alone must free it.
+"""
 
 import gc
 import weakref
@@ -6,17 +9,23 @@ import weakref
 import torch
 from torch import nn
 
-gone = []
-for fold in range(3):
-    model = nn.Sequential(nn.Linear(4, 4 + fold), nn.ReLU(), nn.Linear(4 + fold, 2))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    for _ in range(110):
-        optimizer.zero_grad()
-        model(torch.randn(5, 4)).square().mean().backward()
-        optimizer.step()
-        scheduler.step()
-    gone.append(weakref.ref(model))
-del model, optimizer, scheduler
-gc.collect()
-print("alive", [ref() is not None for ref in gone])
+
+def main():
+    gc.disable()
+    gone = []
+    for fold in range(3):
+        net = nn.Sequential(nn.Linear(4, 4 + fold), nn.ReLU(), nn.Linear(4 + fold, 2))
+        adam = torch.optim.Adam(net.parameters(), lr=0.01)
+        scheduler = torch.optim.lr_scheduler.ConstantLR(adam)
+        for _ in range(110):
+            adam.zero_grad()
+            net(torch.randn(5, 4)).square().mean().backward()
+            adam.step()
+            scheduler.step()
+        gone.append(weakref.ref(net))
+    del net, adam, scheduler
+    print("alive", [ref() is not None for ref in gone])
+    gc.enable()
+
+
+main()
