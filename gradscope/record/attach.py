@@ -43,6 +43,7 @@ class Attachment:
         self._before: list[tuple[torch.optim.Optimizer, RemovableHandle]] = []
         self._undo = ExitStack()
         self._n_running = 0
+        self._is_closed = False
         try:
             self.activations = Activations(
                 layers,
@@ -70,6 +71,7 @@ class Attachment:
             others.start()
         except BaseException:
             self.close()
+            self.release()
             raise
 
     def _hook_optimizers(self, events: StepEvents, guard: Guard) -> None:
@@ -100,6 +102,8 @@ class Attachment:
         """Note while a hook runs; inside a compiled step it runs as it is."""
 
         def hook(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if self._is_closed:
+                return
             self._n_running += 1
             try:
                 function(optimizer, args, kwargs)
@@ -112,9 +116,10 @@ class Attachment:
     def close(self) -> None:
         """Remove them all; calling it again does nothing.
 
-        A hook that fails closes the recording while torch walks through the hooks of a step. Those
-        that are followed by others stay until the next call, and do nothing.
+        Within a step torch walks through its hooks: those that cannot be taken from it then stay
+        until the next call, and do nothing.
         """
+        self._is_closed = True
         try:
             self._undo.close()
         finally:
@@ -123,11 +128,16 @@ class Attachment:
     def release(self) -> None:
         """Let go of models and optimizers."""
         self._before = []
-        self.activations.release()
+        if "activations" in vars(self):  # else attaching has failed
+            self.activations.release()
+        if "scaler" in vars(self):
+            self.scaler.release()
 
     def _remove(self, handle: RemovableHandle) -> bool:
         hooks = handle.hooks_dict_ref()
-        if self._n_running and hooks and next(reversed(hooks)) != handle.id and handle.id in hooks:
-            return False
+        if hooks and handle.id in hooks and step_calls.is_stepping():
+            is_at_end = self._n_running > 0 and next(reversed(hooks)) == handle.id
+            if not is_at_end:
+                return False
         handle.remove()
         return True

@@ -46,8 +46,10 @@ def finish(
             writer.close(status=status or "interrupted")
             events.release()
         raise
-    writer.close(status=status)
-    events.release()
+    try:
+        writer.close(status=status)
+    finally:
+        events.release()
 
 
 def _hand_over(events: StepEvents, writer: RecordingWriter, status: str | None) -> str:

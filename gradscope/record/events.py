@@ -78,13 +78,16 @@ class StepEvents:
         self._has_warned = False
         self._began = time.perf_counter()
         layers = LayerTable(models, self.trained)
-        self._hooks = Attachment(self, layers, stages, grad_scaler=grad_scaler)
-        activations = self._hooks.activations
         try:
+            self._hooks = Attachment(self, layers, stages, grad_scaler=grad_scaler)
+            activations = self._hooks.activations
             self.tables = Tables(layers, self.optimizers, activations, self.clock, stages.device)
             self.rows = StepRows(self.optimizers, stages, self.tables, activations, self.clock)
         except BaseException:
-            self._hooks.close()
+            if "_hooks" in vars(self):  # else attaching them has failed
+                self._hooks.close()
+                self._hooks.release()
+            self.optimizers.clear()
             raise
 
     def trained(self) -> Iterator[Tensor]:
@@ -122,8 +125,7 @@ class StepEvents:
     def on_discard(self) -> None:
         """Forget what earlier backward calls added: their gradients were zeroed."""
         self._hooks.clip.forget()
-        if self._pipeline is not None:
-            self._pipeline.discard()
+        self.tables.discard()
 
     def on_other_step(self, optimizer: Any) -> None:
         """Tell of an optimizer that was not given and steps what is recorded."""
@@ -276,8 +278,7 @@ class StepEvents:
     def detach(self) -> None:
         """Remove every hook."""
         self._hooks.close()
-        if self._pipeline is not None:
-            self._pipeline.close()
+        self.tables.close()
 
     def close(self, *, has_failed: bool = False) -> None:
         """Remove every hook and hand over what is left."""

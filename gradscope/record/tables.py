@@ -133,6 +133,16 @@ class Tables:
         """Memory that recording holds on the device, or held when it ended."""
         return self._nbytes if self.pipeline is None else self.pipeline.nbytes
 
+    def discard(self) -> None:
+        """Forget what backward calls added whose gradients were zeroed."""
+        if self.pipeline is not None:
+            self.pipeline.discard()
+
+    def close(self) -> None:
+        """Remove the hooks on the parameters."""
+        if self.pipeline is not None:
+            self.pipeline.close()
+
     def release(self) -> None:
         """Let go of the model and of memory on its device; what can be asked for stays."""
         self._nbytes, self._first_nonfinite = self.nbytes, self.first_nonfinite

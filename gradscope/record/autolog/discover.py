@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gc
 import inspect
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from sys import getrefcount
+from types import CodeType
 from typing import TypeVar
 
 from torch import nn
@@ -97,11 +99,20 @@ def variable_names(things: Sequence[object]) -> dict[int, str]:
         variables = frame.f_locals
         found = {id(v): name for name, v in variables.items() if name not in _NO_NAMES}
         held |= {key: found[key] for key in wanted & found.keys()}
-        is_copy = bool(frame.f_code.co_flags & inspect.CO_OPTIMIZED) and type(variables) is dict
-        if is_copy and getrefcount(variables) <= _UNSHARED:
-            variables.clear()  # else a function that goes on running would keep a model alive
+        if getrefcount(variables) <= _UNSHARED:
+            _let_go(variables, frame.f_code)
         frame = frame.f_back
     return held
+
+
+def _let_go(variables: Mapping[str, object], code: CodeType) -> None:
+    """Empty a copy of a function's variables, by which a model would live as long as it runs.
+
+    What ``exec`` has put there stands nowhere else. A debugger's tracing writes the copy back.
+    """
+    if type(variables) is dict and code.co_flags & inspect.CO_OPTIMIZED and not sys.gettrace():
+        for name in (*code.co_varnames, *code.co_cellvars, *code.co_freevars):
+            variables.pop(name, None)
 
 
 def named(things: Sequence[_Thing], held: Mapping[int, str]) -> dict[str, _Thing]:

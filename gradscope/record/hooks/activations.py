@@ -72,14 +72,13 @@ class Activations:
     ) -> None:
         self._table = table
         self._add_output = add_output
-        self._on_forward = on_forward
+        self._on_forward, self._on_discard = on_forward, on_discard
         self._device = device
         self._is_measuring = is_measuring
         self._roots = {id(model) for model in table.models.values()}
         self._seconds = 0.0
         self._sums: Tensor
         self._grad_rows: tuple[Tensor, ...]
-        self._on_discard = on_discard
         self.passes = Passes(Accumulation(params), on_backward, self._discard, guard)
         self.index: dict[int, int] = {}
         """Row of each measured layer, by the id of its module."""
@@ -94,6 +93,7 @@ class Activations:
             self._hook_forward()
         except BaseException:
             self.close()
+            self.release()
             raise
 
     def _hook_forward(self) -> None:
@@ -131,6 +131,7 @@ class Activations:
     def release(self) -> None:
         """Let go of the models."""
         self._table.release()
+        self._roots.clear()
         self.passes.release()
         self.taps.release()
 
@@ -173,8 +174,8 @@ class Activations:
         else:
             self._see_before(module, args)
 
-    def _after_forward(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> Any:
-        if not torch.is_grad_enabled():
+    def _after_forward(self, module: nn.Module, args: Args, kwargs: Any, output: Any = None) -> Any:
+        if not torch.is_grad_enabled():  # a hook before may have closed us: then torch forgets one
             return None
         if torch.compiler.is_compiling():
             return None if is_exporting() else self.taps.trace_after(module, args, kwargs, output)

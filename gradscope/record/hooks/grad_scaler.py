@@ -57,6 +57,10 @@ class ScalerWatch:
             if not self._siblings():
                 _unwatch(type(self._scaler))
 
+    def release(self) -> None:
+        """Let go of the scaler."""
+        self._scaler = None
+
 
 def _watch(scalers: type[Any]) -> None:
     original = scalers.step
