@@ -44,6 +44,7 @@ def finish(
     except BaseException as error:
         if not isinstance(error, Exception) or is_of_signal(error):
             writer.close(status=status or "interrupted")
+            events.detach()
             events.release()
         raise
     try:

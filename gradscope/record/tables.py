@@ -144,10 +144,12 @@ class Tables:
             self.pipeline.close()
 
     def release(self) -> None:
-        """Let go of the model and of memory on its device; what can be asked for stays."""
-        self._nbytes, self._first_nonfinite = self.nbytes, self.first_nonfinite
-        self._resumed = self.state_dict()
-        self.pipeline = None
+        """Let go of the model and of buffers on its device; what can be asked for stays."""
+        pipeline, self.pipeline = self.pipeline, None
+        if pipeline is not None:
+            self._nbytes = pipeline.nbytes
+            self._first_nonfinite = pipeline.delivery.first_nonfinite
+            self._resumed = {**self._clock.state(), "own": pipeline.stepper.own}
 
 
 def _parts_of(state: Any) -> tuple[dict[str, int], dict[str, Any]]:
