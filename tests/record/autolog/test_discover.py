@@ -39,7 +39,7 @@ def test_what_exec_has_made_in_a_function_stays():
     assert eval("n_epochs") == 7
 
 
-def test_a_function_that_is_traced_keeps_its_variables(monkeypatch):
+def test_a_function_that_is_traced_keeps_its_variables():
     names = []
 
     def trace(frame, event, arg):
