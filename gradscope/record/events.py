@@ -228,9 +228,8 @@ class StepEvents:
         coefficient = self.rows.facts.clip_coefficient(self._hooks.clip, optimizer, owners)
         known = {} if coefficient is None else {"clip_coefficient": coefficient}
         activations = self._hooks.activations
-        wants_layers = self.rows.wants_layers(self.clock.is_measured)
-        if wants_layers and activations.index and not activations.passes.n_counted:
-            activations.taps.warn_once()
+        if self.rows.wants_layers(self.clock.is_measured):
+            activations.taps.check_once(has_backward=activations.passes.n_counted > 0)
         is_capturing = cuda_graphs.is_capturing()
         if is_capturing:
             known |= self.rows.take_passes()

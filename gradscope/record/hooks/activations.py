@@ -231,8 +231,7 @@ class Activations:
 
     def _measure(self, module: nn.Module, tensor: Tensor, current: Pass) -> bool:
         """Add an output to the sums of its pass, unless it is not wanted or not new."""
-        key = id(module)
-        row = self.index.get(key)
+        key, row = id(module), self.index.get(id(module))
         if row is None or not current.is_measured:
             return False
         if not is_in_backward():
@@ -240,6 +239,7 @@ class Activations:
         elif key in current.seen:
             return False  # checkpointing runs the layer once more; it was counted the first time
         began = time.perf_counter()
+        self.taps.unseen.discard(key)
         self._add(tensor, current.rows[row])
         self._seconds += time.perf_counter() - began
         return True

@@ -110,10 +110,12 @@ class Taps:
         self.is_on = True
         self.key = next(_keys)
         self.modules: list[nn.Module] = []
+        self.unseen: set[int] = set()
+        """Ids of the modules of which no output has been measured."""
         self._ids: dict[nn.Module, int] = {}
         inner = (getattr(root, "_orig_mod", root) for root in roots)
         self._roots = {root: not puts_time_first(root) for root in inner}
-        self._has_warned = False
+        self._has_checked = False
         self._clock = torch.zeros((), dtype=torch.int64, device="cpu")
         self._unsilence = ignore_compile_warning()
         _open[self.key] = self
@@ -124,6 +126,7 @@ class Taps:
             if module not in self._ids:
                 self._ids[module] = len(self.modules)
                 self.modules.append(module)
+                self.unseen.add(id(module))
 
     def close(self) -> None:
         """Listen no more; what graphs still hold only copies."""
@@ -133,20 +136,32 @@ class Taps:
     def release(self) -> None:
         """Let go of the modules."""
         self.modules.clear()
+        self.unseen.clear()
         self._ids.clear()
         self._roots.clear()
 
-    def warn_once(self) -> None:
-        """Say why a measured step had no activations, if a compiler may be why."""
+    def check_once(self, *, has_backward: bool) -> None:
+        """After the first measured step, warn if activations are missing and a compiler may be why.
+
+        ``has_backward`` says whether a backward call has been seen to go through the model.
+
+        A layer that trained unseen may also have been used through its weights alone, as attention
+        uses its output projection; it is told only where most layers are like it.
+        """
         dynamo = sys.modules.get("torch._dynamo")
-        if self._has_warned or dynamo is None or not dynamo.utils.counters["frames"]:
+        if self._has_checked or dynamo is None or not dynamo.utils.counters["frames"]:
             return
-        self._has_warned = True
+        trained = [m for m in self.modules if any(p.grad is not None for p in m.parameters(False))]
+        self._has_checked = bool(trained)
+        n_unseen = sum(id(module) in self.unseen for module in trained)
+        if has_backward and 2 * n_unseen <= len(trained):
+            return
+        n = n_unseen if has_backward else len(trained)
         warn(
-            "activations are missing: the model was compiled before the recorder was attached, or "
-            "its gradients are set by hand: no backward pass through its layers was seen. "
-            "Everything else is recorded. Attach the recorder before the first call of a compiled "
-            "model, or call torch.compiler.reset() after attaching",
+            f"activations are missing: no pass was seen through {n} of {len(trained)} layers that "
+            "have gradients. They were compiled before the recorder was attached, or their "
+            "gradients are set by hand. Everything else is recorded. Attach the recorder before "
+            "the first call of a compiled model, or call torch.compiler.reset() after attaching",
             stacklevel=4,
         )
 
