@@ -8,6 +8,7 @@ import inspect
 import os
 import pkgutil
 import threading
+import traceback
 
 import gradscope.record
 import gradscope.store.write
@@ -47,7 +48,13 @@ class Fault(Exception):
 
 
 class Calls:
-    """Counts the calls of the recorder's functions; raises at the one whose number is ``at``."""
+    """Counts the calls of the recorder's functions; raises at the one whose number is ``at``.
+
+    Attributes
+    ----------
+    callers : set of str
+        Names of the functions that were under way when it raised.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,7 +62,7 @@ class Calls:
         self.is_on = False
 
     def begin(self, at):
-        self.at, self.names, self.is_on = at, [], True
+        self.at, self.names, self.callers, self.is_on = at, [], set(), True
 
     def see(self, name):
         if not self.is_on:
@@ -64,6 +71,7 @@ class Calls:
             self.names.append(name)
             is_it = len(self.names) == self.at
         if is_it:
+            self.callers = {frame.name for frame in traceback.extract_stack()}
             raise Fault(name)
 
 

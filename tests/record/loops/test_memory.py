@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -176,7 +177,7 @@ def leave_nothing(make, path):
                 for _ in range(10):
                     step(recorder)
                 found.append(gc.collect())
-            assert min(found) == 0, found
+            assert min(found) == 0, (found, garbage_of(lambda: step(recorder)))
             n_steps, memory = recorder.step, recorder.cost.memory
         del model, optimizers, step
         assert [ref() for ref in refs if ref() is not None] == []
@@ -184,6 +185,18 @@ def leave_nothing(make, path):
         gc.enable()
     assert (recorder.step, recorder.cost.memory) == (n_steps, memory)
     assert recorder.state_dict()["step"] == n_steps and recorder.first_nonfinite is None
+
+
+def garbage_of(step):
+    """Say of what types the objects are that a step leaves to the garbage collector."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        step()
+        gc.collect()
+        return Counter(f"{type(thing).__name__} {repr(thing)[:60]}" for thing in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
 
 
 def values_of(things):
