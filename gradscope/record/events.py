@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from gradscope.errors import warn
+from gradscope.native import cuda_graphs
 from gradscope.native.compile_time import working_seconds
 from gradscope.record.attach import Attachment
 from gradscope.record.clock import StepClock
 from gradscope.record.finalize.flight_recorder import FlightRecorder
-from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.accumulation import is_in_backward
 from gradscope.record.hooks.passes import MAX_WITHOUT_STEP
 from gradscope.record.hooks.step_calls import has_closure

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gradscope.errors import warn
+from gradscope.native import cuda_graphs
 from gradscope.record.clock import StepClock
 from gradscope.record.distributed.ranks import Ranks
 from gradscope.record.distributed.reduce import Reducer
@@ -22,7 +23,6 @@ from gradscope.record.finalize.finalizer import Finalizer
 from gradscope.record.finalize.flight_recorder import FlightRecorder
 from gradscope.record.finalize.kinds import row_kinds
 from gradscope.record.guard import Guard
-from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.microbatch_grads import MicroBatches
 from gradscope.record.hooks.passes import Passes
 from gradscope.record.measure.custom import CustomMeasures

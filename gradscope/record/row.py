@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from gradscope.errors import warn
+from gradscope.native import cuda_graphs
 from gradscope.record.clock import StepClock
-from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.activations import Activations
 from gradscope.record.hooks.batch_size import LOGGED
 from gradscope.record.hooks.grad_clip import Clipping, ClipWatch

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gradscope.native import cuda_graphs
 from gradscope.native.tensors import fit_together
 from gradscope.optim.kernels.cpu_launch import MAX_ALPHA, can_compile, update_compiled
 from gradscope.optim.kernels.cuda_launch import has_triton, update_triton
@@ -96,7 +97,7 @@ def choose_path(group: Group, params: list[Tensor], *, is_uniform: bool = True) 
     RuntimeError
         Where ``fused=True`` asks for a kernel that is not there.
     """
-    if group["capturable"] and _is_capturing():
+    if group["capturable"] and cuda_graphs.is_capturing():
         return "plain"
     if group["foreach"] or (group["fused"] is False and group["foreach"] is None):
         return "plain" if group["capturable"] else "foreach"
@@ -122,10 +123,6 @@ def _kernel(group: Group, params: list[Tensor], is_uniform: bool) -> str | None:
     if group["fused"]:
         raise RuntimeError("fused=True needs triton for this alpha; install it or leave fused=None")
     return None
-
-
-def _is_capturing() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def _have_one_layout(params: list[Tensor], grads: list[Tensor], moments: list[Tensor]) -> bool:

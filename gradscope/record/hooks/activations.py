@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
+from gradscope.native import cuda_graphs
 from gradscope.record.guard import Guard
-from gradscope.record.hooks import cuda_graphs
 from gradscope.record.hooks.accumulation import Accumulation, is_in_backward
 from gradscope.record.hooks.batch_size import TimeFirst, count_examples, counted
 from gradscope.record.hooks.compile_taps import Taps, is_being_compiled, never_a_frame

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gradscope.native import cuda_graphs
 from gradscope.record.model.identity import WeakIdentityMap
 
 N_PROBES = 3
@@ -34,7 +35,7 @@ class KeptGrads:
     def before(self, optimizer: torch.optim.Optimizer, grads: list[Tensor]) -> list[Tensor]:
         """Return the gradients of a step that begins, or copies of them."""
         self._versions = []
-        if self._is_reader(optimizer) or _is_capturing():
+        if self._is_reader(optimizer) or cuda_graphs.is_capturing():
             return grads
         if optimizer in self._writers or self._n_probes.get(optimizer, N_PROBES):
             return [grad.clone() for grad in grads]
@@ -51,7 +52,7 @@ class KeptGrads:
             self._writers[optimizer] = None
             return False
         n_probes = self._n_probes.get(optimizer, 0 if self._is_reader(optimizer) else N_PROBES)
-        if n_probes and optimizer not in self._writers and not _is_capturing():
+        if n_probes and optimizer not in self._writers and not cuda_graphs.is_capturing():
             self._n_probes[optimizer] = n_probes - 1
             if not all(map(torch.equal, kept, grads)):
                 self._writers[optimizer] = None
@@ -60,7 +61,3 @@ class KeptGrads:
 
 def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
-
-
-def _is_capturing() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

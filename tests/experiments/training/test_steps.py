@@ -14,7 +14,7 @@ from gradscope.experiments.training.loop import Observers, train
 from gradscope.experiments.training.processes import Processes
 from gradscope.experiments.training.setup import build_experiment
 from gradscope.experiments.training.steps import WARM_UP_STEPS, GraphedStep, take_step
-from gradscope.record.hooks import cuda_graphs
+from gradscope.native import cuda_graphs
 
 TINY = Config(
     dataset="synthetic",

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import gradscope
-from gradscope.record.hooks import cuda_graphs
+from gradscope.native import cuda_graphs
 
 
 def one_step(model, optimizer, x):
@@ -46,6 +46,22 @@ def test_rows_of_a_captured_step_belong_to_its_replays(tmp_path, monkeypatch):
     assert norms["step"].values.tolist() == [1, 3, 5, 7]
     assert norms.sel(step=[5, 7]).values.tolist() == [[2.0, 2.0], [4.0, 4.0]]
     assert tree["activations/output_rms"].sel(step=7).values == pytest.approx([5**0.5] * 2)
+
+
+def test_a_step_does_not_ask_the_driver(tmp_path, monkeypatch):
+    """Lightning makes torch open a library at each such question."""
+    asked = []
+    model, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(8, 4)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5", record="full") as recorder:
+        one_step(model, optimizer, x)
+        for name in ("is_available", "device_count"):
+            monkeypatch.setattr(torch.cuda, name, lambda name=name: asked.append(name))
+        for _ in range(3):
+            recorder.log(loss=one_step(model, optimizer, x))
+        recorder.flush()
+        monkeypatch.undo()
+    assert asked == []
 
 
 def test_clipping_in_a_captured_step_is_that_of_each_replay(tmp_path, monkeypatch):
