@@ -297,3 +297,4 @@ class StepEvents:
         self.tables.release()
         self._hooks.release()
         self.optimizers.clear()
+        vars(self).pop("_stages", None)  # holds what the user gave to be called

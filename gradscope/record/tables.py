@@ -150,6 +150,7 @@ class Tables:
             self._nbytes = pipeline.nbytes
             self._first_nonfinite = pipeline.delivery.first_nonfinite
             self._resumed = {**self._clock.state(), "own": pipeline.stepper.own}
+        self._clock.release()
 
 
 def _parts_of(state: Any) -> tuple[dict[str, int], dict[str, Any]]:

@@ -91,6 +91,7 @@ class HealthWatch:
         if self._on_health is not None and threading.current_thread() is not self._thread:
             self._thread.join()
             self._look(None)
+            self._on_health = None  # it may be somebody's method
 
 
 class StopOn:

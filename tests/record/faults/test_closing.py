@@ -120,3 +120,41 @@ def test_one_that_could_not_be_attached_holds_nothing(tmp_path, options):
         assert [ref() for ref in attach()] == [None, None]
     finally:
         gc.enable()
+
+
+class Trainer:
+    """Whose methods a recorder is told to call, as those of a Lightning module."""
+
+    def every(self, step):
+        return True
+
+    def health(self, finding):
+        pass
+
+    def size(self, param, grad, state):
+        return param.norm()
+
+    def includes(self, name):
+        return True
+
+
+def test_one_that_is_kept_holds_no_trainer(tmp_path):
+    trainer = Trainer()
+    options = {"every": trainer.every, "include": trainer.includes, "on_health": trainer.health}
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters())
+    recorder = gradscope.Recorder(
+        model, optimizer, tmp_path / "run.h5", custom={"size": trainer.size}, **options
+    )
+    for _ in range(3):
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    recorder.close()
+    ref = weakref.ref(trainer)
+    gc.disable()
+    try:
+        del trainer, options
+        assert ref() is None
+    finally:
+        gc.enable()
+    assert recorder.step == 3 and recorder.state_dict()["step"] == 3
