@@ -153,10 +153,9 @@ class Taps:
             return
         trained = [m for m in self.modules if any(p.grad is not None for p in m.parameters(False))]
         self._has_checked = bool(trained)
-        n_unseen = sum(id(module) in self.unseen for module in trained)
-        if has_backward and 2 * n_unseen <= len(trained):
+        n = sum(id(module) in self.unseen or not has_backward for module in trained)
+        if 2 * n <= len(trained):
             return
-        n = n_unseen if has_backward else len(trained)
         warn(
             f"activations are missing: no pass was seen through {n} of {len(trained)} layers that "
             "have gradients. They were compiled before the recorder was attached, or their "

@@ -84,3 +84,14 @@ def test_gradients_set_by_hand_beside_a_compiled_loss_are_not_blamed_on_the_comp
                     p.grad = grad
                 optimizer.step()
     assert len(caught) == 1
+
+
+def test_steps_without_gradients_are_told_of_nothing(tmp_path):
+    model, optimizer = make()
+    torch.compile(torch.sum, backend="aot_eager")(torch.ones(3))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+            for _ in range(N_STEPS):
+                optimizer.step()
+    assert [w for w in caught if "activations are missing" in str(w.message)] == []
