@@ -38,12 +38,10 @@ FAN_IN = 8
 """Segments of one size that are merged into one: n flushes leave at most 7 log8(n) + 1 files."""
 MAX_MERGE_BYTES = 256 * 1024 * 1024
 """Segments larger than this together stay apart until the end, so that no merge takes long."""
-ALIVE_SECONDS = 15.0
-"""How often a writer without work shows that it is alive."""
+ALIVE_SECONDS = 15.0  # how often a writer without work shows that it is alive
 RETRY_FLUSHES = 64
 """Flushes to wait after a merge failed."""
-AT_THE_END = {"is_complete": 1, "resume_step": None}
-"""Root attributes of the finished file."""
+AT_THE_END = {"is_complete": 1, "resume_step": None}  # root attributes of the finished file
 WHOLE_BYTES = 4 * 1024 * 1024
 """Rows that are packed at the end without a segment before: well within `leaving.LEAVE_SECONDS`."""
 QUEUE_BYTES = 128 * 1024 * 1024
@@ -127,9 +125,11 @@ class Worker:
     def _run(self) -> None:
         try:
             self._work()
-        finally:
             self._lock.release()
-            self._is_over.set()
+        except Exception as error:  # the file is whole
+            self.error = self.error or error
+        finally:
+            self._is_over.set()  # else `close` would wait for ever
 
     def _work(self) -> None:
         handlers: dict[str, Callable[..., None]] = {
