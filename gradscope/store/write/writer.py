@@ -283,7 +283,9 @@ class RecordingWriter:
             folder = part_folder(self.path)
             kept = f"What was written is in {folder}; `gradscope repair` makes a file of it"
             with contextlib.suppress(OSError, RecordingError):
-                if not list_segments(folder):
+                if self.saved is not None:  # it failed after the last row
+                    kept = f"The recording is whole, in {self.saved}"
+                elif not list_segments(folder):
                     kept = "No rows of it could be written"
             warn(
                 f"recording to {self.path} stopped ({self.error}); training goes on. {kept}",
