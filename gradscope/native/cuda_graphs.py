@@ -1,8 +1,4 @@
-"""CUDA graphs: a captured step has fixed rows, and each replay fills them anew.
-
-While a step is captured its statistics go to rows of their own, which the graph's kernels overwrite
-at each replay; `Recorder.advance` then copies them, on the device, to the rows of the next step.
-"""
+"""Whether a CUDA graph is being captured: then nothing is computed yet."""
 
 from __future__ import annotations
 

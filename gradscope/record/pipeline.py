@@ -2,6 +2,10 @@
 
 hooks -> measure (raw sums) -> rows (device buffers) -> distributed (all ranks) -> finalize
 (variables) -> store. When the model changes, a new pipeline takes over.
+
+While a step is captured into a CUDA graph its statistics go to rows of their own, which the graph's
+kernels overwrite at each replay; `Recorder.advance` then copies them, on the device, to the rows of
+the next step.
 """
 
 from __future__ import annotations
