@@ -53,6 +53,7 @@ class RecordedRun:
             return slice(0, MAX_ROWS)
         start = max(0, n_rows - (self.window or n_rows))
         stride = max(1, -(-(n_rows - start) // MAX_ROWS)) if rows == "seen" else 1
+        start = -(-start // stride) * stride  # groups of other lengths keep the same steps
         if stride == 1 or self.n_optimizers == 1:
             return slice(start, None, stride)
         return self._thinned_apart(group, start, stride)
@@ -77,6 +78,18 @@ class RecordedRun:
         if key not in self._cache:
             self._cache[key] = self._read(*key)
         return self._cache[key]
+
+    def paired(self, first: tuple[str, str], second: tuple[str, str]) -> tuple[Array, Array] | None:
+        """Return two variables, each named by group and name, at the steps that both groups have.
+
+        Groups end at different steps while a training is being written, and where it was killed.
+        """
+        values = self.values(*first), self.values(*second)
+        if values[0] is None or values[1] is None:
+            return None
+        steps = self.steps(first[0]), self.steps(second[0])
+        _, at, other = np.intersect1d(*steps, assume_unique=True, return_indices=True)
+        return values[0][at], values[1][other]
 
     def _read(self, group: str, name: str, rows: str) -> Array | None:
         dataset = self._dataset(group)

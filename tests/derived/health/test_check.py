@@ -81,3 +81,33 @@ def test_a_long_recording_is_thinned_but_single_bad_steps_are_seen():
     bad = write(tree, "gradients/grad_nonfinite", 1, 3333, 2)
     (finding,) = check_health(bad)
     assert (finding.first_step, finding.layers) == (3334, ("layers.4.weight",))
+
+
+def cut(tree, group, n_rows):
+    """Return the tree with the first rows of a group only."""
+    tree = tree.copy(deep=True)
+    tree[group] = xr.DataTree(tree[group].to_dataset(inherit=False).isel(step=slice(n_rows)))
+    return tree
+
+
+@pytest.mark.parametrize("n_steps", [120, 801, 802])  # 401 rows and more are thinned
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_may_lag_behind_while_a_recording_is_written(group, n_steps):
+    frozen = write(healthy(n_steps), "updates/update_norm", 0.0, columns=2)
+    dead = write(healthy(n_steps), "gradients/grad_norm", 0.0, columns=2)
+    for n_rows in (n_steps - 1, n_steps - 7):
+        for window in (None, 100, 701):
+            assert check_health(cut(healthy(n_steps), group, n_rows), window=window) == ()
+            for tree in (frozen, dead):
+                (finding,) = check_health(cut(tree, group, n_rows), window=window)
+                assert (finding.rule, finding.layers) == ("frozen layer", ("layers.4.weight",))
+
+
+def test_rows_of_two_groups_are_paired_by_step():
+    """Where one layer moves every other step only, and half of the steps move nothing."""
+    tree = healthy(801)
+    tree = write(tree, "updates/update_norm", 0.0, slice(1, None, 2))
+    tree = write(tree, "gradients/grad_norm", 0.0, slice(0, None, 2), 3)  # at steps that move
+    for group in ("updates", "gradients"):
+        (finding,) = check_health(cut(tree, group, 799))
+        assert "exactly zero" in finding.message and finding.layers == ("layers.6.weight",)

@@ -79,10 +79,10 @@ def check_frozen(run: RecordedRun) -> list[Sign]:
     names = run.coordinate("gradients", "param")
     if grad_norm is None or names is None:
         return []
-    update_norm = run.values("updates", "update_norm")
-    if update_norm is not None:
-        moves = np.asarray((update_norm > 0).any(axis=1))
-        grad_norm, update_norm = grad_norm[moves[: len(grad_norm)]], update_norm[moves]
+    update_norm = None
+    if pair := run.paired(("gradients", "grad_norm"), ("updates", "update_norm")):
+        moves = np.asarray((pair[1] > 0).any(axis=1))
+        grad_norm, update_norm = pair[0][moves], pair[1][moves]
     if len(grad_norm) < MIN_ROWS:
         return []
     steps = run.steps("gradients")
