@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from gradscope.errors import UsageError, unknown
 from gradscope.plots.axes.scales import plain_number, signed
 from gradscope.plots.axes.style import new_figure
-from gradscope.plots.layouts.bands import INTERVAL, has_metric, metric_label, palette
+from gradscope.plots.layouts.bands import has_metric, metric_label, palette, t_interval
 from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.run_names import last_values
 from gradscope.plots.layouts.view import Picture, View, run_title
@@ -22,7 +22,7 @@ OUTCOMES = ("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_los
 def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
     """Draw an outcome against alpha, one colour per arm (or learning rate) and a dot per run.
 
-    Lines join means over seeds, bars are their 95 % intervals.
+    Lines join means over seeds, bars are their 95 % t intervals, from three seeds on.
     """
     import seaborn as sns  # loads most of SciPy, which other plots do not need
 
@@ -31,7 +31,7 @@ def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
     )
     colors = palette(table[hue].nunique()) if hue else None
     common = {"x": "alpha", "y": metric, "hue": hue, "palette": colors, "ax": ax}
-    sns.lineplot(table, marker="o", err_style="bars", **common, **INTERVAL)
+    sns.lineplot(table, marker="o", err_style="bars", errorbar=t_interval, **common)
     sns.scatterplot(table, legend=False, s=6, alpha=0.5, linewidth=0, **common)
     ax.set_xlabel("α")
     if table["alpha"].nunique() <= 7:

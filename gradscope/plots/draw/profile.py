@@ -156,7 +156,7 @@ def _draw_role(role: str, data: xr.DataArray, ax: Axes) -> None:
 
 
 def profiles(tree: xr.DataTree, view: View) -> Picture:
-    """Draw a quantity against depth at three steps, with 95 % bands over seeds."""
+    """Draw a quantity against depth at three steps, with 95 % bands over three seeds and more."""
     data = read_rows(tree, view)
     steps = profile_steps(data["step"].values)[
         [0, len(profile_steps(data["step"].values)) // 2, -1]

@@ -8,13 +8,30 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from scipy.special import stdtrit
 
 from gradscope import schema
 from gradscope.plots.axes.scales import Scale, format_values
 from gradscope.plots.axes.step_axis import format_steps
 
-INTERVAL = {"errorbar": ("ci", 95), "n_boot": 500, "seed": 0}
-"""Seeded percentile bootstrap over runs; a single run gets no band."""
+LEAST_RUNS = 3
+"""Of two runs the interval is 9 standard deviations wide to each side, and hides the curve."""
+
+
+def t_interval(values: pd.Series) -> tuple[float, float]:
+    """Return the 95 % interval of a mean by Student's t; NaN below `LEAST_RUNS` values.
+
+    For ``errorbar`` of seaborn, which gives the logarithms where the axis is logarithmic.
+
+    >>> low, high = t_interval(pd.Series([1.0, 2.0, 3.0]))
+    >>> round(low, 3), round(high, 3)
+    (-0.484, 4.484)
+    """
+    n = len(values)
+    if n < LEAST_RUNS:
+        return np.nan, np.nan
+    half = float(stdtrit(n - 1, 0.975) * values.std() / np.sqrt(n))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def draw_bands(
@@ -27,10 +44,11 @@ def draw_bands(
     scale: Scale | None = None,
     is_dashed: bool = False,
 ) -> None:
-    """Draw the mean over runs of each condition (column ``run is``) with its 95 % interval.
+    """Draw the mean over runs of each condition (column ``run is``) with its 95 % t interval.
 
-    On a logarithmic axis means are geometric. Where the column is categorical, a condition has the
-    same colour and its place in the legend in each panel, also where it has no values.
+    One or two runs have no band. On a logarithmic axis means are geometric. Where the column is
+    categorical, a condition has the same colour and its place in the legend in each panel, also
+    where it has no values.
     """
     import seaborn as sns  # loads most of SciPy, which other plots do not need
 
@@ -49,7 +67,7 @@ def draw_bands(
         palette=palette(n_conditions),
         linestyle="--" if is_dashed else "-",
         legend=not is_dashed,
-        **INTERVAL,
+        errorbar=t_interval,
     )
     if scale is not None:
         format_values(ax.yaxis, scale)
