@@ -45,6 +45,23 @@ def slopes_over_columns(table: pd.DataFrame) -> NDArray[np.float64]:
     return ols_slopes(table.to_numpy(dtype=float), table.columns.to_numpy(dtype=float))
 
 
+def bounds_over_seeds(sample: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % t interval of a mean over seeds.
+
+    It is nan of one seed, and of seeds that give one value, as ranks or the best of a few cases do:
+    that they vary by less than a place does not show that they do not vary.
+
+    Examples
+    --------
+    >>> bounds_over_seeds(np.array([0.1, 0.1]))
+    (nan, nan)
+    """
+    if sample.size < 2 or np.allclose(sample, sample[0], rtol=1e-12, atol=0.0):
+        return float("nan"), float("nan")
+    bounds = student_t_mean(sample)
+    return bounds.low, bounds.high
+
+
 def explore(
     key: str, statement: str, values: ArrayLike, unit: str, note: str = "", *, null: float = 0.0
 ) -> Explored | None:
@@ -53,7 +70,8 @@ def explore(
     Returns
     -------
     Explored or None
-        A single seed has neither interval nor p; None where there is no seed.
+        A single seed has neither interval nor p, and seeds of one value have no interval; None
+        where there is no seed.
     """
     sample = np.asarray(values, dtype=float)
     sample = sample[np.isfinite(sample)]
@@ -63,13 +81,13 @@ def explore(
         return Explored(
             key=key, statement=statement, estimate=float(sample[0]), n=1, unit=unit, note=note
         )
-    bounds = student_t_mean(sample)
+    low, high = bounds_over_seeds(sample)
     return Explored(
         key=key,
         statement=statement,
-        estimate=bounds.estimate,
-        low=bounds.low,
-        high=bounds.high,
+        estimate=float(sample.mean()),
+        low=low,
+        high=high,
         p=sign_flip(sample, null).p_value,
         n=sample.size,
         unit=unit,

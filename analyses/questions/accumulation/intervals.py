@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analyses.measures.seeds import bounds_over_seeds
 from analyses.study.question import Tables
-from gradscope.stats.intervals.student_t import student_t_mean
 
 STABILITY = {
     "roughness": ("roughness of gradients", "nat"),
@@ -59,14 +59,11 @@ def means(table: pd.DataFrame, labels: list[str], values: str) -> pd.DataFrame:
         sample = own[values].dropna().to_numpy(dtype=np.float64)
         if not len(sample):
             continue
-        row = {**dict(zip(labels, key, strict=True)), "mean": float(sample.mean())}
-        bounds = student_t_mean(sample) if len(sample) > 1 else None
-        row |= {
-            "low": bounds.low if bounds else float("nan"),
-            "high": bounds.high if bounds else float("nan"),
-            "n": len(sample),
-        }
-        rows.append(row)
+        low, high = bounds_over_seeds(sample)
+        labelled = dict(zip(labels, key, strict=True))
+        rows.append(
+            {**labelled, "mean": float(sample.mean()), "low": low, "high": high, "n": len(sample)}
+        )
     return pd.DataFrame(rows, columns=[*labels, "mean", "low", "high", "n"])
 
 
