@@ -181,7 +181,8 @@ class StepRows:
         if name == "loss":
             self._scalars.set_fact("has_loss", 1.0)
             self.n_losses += 1
-            self.last_loss = value.detach() if isinstance(value, Tensor) else float(value)
+            value = value.detach() if isinstance(value, Tensor) else float(value)
+            self.last_loss = float(value) if getattr(value, "is_cpu", True) else value
 
     def drop(self) -> None:
         """Forget the present row, which never came to its end, and what was gathered for it."""

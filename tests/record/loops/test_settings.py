@@ -34,6 +34,26 @@ def test_non_finite_gradients_are_counted_and_located(tmp_path):
     assert tree.attrs["status"] == "diverged"
 
 
+def test_a_loss_counts_as_it_was_when_it_was_logged(tmp_path):
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    x, y = data()
+    losses = torch.zeros(4)  # of which parts are logged, and which is used again
+
+    def step(k, recorder):
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses[k % 4] = loss.detach()
+        recorder.log(loss=losses[k % 4])
+        losses.fill_(math.nan)
+
+    tree = run(model, optimizer, tmp_path, step)
+    assert tree.attrs["status"] == "finished"
+    assert np.isfinite(tree["training/loss"]).all()
+
+
 def test_an_exception_closes_the_file_and_removes_the_hooks(tmp_path):
     from torch.nn.modules import module as torch_module
 
