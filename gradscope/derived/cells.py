@@ -53,7 +53,9 @@ def select_cells(
     states[np.isinf(values)] = NONFINITE
     if counts is not None:
         bad = counts.reindex_like(data).values
-        numel = data["numel"].values if "numel" in data.coords else np.inf
+        numel = np.full(data.shape, np.inf)
+        if "numel" in data.coords:  # by run too, where runs differ in width
+            numel = data["numel"].broadcast_like(data).transpose(*data.dims).values
         # Recordings of gradscope 0.1 hold 0 where no entry was finite.
         states[(np.isnan(values) & (bad > 0)) | (bad >= np.maximum(numel, 1))] = NONFINITE
     values[states != NUMBER] = np.nan

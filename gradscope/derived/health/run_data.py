@@ -48,19 +48,24 @@ class RecordedRun:
 
     def _rows(self, group: str, rows: str) -> slice | Array:
         """``seen`` is thinned, ``all`` and ``first`` are not; ``first`` disregards the window."""
-        n_rows = self._dataset(group).sizes.get("step", 0)
         if rows == "first":
             return slice(0, MAX_ROWS)
+        dataset = self._dataset(group)
+        if "step" not in dataset.coords:
+            return slice(0)
+        return self._kept(dataset["step"].values, is_thinned=rows == "seen")
+
+    def _kept(self, steps: Array, *, is_thinned: bool) -> slice | Array:
+        """Return the places of the steps in the window, at most about `MAX_ROWS` if thinned."""
+        n_rows = len(steps)
         start = max(0, n_rows - (self.window or n_rows))
-        stride = max(1, -(-(n_rows - start) // MAX_ROWS)) if rows == "seen" else 1
-        start = -(-start // stride) * stride  # groups of other lengths keep the same steps
+        stride = max(1, -(-(n_rows - start) // MAX_ROWS)) if is_thinned else 1
         if stride == 1 or self.n_optimizers == 1:
             return slice(start, None, stride)
-        return self._thinned_apart(group, start, stride)
+        return self._thinned_apart(steps[start:], start, stride)
 
-    def _thinned_apart(self, group: str, start: int, stride: int) -> Array:
+    def _thinned_apart(self, steps: Array, start: int, stride: int) -> Array:
         """Thin the rows of each optimizer by themselves, so that none is left out."""
-        steps = self._dataset(group)["step"].values[start:]
         _, which = np.unique(stepped_at(self._tree, steps), axis=0, return_inverse=True)
         kept = [np.flatnonzero(which == one)[::stride] for one in range(int(which.max()) + 1)]
         return np.sort(np.concatenate(kept)) + start
@@ -80,16 +85,19 @@ class RecordedRun:
         return self._cache[key]
 
     def paired(self, first: tuple[str, str], second: tuple[str, str]) -> tuple[Array, Array] | None:
-        """Return two variables, each named by group and name, at the steps that both groups have.
+        """Return two variables of parameters, each named by group and name, as (step, param).
 
-        Groups end at different steps while a training is being written, and where it was killed.
+        The steps are those that both groups have: groups end at different steps while a training
+        is being written, and where it was killed. The parameters are those of the first.
         """
-        values = self.values(*first), self.values(*second)
-        if values[0] is None or values[1] is None:
+        groups = self._dataset(first[0]), self._dataset(second[0])
+        if first[1] not in groups[0].data_vars or second[1] not in groups[1].data_vars:
             return None
-        steps = self.steps(first[0]), self.steps(second[0])
-        _, at, other = np.intersect1d(*steps, assume_unique=True, return_indices=True)
-        return values[0][at], values[1][other]
+        steps = np.intersect1d(groups[0]["step"].values, groups[1]["step"].values)
+        steps, columns = steps[self._kept(steps, is_thinned=True)], groups[0]["param"]
+        values = groups[0][first[1]].sel(step=steps), groups[1][second[1]].sel(step=steps)
+        own, other = values[0], values[1].reindex(param=columns)
+        return own.values.astype(np.float64), other.values.astype(np.float64)
 
     def _read(self, group: str, name: str, rows: str) -> Array | None:
         dataset = self._dataset(group)

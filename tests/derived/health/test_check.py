@@ -103,11 +103,35 @@ def test_a_group_may_lag_behind_while_a_recording_is_written(group, n_steps):
                 assert (finding.rule, finding.layers) == ("frozen layer", ("layers.4.weight",))
 
 
-def test_rows_of_two_groups_are_paired_by_step():
-    """Where one layer moves every other step only, and half of the steps move nothing."""
-    tree = healthy(801)
-    tree = write(tree, "updates/update_norm", 0.0, slice(1, None, 2))
-    tree = write(tree, "gradients/grad_norm", 0.0, slice(0, None, 2), 3)  # at steps that move
-    for group in ("updates", "gradients"):
-        (finding,) = check_health(cut(tree, group, 799))
-        assert "exactly zero" in finding.message and finding.layers == ("layers.6.weight",)
+def frozen_layers(tree, **options):
+    findings = check_health(tree, **options)
+    assert {finding.rule for finding in findings} <= {"frozen layer"}
+    return [(finding.message.partition(":")[0], finding.layers) for finding in findings]
+
+
+def test_parameters_of_two_groups_are_paired_by_name():
+    tree = write(healthy(), "updates/update_norm", 0.0, columns=2)
+    expected = [("have gradients and never change", ("layers.4.weight",))]
+    for order in ([*range(7, -1, -1)], [*range(7)], [2, 0]):
+        updates = tree["updates"].to_dataset(inherit=False).isel(param=order)
+        other = tree.copy(deep=True)
+        other["updates"] = xr.DataTree(updates)
+        assert frozen_layers(other) == expected
+
+
+@pytest.mark.parametrize("steps", [slice(0, 20_000), slice(0, 20_001), slice(1, None)])
+def test_two_groups_are_thinned_together(steps):
+    tree = write(healthy(20_010), "updates/update_norm", 0.0, columns=2)
+    tree = write(tree, "gradients/grad_norm", 0.0, columns=3)
+    tree["updates"] = xr.DataTree(tree["updates"].to_dataset(inherit=False).isel(step=steps))
+    for window in (None, 401, 20_005):
+        words = dict(frozen_layers(tree, window=window))
+        assert words == {
+            "gradients are exactly zero in": ("layers.6.weight",),
+            "have gradients and never change": ("layers.4.weight",),
+        }
+
+
+def test_a_parameter_seen_late_has_gradients_though_updates_lag_behind():
+    tree = write(healthy(200), "gradients/grad_norm", np.nan, slice(0, 100), 2)
+    assert check_health(tree) == check_health(cut(tree, "updates", 100)) == ()

@@ -79,15 +79,15 @@ def check_frozen(run: RecordedRun) -> list[Sign]:
     names = run.coordinate("gradients", "param")
     if grad_norm is None or names is None:
         return []
-    update_norm = None
-    if pair := run.paired(("gradients", "grad_norm"), ("updates", "update_norm")):
+    pair = run.paired(("gradients", "grad_norm"), ("updates", "update_norm"))
+    if pair is not None:
         moves = np.asarray((pair[1] > 0).any(axis=1))
-        grad_norm, update_norm = pair[0][moves], pair[1][moves]
-    if len(grad_norm) < MIN_ROWS:
+        pair = pair[0][moves], pair[1][moves]
+    if len(grad_norm if pair is None else pair[0]) < MIN_ROWS:
         return []
     steps = run.steps("gradients")
     found = []
-    for severity, words, is_so in _kinds_of_frozen(run, grad_norm, update_norm):
+    for severity, words, is_so in _kinds_of_frozen(run, grad_norm, pair):
         layers = tuple(str(name) for name in names[is_so])
         if layers:
             message = f"{words}: {name_some(list(layers))}"
@@ -96,7 +96,7 @@ def check_frozen(run: RecordedRun) -> list[Sign]:
 
 
 def _kinds_of_frozen(
-    run: RecordedRun, grad_norm: Array, update_norm: Array | None
+    run: RecordedRun, grad_norm: Array, pair: tuple[Array, Array] | None
 ) -> list[tuple[str, str, Array]]:
     n = grad_norm.shape[1]
     kinds = _or(run.coordinate("gradients", "kind"), np.full(n, "weight"))
@@ -116,8 +116,8 @@ def _kinds_of_frozen(
         ("note", "not in the optimizer", is_left_out & ~is_behind),
         ("note", "frozen by the user", is_missing & ~trains & is_main),
     ]
-    if update_norm is not None and update_norm.shape[1] == n:
-        stays = (update_norm == 0).all(axis=0) & (grad_norm > 0).any(axis=0)
+    if pair is not None:  # gradients and updates of the steps at which anything moved
+        stays = (pair[1] == 0).all(axis=0) & (pair[0] > 0).any(axis=0)
         found.append(("warning", "have gradients and never change", stays & is_main))
     return found
 
