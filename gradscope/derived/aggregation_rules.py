@@ -137,6 +137,7 @@ def _kurtosis(unions: Unions, name: str, values: xr.DataArray, how: Aggregation)
     norm, size = unions.find(how.of[0]), WEIGHTS[how.weight](unions)
     if norm is None or size is None:
         return None
+    values = values.where(values.notnull() | (norm != 0), 0.0)  # of zeros alone: 0 / 0
     square = norm**2
     scale = unions.maximum(square)  # keeps fourth powers finite
     n_all = unions.total(size.where(values.notnull()))

@@ -143,7 +143,8 @@ def _parameters(data: xr.DataArray, by: str) -> xr.DataArray:
     """Keep the weights; where all of them are frozen, as under adapters, what trains instead."""
     if by == "param":
         return data
-    chosen = np.isin(data["kind"].values, WEIGHT_KINDS)
+    kinds = np.isin(data["kind"].values, WEIGHT_KINDS)
+    chosen = kinds.any(axis=0) if kinds.ndim > 1 else kinds  # (run, param) where runs differ
     if not chosen.any():
         raise UsageError("this recording has no weight layers; use --by param")
     if "requires_grad" in data.coords and data["requires_grad"].dims == ("param",):

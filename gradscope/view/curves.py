@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from scipy.signal import lfilter
 
+from gradscope.derived.compare.align import epochs_at
 from gradscope.derived.select import quantities, row_dim, select
 from gradscope.derived.summary import configuration
 from gradscope.errors import UsageError
@@ -84,7 +85,7 @@ def _places(tree: xr.DataTree, steps: np.ndarray, x: str) -> np.ndarray:
         return np.asarray(np.interp(steps, known[0], seconds - min(seconds[0], 0)))
     logged = _column(tree, "evaluation", "epoch") or _column(tree, "training", "epoch")
     if logged is not None and len(logged[0]) > 1:
-        return np.asarray(np.interp(steps, *logged))
+        return epochs_at(steps, *logged)
     evaluated = _column(tree, "evaluation", "val_loss") or _column(tree, "evaluation", "train_loss")
     ends = np.zeros(0) if evaluated is None else evaluated[0][evaluated[0] > 0]
     if not len(ends) or not configuration(tree).get("epochs"):

@@ -50,16 +50,19 @@ def run_map(path: Path, name: str, *, quantity: str, by: str, columns: int) -> d
 
 
 def thinned(tree: xr.DataTree, quantity: str) -> xr.DataTree:
-    """Return the tree, or every n-th step of it where a quantity has more than `MAX_VALUES`."""
-    homes = (
+    """Return the tree, or every n-th step of it where a quantity has more than `MAX_VALUES`.
+
+    The steps of other groups are the same ones: some groups begin later or end earlier.
+    """
+    homes = [
         node.dataset[quantity] for node in tree.children.values() if quantity in node.data_vars
-    )
-    size = max((data.size for data in homes), default=0)
-    if size <= MAX_VALUES:
+    ]
+    largest = max(homes, key=lambda data: data.size, default=None)
+    if largest is None or largest.size <= MAX_VALUES:
         return tree
-    every = slice(None, None, -(-size // MAX_VALUES))
+    steps = largest["step"].values[:: -(-largest.size // MAX_VALUES)]
     kept = {
-        name: data.isel(step=every)
+        name: data.isel(step=np.isin(data["step"].values, steps))
         if {"param", "layer"} & set(data.dims) and "step" in data.dims
         else data
         for name, data in ((name, node.to_dataset()) for name, node in tree.children.items())

@@ -116,6 +116,20 @@ def test_aggregates_equal_statistics_of_all_entries(entries, by, sets):
     assert aggregated["gradients"]["numel"].sum() == sum(SIZES.values())
 
 
+@pytest.mark.filterwarnings("ignore:(invalid value|divide by zero)")  # of the one alone
+def test_a_parameter_without_gradient_is_part_of_its_layer(entries):
+    for step in STEPS:
+        entries[step, "a.bias"] |= {"g": np.zeros(5), "m": np.zeros(5)}
+    aggregated = aggregate(tree_of(entries), by="layer")
+    for step in STEPS:
+        parts = [entries[step, p] for p in ("a.weight", "a.bias")]
+        together = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+        for group, expected in statistics(together).items():
+            for name, value in expected.items():
+                got = aggregated[group][name].sel(layer="a", step=step).item()
+                assert got == pytest.approx(value, rel=1e-9, abs=1e-12), (group, name)
+
+
 def test_missing_parameters_are_left_out_and_all_missing_is_missing(entries):
     tree = tree_of(entries)
     norm = tree["gradients"]["grad_norm"].values

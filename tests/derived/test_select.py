@@ -36,6 +36,16 @@ def test_where_all_weights_are_frozen_what_trains_is_shown(tree):
     assert mixed["param"].values.tolist() == select(tree, "grad_norm")["param"].values.tolist()
 
 
+def test_weights_of_any_run_are_shown_where_kinds_differ(tree):
+    data = tree["gradients"].to_dataset()
+    kinds = np.stack([data["kind"].values] * 2).astype("<U20")
+    kinds[1, kinds[0] == "bias"] = "dead_bias"
+    runs = xr.concat([data, data], xr.Variable("run", ["a", "b"]), coords="minimal")
+    runs = runs.assign_coords(kind=(("run", "param"), kinds))
+    shown = select(xr.DataTree.from_dict({"/gradients": runs}), "grad_norm")
+    assert shown["param"].values.tolist() == select(tree, "grad_norm")["param"].values.tolist()
+
+
 def test_by_param_keeps_all(tree):
     assert select(tree, "grad_norm", by="param").sizes["param"] == 4 * 4 + 2
 

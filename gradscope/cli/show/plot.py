@@ -174,14 +174,15 @@ def list_kinds() -> int:
 
 
 def open_all(recordings: list[Path], kind: str, relative_depth: int | None) -> xarray.DataTree:
-    """Open one recording, or many as one tree at the steps that all of them have."""
+    """Open one recording, or many as one tree at the steps that the kind of picture takes."""
     from gradscope.plots.figure import KINDS
     from gradscope.store.read.recording import open_recording
 
     if len(recordings) == 1:
         return open_recording(recordings[0])
-    groups = KINDS[kind].groups if kind in KINDS else None
-    return open_together(recordings, relative_depth, steps="common", groups=groups)
+    known = KINDS.get(kind)
+    groups, steps = (known.groups, known.steps) if known else (None, "common")
+    return open_together(recordings, relative_depth, steps=steps, groups=groups)
 
 
 def default_path(arguments: argparse.Namespace, recordings: Sequence[Path]) -> Path:

@@ -84,7 +84,7 @@ def _epochs(tree: xr.DataTree, run: int, steps: np.ndarray) -> np.ndarray:
     """Return the epochs of data that a run had seen after each of some steps."""
     logged = _column(tree, run, "epoch")
     if logged is not None and len(logged[0]) > 1:
-        return np.asarray(np.interp(steps, *logged))
+        return epochs_at(steps, *logged)
     name = tree.dataset["run"].values[run]
     evaluated = next(
         (
@@ -106,6 +106,25 @@ def _epochs(tree: xr.DataTree, run: int, steps: np.ndarray) -> np.ndarray:
     return np.asarray(steps / ends[0])  # the built-in experiment evaluates at the end of each epoch
 
 
+def epochs_at(steps: np.ndarray, logged: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+    """Return the epochs at some steps; before and after the logged ones at their mean pace.
+
+    Parameters
+    ----------
+    steps : ndarray, shape (n,)
+    logged, epochs : ndarray, shape (m,)
+        Steps at which epochs were logged, increasing, m ≥ 2, and these.
+
+    Examples
+    --------
+    >>> epochs_at(np.array([5, 10, 15, 25]), np.array([10, 20]), np.array([1.0, 2.0])).tolist()
+    [0.5, 1.0, 1.5, 2.5]
+    """
+    pace = (epochs[-1] - epochs[0]) / (logged[-1] - logged[0])
+    beyond = steps - np.clip(steps, logged[0], logged[-1])
+    return np.asarray(np.interp(steps, logged, epochs) + pace * beyond)
+
+
 def _setting(tree: xr.DataTree, name: str, run: int) -> object:
     if name in tree.dataset.coords and tree.dataset[name].dims == ("run",):
         return tree.dataset[name].values[run]
@@ -125,26 +144,28 @@ def _column(tree: xr.DataTree, run: int, name: str) -> tuple[np.ndarray, np.ndar
     return None
 
 
-def loss_progress(steps: np.ndarray, loss: np.ndarray) -> np.ndarray:
+def loss_progress(steps: np.ndarray, loss: np.ndarray, window: int | None = None) -> np.ndarray:
     """Return the lowest smoothed loss up to each step.
 
     Parameters
     ----------
     steps, loss : ndarray, shape (n,)
         Of one run, in order.
+    window : int, optional
+        Losses that are averaged, so that a single batch with a low loss does not count as
+        progress: 2 % of the run by default.
 
     Returns
     -------
     ndarray, shape (n,)
-        Non-increasing. Each point averages the last 2 % of the run, so that a single batch with a
-        low loss does not count as progress.
+        Non-increasing.
 
     Examples
     --------
     >>> loss_progress(np.arange(4), np.array([3.0, 1.0, 2.0, 0.5])).tolist()
     [3.0, 1.0, 1.0, 0.5]
     """
-    window = max(int(SMOOTHED * len(steps)), 1)
+    window = max(window or int(SMOOTHED * len(steps)), 1)
     total = np.cumsum(np.insert(loss, 0, 0.0))
     ends = np.arange(1, len(loss) + 1)
     starts = np.maximum(ends - window, 0)
@@ -152,12 +173,14 @@ def loss_progress(steps: np.ndarray, loss: np.ndarray) -> np.ndarray:
 
 
 def _by_loss(tree: xr.DataTree, data: xr.DataArray, known: np.ndarray) -> xr.DataArray:
-    steps, reached = data["step"].values, []
+    steps, columns = data["step"].values, []
     for run, name in enumerate(data["run"].values):
         column = _column(tree, run, "loss")
         if column is None:
             raise UsageError(f"run {name} has no training loss; use --axis step")
-        reached.append((column[0], loss_progress(*column)))
+        columns.append(column)
+    window = int(SMOOTHED * max(len(own) for own, _ in columns))  # one for all: some were killed
+    reached = [(own, loss_progress(own, loss, window)) for own, loss in columns]
     high = min(float(progress[0]) for _, progress in reached)
     low = min(float(progress[-1]) for _, progress in reached)
     if not low < high:

@@ -98,4 +98,5 @@ KIND = Kind(
     summary="final outcome against alpha, and its map over alpha and learning rate",
     of_many=alpha,
     groups=("training", "evaluation"),
+    steps="union",  # each run counts as it ended, also beside one that was killed early
 )

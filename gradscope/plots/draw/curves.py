@@ -118,4 +118,5 @@ KIND = Kind(
     of_one=curves,
     of_many=curves,
     groups=("training", "evaluation"),
+    steps="union",  # to the end of each run, also beside one that was killed early
 )

@@ -29,6 +29,8 @@ class Kind:
     groups : tuple of str, optional
         Groups of the recordings that it reads; by default all. Runs that differ in the others can
         then be drawn together.
+    steps : {"common", "union"}
+        Rows of several recordings, as `gradscope.open_runs` takes it.
     """
 
     name: str
@@ -37,3 +39,4 @@ class Kind:
     of_many: Layout | None = None
     of_quantity: bool = False
     groups: tuple[str, ...] | None = None
+    steps: str = "common"

@@ -15,6 +15,10 @@ ALIGNED = "relative_depth=<number of points>"
 """The option that aligns other architectures, as messages name it."""
 
 
+class NoCommonStepError(UsageError):
+    """Runs whose rows of a group have no step in common."""
+
+
 def align_steps(
     group: str, rows: list[np.ndarray | None], names: list[str], rule: str
 ) -> tuple[np.ndarray, list[np.ndarray | None]]:
@@ -25,6 +29,8 @@ def align_steps(
     UsageError
         If the rule is ``"equal"`` and runs recorded different steps. The last row of a run may
         differ, because recorders add it.
+    NoCommonStepError
+        If the rule is ``"common"`` and no step is.
     """
     given = [(row, name) for row, name in zip(rows, names, strict=True) if row is not None]
     longest, longest_name = max(given, key=lambda pair: len(pair[0]))
@@ -38,7 +44,7 @@ def align_steps(
     for row in distinct:
         joined = np.intersect1d(joined, row) if rule == "common" else np.union1d(joined, row)
     if not len(joined):
-        raise UsageError(f"the runs have no step of /{group} in common")
+        raise NoCommonStepError(f"the runs have no step of /{group} in common")
     return joined, [None if row is None else row_places(joined, row) for row in rows]
 
 

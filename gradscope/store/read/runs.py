@@ -18,7 +18,13 @@ from xarray.core import indexing
 from gradscope.errors import RecordingError, UsageError, unknown
 from gradscope.store.format import layout
 from gradscope.store.format.assembly import GroupPlan
-from gradscope.store.read.alignment import STEP_RULES, align_columns, align_steps, depth_places
+from gradscope.store.read.alignment import (
+    STEP_RULES,
+    NoCommonStepError,
+    align_columns,
+    align_steps,
+    depth_places,
+)
 from gradscope.store.read.lazy import MappedArray, Places, RecordedArray, RecordingSource
 from gradscope.store.read.recording import arrays_of, coordinates_of
 from gradscope.store.read.run_attributes import describe_runs, name_runs
@@ -44,7 +50,8 @@ def open_runs(
         hundreds of runs.
     steps : {"equal", "common", "union"}
         Alignment of rows. ``"equal"`` needs runs that recorded the same steps up to their end;
-        shorter runs are NaN after their end. ``"common"`` keeps the steps that all runs have.
+        shorter runs are NaN after their end. ``"common"`` keeps the steps that all runs have, and
+        leaves out groups without any, unless ``groups`` names them.
         ``"union"`` keeps the steps that any run has, with NaN elsewhere.
     relative_depth : int, optional
         Align different architectures at this many points from input (0) to output (1). Each point
@@ -77,10 +84,19 @@ def open_runs(
     along_run = {"run": xr.Variable("run", np.array(names)), **along_run}
     present = dict.fromkeys(name for source in sources for name in source.plan.groups)
     nodes = {"/": xr.Dataset(coords=along_run, attrs=common)}
+    apart: UsageError | None = None
     for name in present:
         if groups is None or name in groups:
-            align = _Alignment(name, sources, names, steps, relative_depth)
+            try:
+                align = _Alignment(name, sources, names, steps, relative_depth)
+            except NoCommonStepError as error:  # as of spikes, or of the evaluation of a killed run
+                apart = error
+                if groups is None:
+                    continue
+                raise
             nodes[f"/{name}"] = align.dataset(along_run)
+    if apart is not None and len(nodes) == 1:
+        raise apart
     if groups and not set(groups) & set(present):
         raise RecordingError(f"no run has the group {' or '.join(sorted(groups))}")
     tree = xr.DataTree.from_dict(nodes)
