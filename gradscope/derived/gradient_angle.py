@@ -31,17 +31,25 @@ def sketch_cosine(tree: xr.DataTree, step: int, other: int) -> xr.DataArray:
     RecordingError
         If sketches or a step were not recorded.
     """
-    if "sketches" not in tree.children:
-        raise RecordingError("this recording holds no sketches; record with record='full'")
-    recorded = np.asarray(tree["sketches"].to_dataset()["step"])
-    for k in (step, other):
-        if k not in recorded:
-            nearest = recorded[np.abs(recorded - k).argmin()]
-            raise RecordingError(f"step {k} has no sketch; the nearest recorded step is {nearest}")
-    sketches = tree["sketches/grad_sketch"].sel(step=[step, other]).astype("float64")
-    norms = tree["gradients/grad_norm"].sel(step=[step, other]).astype("float64")
+    sketches = _at(tree, "sketches", "grad_sketch", [step, other])
+    norms = _at(tree, "gradients", "grad_norm", [step, other])
     inner = (sketches.isel(step=0, drop=True) * sketches.isel(step=1, drop=True)).sum("sketch")
     product = norms.isel(step=0, drop=True) * norms.isel(step=1, drop=True)
     cosine = (inner / product.where(product > 0)).rename("sketch_cosine")
     cosine.attrs.update(long_name=f"cosine between the gradients of steps {step} and {other}")
     return cosine
+
+
+def _at(tree: xr.DataTree, group: str, name: str, steps: list[int]) -> xr.DataArray:
+    """Read the rows of a variable at some steps, all of which must have been recorded."""
+    if group not in tree.children or name not in tree[group].data_vars:
+        raise RecordingError(f"this recording holds no /{group}/{name}; record with record='full'")
+    data = tree[group].dataset[name]
+    recorded = data["step"].values
+    for k in steps:
+        if k not in recorded:
+            nearest = recorded[np.abs(recorded - k).argmin()] if recorded.size else "none"
+            raise RecordingError(
+                f"step {k} has no `{name}`; the nearest recorded step is {nearest}"
+            )
+    return data.sel(step=steps).astype("float64")
