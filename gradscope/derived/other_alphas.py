@@ -29,7 +29,8 @@ def shadow_alpha(tree: xr.DataTree, alphas: Sequence[float]) -> xr.Dataset:
     Returns
     -------
     Dataset, dims (alpha, step, param)
-        At the steps of ``/histograms``. NaN where moments lie above the last octave.
+        At the steps of ``/histograms``. NaN where moments lie above the last octave, at steps
+        that another group does not hold, and for parameters of no optimizer.
 
     Raises
     ------
@@ -58,7 +59,8 @@ def shadow_alpha(tree: xr.DataTree, alphas: Sequence[float]) -> xr.Dataset:
         mean_square = (counts * v_hat * inverse**2).sum("moment_bin") / _n_entries(tree, n_positive)
         updates.append(lr * np.sqrt(signal * mean_square))
     index = xr.Variable("alpha", np.asarray(alphas, dtype=float), {"long_name": "shadow alpha"})
-    is_known = _is_within_bins(tree, counts)
+    # A sum over terms that are all missing would be 0.
+    is_known = _is_within_bins(tree, counts) & v_hat.notnull().all("moment_bin") & eps.notnull()
     names = {"shadow_multiplier": multipliers, "shadow_update_rms": updates}
     return xr.Dataset(
         {
@@ -113,11 +115,16 @@ def _need(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
 
 
 def _of_param(tree: xr.DataTree, name: str, counts: xr.DataArray) -> xr.DataArray:
-    """Return a hyper-parameter of each parameter's group at the steps of ``counts``."""
-    values = _need(tree, "training", name).sel(step=counts.step)
+    """Return a hyper-parameter of each parameter's group at the steps of ``counts``.
+
+    NaN at steps without a row, and for a parameter of no group.
+    """
+    values = _need(tree, "training", name).reindex(step=counts.step)
     if "param_group" not in counts.coords:
         return values.isel(param_group=0, drop=True)
-    return values.sel(param_group=counts["param_group"]).drop_vars("param_group")
+    own = counts["param_group"]
+    known = values.reindex(param_group=np.unique(own.values))
+    return known.sel(param_group=own).drop_vars("param_group")
 
 
 def _n_entries(tree: xr.DataTree, n_positive: xr.DataArray) -> xr.DataArray:

@@ -87,6 +87,29 @@ def test_moments_beyond_the_bins_are_missing(moments):
     assert np.isfinite(got[0, 0, 1])
 
 
+def test_unknown_hyper_parameters_and_moments_are_missing(moments):
+    """Of a histogram ahead of other groups, and of a parameter in no optimizer."""
+    whole = tree_of(*moments)
+    exact = shadow_alpha(whole, ALPHAS)
+    late = whole["histograms"].to_dataset()
+    late = xr.concat([late, late.assign_coords(step=[STEP + 1])], "step", data_vars="minimal")
+    groups = {f"/{name}": node.to_dataset() for name, node in whole.children.items()}
+    longer = {k: v.reindex(step=[STEP, STEP + 1], method="ffill") for k, v in groups.items()}
+    for behind in ("/training", "/second_moments"):
+        tree = xr.DataTree.from_dict({**longer, behind: groups[behind], "/histograms": late})
+        got = shadow_alpha(tree, ALPHAS)
+        xr.testing.assert_allclose(got.sel(step=[STEP]), exact)
+        assert all(np.isnan(got[name].sel(step=STEP + 1)).all() for name in got)
+    outside = {
+        k: v.assign_coords(param_group=("param", [0, -1])) if "param" in v.dims else v
+        for k, v in groups.items()
+    }
+    got = shadow_alpha(xr.DataTree.from_dict(outside), ALPHAS)
+    for name in got:
+        np.testing.assert_allclose(got[name].values[..., 0], exact[name].values[..., 0])
+        assert np.isnan(got[name].values[..., 1]).all()
+
+
 def test_says_what_was_not_recorded():
     with pytest.raises(RecordingError, match="/histograms/exp_avg_sq_histogram, which was not"):
         shadow_alpha(xr.DataTree(), [0.5])
