@@ -178,8 +178,9 @@ def histogram(tree: xr.DataTree, view: View) -> Picture:
     nonfinite = read_histogram(tree, name, view).where(has_nonfinite, 0)
     names = counts["param"].values.astype(str)
     figure, top, ax, cax = map_panels(tree, counts, view, rows_mm=45)
+    total = counts.sum("param", min_count=1)
     draw_histogram(
-        counts.sum("param"),
+        total,
         zeros=zeros.sum("param"),
         nonfinite=nonfinite.sum("param"),
         ax=ax,
@@ -188,8 +189,9 @@ def histogram(tree: xr.DataTree, view: View) -> Picture:
     align(top, ax)
     which = _of_what(names)
     top.set_title(view.titled(f"{run_title(tree)} · {which}"))
-    table = as_table(counts.sum("param"))
-    return Picture(figure, table, f"Histogram of gradient magnitudes over steps, {which}.")
+    return Picture(
+        figure, as_table(total), f"Histogram of gradient magnitudes over steps, {which}."
+    )
 
 
 KIND = Kind(

@@ -65,22 +65,35 @@ def align(top: Axes, ax: Axes) -> None:
 
 
 def read_histogram(tree: xr.DataTree, name: str, view: View) -> xr.DataArray:
-    """Read the counts of the parameters and steps that a view chooses."""
+    """Read the counts of the parameters and steps that a view chooses; NaN where they are missing.
+
+    Parameters without any histogram, as those that were first seen after the last one, are left
+    out.
+    """
     if "histograms" not in tree.children or name not in tree["histograms"].data_vars:
         raise UsageError(f"this recording has no `{name}`: record the group `histograms`")
+    if view.by not in ("weight", "param"):
+        raise UsageError(
+            f"histograms belong to parameters; got --by {view.by}, use --by weight or --by param"
+        )
     choice = View(quantity="grad_norm", by=view.by, layers=view.layers)
     rows = read_rows(tree, choice)
     if "param" not in rows.dims:
         raise UsageError("histograms of other architectures cannot be aligned")
-    params = rows["param"].values
-    data = tree["histograms"].dataset[name].sel(param=params)
+    recorded = tree["histograms"].dataset[name]
+    params = rows["param"].values[np.isin(rows["param"].values, recorded["param"].values)]
+    if not params.size:
+        raise UsageError("no histogram was recorded of the parameters that were asked for")
+    data = recorded.sel(param=params)
     first, last = view.steps
     data = data.sel(step=slice(first, last)).load()
     if view.optimizer is not None:
         data = of_optimizer(tree, data, view.optimizer)
     elif "run" not in data.dims:
         places = own_step_places(tree, data)
-        data = data.copy(data=data.values[np.maximum(places, 0), np.arange(len(params))])
+        held = data.values[np.maximum(places, 0), np.arange(len(params))]
+        held[places < 0] = -1
+        data = data.copy(data=held)
     if data.sizes["step"] == 0:
         raise UsageError("no histogram was recorded in the steps that were asked for")
     return data.where(data >= 0)
