@@ -69,16 +69,29 @@ def effective_lr(tree: xr.DataTree, view: View) -> Picture:
     counts = read_histogram(tree, "exp_avg_sq_histogram", view).isel(step=-1).sum("param")
     if not counts.sum():
         raise UsageError(f"no second moment is finite and above zero at step {int(counts['step'])}")
-    lr = float(np.nanmax(tree["training"].dataset["lr"].sel(step=counts["step"]).values))
+    step = int(counts["step"])
+    lr = _last_lr(tree, step)
     figure = new_figure(view.width_mm, min(0.65 * view.width_mm, 90.0 * view.magnification))
     ax = figure.add_subplot()
-    step = int(counts["step"])
     ax.set_title(view.titled(f"{run_title(tree)} · step {step:,}"))
     draw_effective_lr(counts, lr=lr, alphas=view.alphas, ax=ax)
     words = ", ".join(f"{alpha:g}" for alpha in view.alphas)
     return Picture(
         figure, as_table(counts), f"Distribution of lr / v^alpha at step {step} for alpha {words}."
     )
+
+
+def _last_lr(tree: xr.DataTree, step: int) -> float:
+    """Return the largest learning rate of the last row at or before a step that has any."""
+    if "training" not in tree.children or "lr" not in tree["training"].data_vars:
+        raise UsageError(
+            "this recording has no `lr`, which is divided: record the group `training`"
+        )
+    rows = tree["training"].dataset["lr"].sel(step=slice(None, step)).load()
+    known = rows.dropna("step", how="all")
+    if not known.sizes["step"]:
+        raise UsageError(f"no learning rate is known at step {step} or before")
+    return float(known.isel(step=-1).max())
 
 
 KIND = Kind(

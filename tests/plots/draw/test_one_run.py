@@ -67,6 +67,34 @@ def test_second_moments_that_are_nowhere_finite_are_refused(tree):
         draw_picture(xr.DataTree.from_dict(groups), View(kind="effective-lr"))
 
 
+def changed(tree, **groups):
+    """Replace groups of a recording; None leaves one out, and `__` is a slash."""
+    known = {f"/{n.path.strip('/')}": n.to_dataset(inherit=False) for n in tree.subtree}
+    known |= {"/" + name.replace("__", "/"): data for name, data in groups.items()}
+    return xr.DataTree.from_dict({k: v for k, v in known.items() if v is not None})
+
+
+def test_effective_lr_divides_the_last_known_rate(tree):
+    training = tree["training"].to_dataset()
+    rates = np.where(training["step"] <= 42, 0.1 * training["step"], np.nan)[:, None]
+    training = training.assign(lr=(training["lr"].dims, rates))
+    for last in (42, 55):  # histograms end at step 60
+        view = View(kind="effective-lr", alphas=(0.0,))
+        behind = changed(tree, training=training.sel(step=slice(None, last)))
+        (line,) = draw_picture(behind, view).figure.axes[0].lines
+        np.testing.assert_allclose(line.get_xdata(), 4.2)
+
+
+def test_effective_lr_without_a_rate_is_refused(tree):
+    training = tree["training"].to_dataset()
+    view = View(kind="effective-lr")
+    for other in (None, training.drop_vars("lr")):
+        with pytest.raises(UsageError, match="this recording has no `lr`"):
+            draw_picture(changed(tree, training=other), view)
+    with pytest.raises(UsageError, match="no learning rate is known at step 60 or before"):
+        draw_picture(changed(tree, training=training.assign(lr=training["lr"] * np.nan)), view)
+
+
 def test_update_ratio_shows_the_rule_of_thumb(tree):
     ax = draw_picture(tree, View(kind="update-ratio")).figure.axes[0]
     assert any(np.allclose(line.get_ydata(), 1e-3) for line in ax.lines)
