@@ -108,6 +108,32 @@ def test_spike_shows_the_rows_around_its_event(tree):
     assert len(marked) == 1 and picture.description.startswith("Event at step 33")
 
 
+def test_rows_of_another_event_are_not_shown_for_one_without(tree):
+    events = xr.Dataset({"spike_reason": ("event", [0, 0, 0])}, coords={"event": [33, 37, 45]})
+    killed = changed(tree, spikes=events)
+    for event in (37, 45):  # one beside the rows 30 to 36, one far from them
+        with pytest.raises(UsageError, match=f"around the event at step {event} were not recorded"):
+            draw_picture(killed, View(kind="spike", steps=(event, None)))
+    picture = draw_picture(killed, View(kind="spike", steps=(30, 50)))
+    assert picture.description.startswith("Event at step 33")
+
+
+def test_an_event_without_any_layer_row_is_refused(tree):
+    training = tree["training"].to_dataset().sel(step=slice(30, 36))
+    for rows in ({}, {"spikes__training": training}):
+        killed = changed(tree, spikes__gradients=None, **rows)
+        with pytest.raises(UsageError, match="around the event at step 33 were not recorded"):
+            draw_picture(killed, View(kind="spike"))
+
+
+def test_a_group_without_a_row_at_a_skipped_step_shows_those_around_it(tree):
+    """As /updates, where a scaler skipped the step whose gradients were not finite."""
+    updates = tree["updates"].to_dataset().sel(step=[30, 31, 32, 34, 35, 36])
+    view = View(kind="spike", quantity="update_ratio")
+    picture = draw_picture(changed(tree, spikes__updates=updates), view)
+    assert sorted(set(picture.data["step"])) == [30, 31, 32, 34, 35, 36]
+
+
 def test_overview_has_every_quantity_that_was_recorded(tree):
     picture = draw_picture(tree, View(kind="overview"))
     assert set(picture.data["quantity"]) == {
