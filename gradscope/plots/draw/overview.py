@@ -34,15 +34,7 @@ MAPS = ("grad_norm", "output_grad_rms", "update_ratio", "exp_avg_sq_mean")
 
 def overview(tree: xr.DataTree, view: View) -> Picture:
     """Draw loss and accuracy, gradients against depth, and maps of four quantities."""
-    known = quantities(tree)
-    options: dict[str, Any] = {"by": view.by, "layers": view.layers, "steps": view.steps}
-    found = {
-        name: select_cells(tree, name, optimizer=view.optimizer, **options)
-        for name in MAPS
-        if name in known
-    }
-    if not found:
-        raise UsageError("this recording has none of " + ", ".join(MAPS))
+    found, without = _found(tree, view)
     width = view.width_mm if view.width != View().width else 183.0 * view.magnification
     n_rows = (len(found) + 1) // 2
     first = next(iter(found.values()))
@@ -72,7 +64,32 @@ def overview(tree: xr.DataTree, view: View) -> Picture:
     _keep_inside(above[1])
     table = pd.concat([_long(data) for data in found.values()], ignore_index=True)
     words = f"Overview: loss and accuracy, a profile, and maps of {', '.join(found)}."
+    if without:
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in without.items())
+        words = f"{words} Left out: {reasons}."
     return Picture(figure, table, f"{words} {run_title(tree)}")
+
+
+def _found(tree: xr.DataTree, view: View) -> tuple[dict[str, xr.DataArray], dict[str, str]]:
+    """Read the maps that have rows in a view, and say of the others why they have none.
+
+    Raises
+    ------
+    UsageError
+        If none has any.
+    """
+    known = quantities(tree)
+    options: dict[str, Any] = {"by": view.by, "layers": view.layers, "steps": view.steps}
+    found, without = {}, {}
+    for name in (name for name in MAPS if name in known):
+        try:
+            found[name] = select_cells(tree, name, optimizer=view.optimizer, **options)
+        except UsageError as error:
+            without[name] = str(error)
+    if not found:
+        none = "this recording has none of " + ", ".join(MAPS)
+        raise UsageError(next(iter(without.values()), none))
+    return found, without
 
 
 def _align(figure: Figure, above: Sequence[Axes], below: Sequence[Axes]) -> None:

@@ -134,6 +134,19 @@ def test_a_group_without_a_row_at_a_skipped_step_shows_those_around_it(tree):
     assert sorted(set(picture.data["step"])) == [30, 31, 32, 34, 35, 36]
 
 
+def test_overview_leaves_out_what_has_no_row_in_the_steps(tree):
+    behind = changed(tree, activations=tree["activations"].to_dataset().sel(step=slice(None, 30)))
+    picture = draw_picture(behind, View(kind="overview", steps=(46, None)))
+    kept = {"grad_norm", "update_ratio", "exp_avg_sq_mean"}
+    assert set(picture.data["quantity"]) == kept
+    assert set(picture.data["step"]) == set(range(46, 61))
+    assert "Left out: output_grad_rms (no recorded step" in picture.description
+    whole = draw_picture(behind, View(kind="overview", steps=(20, None)))
+    assert set(whole.data["quantity"]) == kept | {"output_grad_rms"}
+    with pytest.raises(UsageError, match="no recorded step in 61:"):
+        draw_picture(behind, View(kind="overview", steps=(61, None)))
+
+
 def test_overview_has_every_quantity_that_was_recorded(tree):
     picture = draw_picture(tree, View(kind="overview"))
     assert set(picture.data["quantity"]) == {
