@@ -133,8 +133,9 @@ def _between(data: xr.DataArray, first: int | None, last: int | None) -> xr.Data
     low, high = steps[0] if first is None else first, steps[-1] if last is None else last
     chosen = (steps >= low) & (steps <= high)
     if not chosen.any():
+        asked = ":".join("" if end is None else str(end) for end in (first, last))
         raise UsageError(
-            f"no recorded step in {low}:{high}; this recording has {steps[0]} to {steps[-1]}"
+            f"no recorded step in {asked}; `{data.name}` has {steps[0]} to {steps[-1]}"
         )
     return data.isel(step=chosen)
 

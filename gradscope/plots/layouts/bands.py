@@ -8,7 +8,6 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from scipy.special import stdtrit
 
 from gradscope import schema
 from gradscope.plots.axes.scales import Scale, format_values
@@ -27,6 +26,8 @@ def t_interval(values: pd.Series) -> tuple[float, float]:
     >>> round(low, 3), round(high, 3)
     (-0.484, 4.484)
     """
+    from scipy.special import stdtrit  # loads most of SciPy, which other plots do not need
+
     n = len(values)
     if n < LEAST_RUNS:
         return np.nan, np.nan
