@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -200,18 +201,27 @@ def write_recording(
     *,
     steps: np.ndarray | None = None,
     seed: int = 0,
+    ends: dict[str, int] | None = None,
+    change: Callable[[dict, dict, dict], None] | None = None,
     **attributes,
 ) -> Path:
-    """Write the same rows through the real writer."""
+    """Write the same rows through the real writer.
+
+    Groups end at the steps of ``ends``, as where a training was killed. ``change`` is called with
+    the columns by group, the coordinates of parameters and of layers, before they are written.
+    """
     from gradscope.store.write.writer import RecordingWriter
 
     columns, params, layers = synthetic_columns(n_steps, n_layers, steps=steps, seed=seed)
+    if change is not None:
+        change(columns, params, layers)
     attrs = root_attributes(n_steps) | {"seed": seed} | attributes
     status = attrs.pop("status")
     writer = RecordingWriter(path, attrs=attrs)
     writer.set_axis("param", params)
     writer.set_axis("layer", layers)
     for group, rows in columns.items():
-        writer.append(group, rows)
+        kept = np.asarray(rows.get("step", rows.get("event"))) <= (ends or {}).get(group, np.inf)
+        writer.append(group, {name: np.asarray(values)[kept] for name, values in rows.items()})
     writer.close(status=status)
     return path

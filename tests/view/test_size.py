@@ -16,8 +16,7 @@ from gradscope.store.read.recording import open_recording
 from gradscope.store.write.writer import RecordingWriter
 from gradscope.view import maps
 from gradscope.view.app import make_app
-from tests.helpers import root_attributes, synthetic_columns
-from tests.partial import write_partial
+from tests.helpers import root_attributes, synthetic_columns, write_recording
 from tests.view.conftest import write_sweep
 
 LOCAL = "http://127.0.0.1"
@@ -42,7 +41,7 @@ def client(tmp_path_factory):
     write_long(folder / "short.h5", N_LONG // 20)
     write_long(folder / "long.h5", N_LONG)
     with TestClient(make_app(folder), base_url=LOCAL) as client:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 60
         while len(client.get("/api/runs").json()["rows"]) < 2:
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -97,7 +96,7 @@ def test_the_first_of_many_runs_show_before_all_are_read(tmp_path):
     for i in range(1, 500):
         (tmp_path / f"run{i}.h5").write_bytes(content)
     with TestClient(make_app(tmp_path), base_url=LOCAL) as client:
-        seen, until = [], time.monotonic() + 120
+        seen, until = [], time.monotonic() + 60
         while not seen or seen[-1] < 500:
             seen.append(len(client.get("/api/runs").json()["rows"]))
             assert time.monotonic() < until
@@ -111,7 +110,7 @@ def test_groups_are_thinned_at_the_same_steps(tmp_path, monkeypatch):
     def later(columns, params, layers):
         columns["updates"] = {name: rows[1:] for name, rows in columns["updates"].items()}
 
-    path = write_partial(tmp_path / "run.h5", 60, change=later)
+    path = write_recording(tmp_path / "run.h5", 60, change=later)
     with open_recording(path) as tree:
         whole = read_rows(tree, "effective_lr", "layer")
         monkeypatch.setattr(maps, "MAX_VALUES", 300)

@@ -11,7 +11,7 @@ from gradscope.derived.compare.align import align_runs
 from gradscope.errors import UsageError
 from gradscope.store.read.runs import open_runs
 from gradscope.view.curves import read_curve
-from tests.partial import write_partial
+from tests.helpers import write_recording
 
 GROUPS = ("training", "evaluation", "gradients", "updates", "second_moments", "activations")
 
@@ -26,7 +26,7 @@ def rising(columns, params, layers):
 
 def sweep(folder, lasts):
     return [
-        write_partial(
+        write_recording(
             folder / f"r{i}.h5",
             50,
             ends=dict.fromkeys(GROUPS, last),
@@ -67,7 +67,7 @@ def spiking(at):
 
 
 def test_runs_without_a_common_spike_are_drawn_together(tmp_path):
-    files = [write_partial(tmp_path / f"{at}.h5", 50, change=spiking(at)) for at in (10, 40)]
+    files = [write_recording(tmp_path / f"{at}.h5", 50, change=spiking(at)) for at in (10, 40)]
     table = plotted(files, "heatmap", tmp_path)
     assert set(table["step"]) == set(range(1, 51))
     with open_runs(files, steps="common") as tree:
@@ -82,9 +82,9 @@ def test_runs_that_have_no_step_in_common_are_refused(tmp_path):
             chosen = np.asarray(columns[name]["step"]) > 30
             columns[name] = {key: np.asarray(v)[chosen] for key, v in columns[name].items()}
 
-    early = write_partial(tmp_path / "early.h5", 50, ends=dict.fromkeys(GROUPS, 20))
+    early = write_recording(tmp_path / "early.h5", 50, ends=dict.fromkeys(GROUPS, 20))
     with pytest.raises(UsageError, match="in common"):
-        open_runs([early, write_partial(tmp_path / "l.h5", 50, change=late)], steps="common")
+        open_runs([early, write_recording(tmp_path / "l.h5", 50, change=late)], steps="common")
 
 
 @pytest.mark.parametrize("n_steps", [2, 50])  # as many steps as runs, and others
@@ -97,7 +97,7 @@ def test_entries_are_those_of_each_run_where_widths_differ(tmp_path, n_steps):
         return change
 
     files = [
-        write_partial(tmp_path / f"{factor}.h5", n_steps, change=nonfinite(factor))
+        write_recording(tmp_path / f"{factor}.h5", n_steps, change=nonfinite(factor))
         for factor in (1, 2)
     ]
     with open_runs(files) as tree:
@@ -113,7 +113,7 @@ def test_epochs_go_on_beyond_those_that_were_logged(tmp_path):
         columns["gradients"]["grad_norm"][:] = columns["gradients"]["step"][:, None]
 
     files = [
-        write_partial(tmp_path / f"{i}.h5", 29, change=change, config_json=config(0.1 * i))
+        write_recording(tmp_path / f"{i}.h5", 29, change=change, config_json=config(0.1 * i))
         for i in range(2)
     ]
     with open_runs(files) as tree:
@@ -134,7 +134,7 @@ def test_a_truncated_copy_reaches_a_loss_when_the_whole_run_does(tmp_path):
         columns["gradients"]["grad_norm"][:] = columns["gradients"]["step"][:, None]
 
     files = [
-        write_partial(
+        write_recording(
             tmp_path / f"{last}.h5", 3000, 3, ends=dict.fromkeys(GROUPS, last), change=change
         )
         for last in (3000, 1000)
