@@ -77,10 +77,6 @@ def explore(
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         return None
-    if sample.size == 1:
-        return Explored(
-            key=key, statement=statement, estimate=float(sample[0]), n=1, unit=unit, note=note
-        )
     low, high = bounds_over_seeds(sample)
     return Explored(
         key=key,
@@ -88,7 +84,7 @@ def explore(
         estimate=float(sample.mean()),
         low=low,
         high=high,
-        p=sign_flip(sample, null).p_value,
+        p=sign_flip(sample, null).p_value if sample.size > 1 else float("nan"),
         n=sample.size,
         unit=unit,
         note=note,
