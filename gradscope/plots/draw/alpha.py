@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from gradscope.errors import UsageError, unknown
 from gradscope.plots.axes.scales import plain_number, signed
 from gradscope.plots.axes.style import new_figure
-from gradscope.plots.layouts.bands import has_metric, metric_label, palette, t_interval
+from gradscope.plots.layouts.bands import cut_share, has_metric, metric_label, palette, t_interval
 from gradscope.plots.layouts.kind import Kind
 from gradscope.plots.layouts.run_names import last_values
 from gradscope.plots.layouts.view import Picture, View, run_title
@@ -38,6 +38,7 @@ def draw_alpha(table: pd.DataFrame, metric: str, *, ax: Axes) -> None:
         alphas = np.unique(table["alpha"])
         ax.set_xticks(alphas, [signed(alpha) for alpha in alphas])
     ax.set_ylabel(metric_label(metric))
+    cut_share(ax, metric)
     ax.axvline(0, color="0.7", linewidth=0.5, zorder=0)
     if hue:
         ax.legend(title=hue, title_fontsize="small")

@@ -26,13 +26,12 @@ def t_interval(values: pd.Series) -> tuple[float, float]:
     >>> round(low, 3), round(high, 3)
     (-0.484, 4.484)
     """
-    from scipy.special import stdtrit  # loads most of SciPy, which other plots do not need
+    from gradscope.stats.intervals.student_t import student_t_mean  # loads SciPy, as seaborn does
 
-    n = len(values)
-    if n < LEAST_RUNS:
+    if len(values) < LEAST_RUNS:
         return np.nan, np.nan
-    half = float(stdtrit(n - 1, 0.975) * values.std() / np.sqrt(n))
-    return float(values.mean()) - half, float(values.mean()) + half
+    interval = student_t_mean(values)
+    return interval.low, interval.high
 
 
 def draw_bands(
@@ -97,6 +96,14 @@ def draw_metric(table: pd.DataFrame, metric: str, *, ax: Axes, is_dashed: bool =
         table, "step", metric, ax=ax, label=metric_label(metric), scale=scale, is_dashed=is_dashed
     )
     format_steps(ax, is_log=False)
+    cut_share(ax, metric)
+
+
+def cut_share(ax: Axes, metric: str) -> None:
+    """End the axis of a share near 0 and 1, which the interval of few runs may cross."""
+    if schema.declaration(metric).scale == "share":
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(low, -0.02), min(high, 1.02), auto=None)
 
 
 def is_drawn_log(metric: str, values: np.ndarray) -> bool:

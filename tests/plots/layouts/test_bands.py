@@ -7,7 +7,7 @@ from scipy import stats
 
 from gradscope.plots.axes.scales import Scale
 from gradscope.plots.axes.style import new_figure
-from gradscope.plots.layouts.bands import draw_bands
+from gradscope.plots.layouts.bands import draw_bands, draw_metric
 
 
 @pytest.mark.parametrize("is_log", [False, True])
@@ -32,3 +32,16 @@ def test_a_band_is_the_t_interval_of_three_runs_and_more(n_runs, is_log):
     undo = np.exp if is_log else np.asarray
     np.testing.assert_allclose(band, undo(expected), rtol=1e-9)
     np.testing.assert_allclose(line, undo(sample.mean(axis=0)), rtol=1e-9)
+
+
+def test_the_axis_of_an_accuracy_ends_where_accuracies_do():
+    values = {"train_accuracy": (0.1, 0.5, 0.9), "val_accuracy": (0.05, 0.95, 1.0)}
+    ax = new_figure(80, 60).subplots()
+    for metric, own in values.items():  # in one panel, where the second reaches further
+        rows = [{"step": s, metric: v, "run is": "a"} for v in own for s in range(3)]
+        draw_metric(pd.DataFrame(rows), metric, ax=ax)
+    assert ax.get_ylim() == (-0.02, 1.02)
+    rows = [{"step": s, "val_loss": v, "run is": "a"} for v in (0.1, 0.5, 0.9) for s in range(3)]
+    loss = new_figure(80, 60).subplots()
+    draw_metric(pd.DataFrame(rows), "val_loss", ax=loss)
+    assert loss.get_ylim()[1] > 1.02
