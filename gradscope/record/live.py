@@ -46,13 +46,20 @@ def is_attached(optimizer: torch.optim.Optimizer) -> bool:
     return optimizer in _attached
 
 
-def detach_others(optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    """Close a recorder that still watches one of these: a notebook's cell was run again."""
-    for optimizer in optimizers:
-        other = _attached.get(optimizer)
-        if other is not None:
-            other.close("interrupted")
-            other.end("another recorder was attached to its optimizer")
+def detach_others(optimizers: Iterable[torch.optim.Optimizer], path: Path | None = None) -> None:
+    """Close the recorders whose place another takes: a notebook's cell was run again.
+
+    They watch one of these optimizers, or write the recording that is to be replaced or resumed.
+    """
+    of_optimizers = (_attached.get(optimizer) for optimizer in optimizers)
+    ends = {other: "optimizer" for other in of_optimizers if other is not None}
+    if path is not None:
+        alone = {other for _, other in _attached.items() if other._ranks.is_alone}
+        same = [other for other in alone if other.path.resolve() == path.resolve()]
+        ends = dict.fromkeys(same, "file") | ends
+    for other, thing in ends.items():
+        other.close("interrupted")
+        other.end(f"another recorder was attached to its {thing}")
 
 
 def forget(recorder: LiveRecording) -> None:

@@ -32,6 +32,7 @@ from gradscope.record.rows.logged import LoggedNames
 from gradscope.record.rows.scalars import ScalarRows
 from gradscope.record.rows.stream import CAPACITY
 from gradscope.record.settings import make_settings
+from gradscope.store.format.segments import finished_path
 
 
 class Recorder(LiveRecording):
@@ -138,7 +139,9 @@ class Recorder(LiveRecording):
         warn_of_strangers(models, optimizers, stacklevel=3)
         story = describe_story(config, name, tags, notes)
         attrs = describe_run(models, optimizers, settings, every) | story
-        detach_others(optimizers.values())
+        is_taken = if_exists in ("overwrite", "resume")
+        taken = finished_path(path) if path is not None and is_taken else None
+        detach_others(optimizers.values(), taken)
         self._ranks = Ranks()
         if callable(every) or settings.budget:
             settings = dataclasses.replace(settings, cadence=self._ranks.decide(settings.cadence))

@@ -19,7 +19,7 @@ from gradscope.store.format.segments import (
     segment_name,
     sync_folder,
 )
-from gradscope.store.write.lock import WriterLock
+from gradscope.store.write.lock import HELD_HERE, WriterLock
 
 
 def claim(path: Path, if_exists: str) -> WriterLock:
@@ -29,7 +29,9 @@ def claim(path: Path, if_exists: str) -> WriterLock:
     try:
         lock = _locked(folder)
     except BlockingIOError as error:
-        raise RecordingExistsError(f"{path} is being written by another process") from error
+        is_here = error.strerror == HELD_HERE
+        whom = "this process; close its recorder first" if is_here else "another process"
+        raise RecordingExistsError(f"{path} is being written by {whom}") from error
     except BaseException:
         give_back(None, path)
         raise

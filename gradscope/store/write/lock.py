@@ -22,6 +22,8 @@ except ImportError:  # Windows
 STALE_SECONDS = 60.0
 """Age from which a lock that no kernel holds belongs to nobody."""
 
+HELD_HERE = "held by this process"
+
 _BUSY = {errno.EACCES, errno.EAGAIN}
 _held: set[Path] = set()
 
@@ -43,7 +45,7 @@ class WriterLock:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         if self.path in _held:
-            raise BlockingIOError(errno.EAGAIN, "held by this process", str(path))
+            raise BlockingIOError(errno.EAGAIN, HELD_HERE, str(path))
         self._descriptor = _open_locked(self.path)
         _held.add(self.path)
 
