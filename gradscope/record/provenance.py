@@ -80,8 +80,9 @@ def describe_story(
     """
     tags = [tags] if isinstance(tags, str) and tags else list(tags)
     for kind, words in (("name", [name]), ("notes", [notes]), ("tags", tags)):
-        if not all(isinstance(word, str) for word in words):
-            raise TypeError(f"`{kind}` must be text; got {words[0]!r}")
+        for word in words:
+            if not isinstance(word, str):
+                raise TypeError(f"`{kind}` must be text; got {word!r}")
     for tag in tags:
         if not tag.strip() or "," in tag:
             raise ValueError(f"a tag must be text without commas; got {tag!r}")

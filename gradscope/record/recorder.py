@@ -18,7 +18,7 @@ from gradscope.record.distributed.writer import open_writer
 from gradscope.record.ending import RecordingCost
 from gradscope.record.events import StepEvents
 from gradscope.record.guard import Guard
-from gradscope.record.health.watch import HealthWatch, OnHealth
+from gradscope.record.health.watch import HealthWatch, OnHealth, check_callback
 from gradscope.record.live import LiveRecording, detach_others, register, until_closed
 from gradscope.record.measure.choose import choose_backend
 from gradscope.record.measure.custom import Measure
@@ -138,6 +138,7 @@ class Recorder(LiveRecording):
         )
         warn_of_strangers(models, optimizers, stacklevel=3)
         story = describe_story(config, name, tags, notes)
+        check_callback(on_health)
         attrs = describe_run(models, optimizers, settings, every) | story
         is_taken = if_exists in ("overwrite", "resume")
         taken = finished_path(path) if path is not None and is_taken else None

@@ -24,6 +24,12 @@ WINDOW = 300
 OnHealth = Callable[["Finding"], object]
 
 
+def check_callback(on_health: OnHealth | None) -> None:
+    """Raise a TypeError for what cannot be called."""
+    if on_health is not None and not callable(on_health):
+        raise TypeError(f"`on_health` must be a function of a finding; got {on_health!r}")
+
+
 class HealthWatch:
     """Apply the health rules to what is on disk, and call somebody for each new finding.
 

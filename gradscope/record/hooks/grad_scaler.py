@@ -22,6 +22,11 @@ class ScalerWatch:
     scaler : torch.amp.GradScaler or None
     before, after : callable
         Called with the optimizer around ``scaler.step``.
+
+    Raises
+    ------
+    TypeError
+        If it is no scaler.
     """
 
     _watches: ClassVar[list[ScalerWatch]] = []
@@ -33,6 +38,8 @@ class ScalerWatch:
         self._before, self._after = before, after
         if scaler is None:
             return
+        if not callable(getattr(scaler, "step", None)):
+            raise TypeError(f"`grad_scaler` must be a GradScaler; got {scaler!r}")
         if not self._siblings():
             _watch(type(scaler))
         ScalerWatch._watches.append(self)

@@ -21,11 +21,11 @@ def make_selector(include: Selector, exclude: Selector) -> Callable[[str], bool]
 
     Raises
     ------
-    ValueError
-        If a pattern is no regular expression.
+    TypeError, ValueError
+        If one is of another kind, or no regular expression.
     """
 
-    def predicate(given: Selector, default: bool) -> Callable[[str], bool]:
+    def predicate(option: str, given: Selector, *, default: bool) -> Callable[[str], bool]:
         if given is None:
             return lambda _name: default
         if callable(given):
@@ -34,9 +34,13 @@ def make_selector(include: Selector, exclude: Selector) -> Callable[[str], bool]
             pattern = re.compile(given)
         except re.error as error:
             raise ValueError(f"{given!r} is no regular expression: {error}") from error
+        except TypeError as error:
+            words = "must be a regular expression or name -> bool"
+            raise TypeError(f"`{option}` {words}; got {given!r}") from error
         return lambda name: pattern.search(name) is not None
 
-    is_in, is_out = predicate(include, True), predicate(exclude, False)
+    is_in = predicate("include", include, default=True)
+    is_out = predicate("exclude", exclude, default=False)
     return lambda name: is_in(name) and not is_out(name)
 
 

@@ -226,3 +226,24 @@ def test_a_second_recorder_that_was_not_told_to_replace_the_first_is_refused(tmp
     with gradscope.Recorder(models[0], first, tmp_path / "run.h5"):
         with pytest.raises(FileExistsError, match="written by this process; close its recorder"):
             gradscope.Recorder(models[1], second, tmp_path / "run.h5")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"include": ["0.weight"]}, "`include` must be a regular expression or name -> bool"),
+        ({"exclude": 5}, "`exclude` must be a regular expression or name -> bool; got 5"),
+        ({"grad_scaler": 1}, "`grad_scaler` must be a GradScaler; got 1"),
+        ({"on_health": 1}, "`on_health` must be a function of a finding; got 1"),
+        ({"tags": ["a", 1]}, "`tags` must be text; got 1"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_named_and_costs_no_recording(tmp_path, options, words):
+    path = tmp_path / "run.h5"
+    path.write_text("an earlier one")
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(TypeError, match=words):
+        gradscope.Recorder(model, optimizer, path, if_exists="overwrite", **options)
+    assert path.read_text() == "an earlier one"
+    assert [file.name for file in tmp_path.iterdir()] == ["run.h5"]
