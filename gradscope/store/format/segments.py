@@ -27,7 +27,7 @@ from pathlib import Path
 
 import h5py
 
-from gradscope.errors import RecordingError
+from gradscope.errors import RecordingError, UsageError
 from gradscope.store.format.safe_file import new_file
 
 PART_SUFFIX = ".part"
@@ -53,6 +53,8 @@ class Segment:
 def finished_path(path: str | os.PathLike[str]) -> Path:
     """Return the name of the finished file for that name or for the folder of its segments."""
     path = Path(path)
+    if not path.name:
+        raise UsageError(f"{str(path)!r} is a folder; give the name of a file, such as run.h5")
     return path.with_name(path.name.removesuffix(PART_SUFFIX))
 
 

@@ -45,6 +45,10 @@ def claim(path: Path, if_exists: str) -> WriterLock:
 
 
 def _refuse(path: Path, folder: Path, if_exists: str) -> None:
+    if path.is_dir():
+        raise RecordingExistsError(
+            f"{path} is a folder; give the name of a file, such as {path / 'run.h5'}"
+        )
     if if_exists == "error" and (path.exists() or list_segments(folder)):
         raise RecordingExistsError(
             f"a recording stands at {path}; choose another name, "

@@ -247,3 +247,14 @@ def test_what_is_of_the_wrong_kind_is_named_and_costs_no_recording(tmp_path, opt
         gradscope.Recorder(model, optimizer, path, if_exists="overwrite", **options)
     assert path.read_text() == "an earlier one"
     assert [file.name for file in tmp_path.iterdir()] == ["run.h5"]
+
+
+@pytest.mark.parametrize("if_exists", ["error", "overwrite", "resume"])
+def test_a_folder_is_no_name_for_a_recording(tmp_path, monkeypatch, if_exists):
+    monkeypatch.chdir(tmp_path)
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    for path in (tmp_path, ""):
+        with pytest.raises((FileExistsError, ValueError), match="is a folder; give the name of a"):
+            gradscope.Recorder(model, optimizer, path, if_exists=if_exists)
+    assert not list(tmp_path.iterdir())
