@@ -56,6 +56,8 @@ def select(
     if by not in BY:
         raise UsageError(unknown("grouping", by, BY))
     data = _quantity(tree, quantity)
+    if "param" in data.dims and not data.sizes["param"]:
+        raise UsageError("this recording holds no parameters: `include` and `exclude` left none")
     if "relative_depth" in data.dims and by != "weight":
         raise UsageError(f"runs aligned by relative depth have weight layers only; got --by {by}")
     if by in BY[3:] or (by == "layer" and "param" in data.dims):

@@ -138,6 +138,15 @@ class Pipeline:
                 "needs the one learning rate or beta of a parameter is missing"
             )
 
+    def tell_of_selection(self) -> None:
+        """Warn where `include` and `exclude` leave no parameter."""
+        names = self.table.passed_over
+        if names:
+            warn(
+                f"`include` and `exclude` leave none of {len(names):,} parameters, which are named "
+                f"like {names[0]!r}: nothing is recorded of them"
+            )
+
     @property
     def nbytes(self) -> int:
         """Memory held on the device."""

@@ -62,6 +62,7 @@ class Tables:
         if self.pipeline is None:
             self.pipeline = self._make(stages)
             self.pipeline.tell_of_shared()
+            self.pipeline.tell_of_selection()
             self._apply_resumed()
         elif self.pipeline.table.is_stale(optimizer):
             send_all()

@@ -82,6 +82,8 @@ class ParamTable:
         shown = [p for p in strays if id(p.tensor) not in inside]
         shown = owned + [p for p in shown if not layers.has_departed(p.tensor)]
         self.params = [p for p in shown if is_selected(base_name(p.name))]
+        self.passed_over = [] if self.params else [p.name for p in shown]
+        """Names of the parameters where none is selected."""
         self.row = {id(p.tensor): row for row, p in enumerate(self.params)}
         self.layers = [layer for layer in layers.layers.values() if self._is_kept(layer)]
         self.numel = np.array([p.tensor.numel() for p in self.params], dtype=np.int64)

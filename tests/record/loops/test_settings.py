@@ -11,6 +11,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import gradscope
+from gradscope.derived.select import select
+from gradscope.errors import UsageError
 from tests.record.loops.training_loops import data, mlp, run
 
 
@@ -258,3 +260,21 @@ def test_a_folder_is_no_name_for_a_recording(tmp_path, monkeypatch, if_exists):
         with pytest.raises((FileExistsError, ValueError), match="is a folder; give the name of a"):
             gradscope.Recorder(model, optimizer, path, if_exists=if_exists)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_selection_that_leaves_no_parameter_is_said(tmp_path):
+    model, (x, y) = mlp(), data()
+    optimizer = torch.optim.Adam(model.parameters())
+
+    def step(k, recorder):
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    with pytest.warns(RuntimeWarning, match=r"leave none of 4 parameters, .* like '0.weight'") as w:
+        tree = run(model, optimizer, tmp_path, step, include="block")
+    assert len(w) == 1
+    assert tree["gradients"].sizes == {"step": 3, "param": 0}
+    for by in ("weight", "param", "layer"):
+        with pytest.raises(UsageError, match="holds no parameters"):
+            select(tree, "grad_norm", by=by)
