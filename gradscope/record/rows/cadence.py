@@ -39,7 +39,7 @@ def make_cadence(every: str | int | Cadence) -> Cadence:
         If it is of another kind.
     """
     if callable(every):
-        return every
+        return lambda step: bool(every(step))
     if every == "auto":
         return auto
     if isinstance(every, bool) or not isinstance(every, int | str):

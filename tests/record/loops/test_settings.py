@@ -278,3 +278,17 @@ def test_a_selection_that_leaves_no_parameter_is_said(tmp_path):
     for by in ("weight", "param", "layer"):
         with pytest.raises(UsageError, match="holds no parameters"):
             select(tree, "grad_norm", by=by)
+
+
+def test_a_cadence_may_answer_with_anything_that_is_true_or_false(tmp_path):
+    model, (x, y) = mlp(), data()
+    optimizer = torch.optim.Adam(model.parameters())
+
+    def step(k, recorder):
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    tree = run(model, optimizer, tmp_path, step, every=lambda k: [k] if k == 2 else None)
+    assert tree["gradients"]["step"].values.tolist() == [2]
+    assert tree.attrs["status"] == "finished"
