@@ -89,7 +89,7 @@ def studentised_bootstrap(
     check_alternative(alternative)
     check_fraction(confidence, "confidence")
     estimate, error = float(statistic(sample)), float(standard_error(sample))
-    if not error > 0:
+    if np.ptp(sample) == 0 or not error > 0:
         raise ValueError(f"the standard error must be positive; got {error}: `x` has no spread")
     draws = np.random.default_rng(seed).integers(0, sample.size, (n_resamples, sample.size))
     t_star = _resampled_t(sample[draws], estimate, statistic, standard_error)
@@ -113,7 +113,8 @@ def _resampled_t(
 ) -> NDArray[np.float64]:
     """Return t of each resample, omitting resamples without a standard error."""
     errors = standard_error(resamples)
-    has_spread = errors > 0
+    # Rounding leaves some resamples of equal values an error above 0.
+    has_spread = (errors > 0) & (np.ptp(resamples, axis=-1) > 0)
     return (statistic(resamples)[has_spread] - estimate) / errors[has_spread]
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from gradscope.stats.result import Result
@@ -70,8 +70,7 @@ def student_t_mean(
     sample = finite_sample(x, "x")
     check_alternative(alternative)
     check_fraction(confidence, "confidence")
-    n, mean = sample.size, float(sample.mean())
-    error = float(sample.std(ddof=1)) / math.sqrt(n)
+    n, (mean, error) = sample.size, mean_and_error(sample)
     half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * error
     return Result(
         method="Student's t of a mean",
@@ -84,6 +83,17 @@ def student_t_mean(
         alternative=alternative,
         n=n,
     )
+
+
+def mean_and_error(sample: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the mean and its standard error, which is 0 if all values are equal.
+
+    >>> mean_and_error(np.array([0.1, 0.1, 0.1]))
+    (0.1, 0.0)
+    """
+    if np.ptp(sample) == 0:  # the mean of equal values is off by rounding, and so is their spread
+        return float(sample[0]), 0.0
+    return float(sample.mean()), float(sample.std(ddof=1)) / math.sqrt(sample.size)
 
 
 def t_p_value(distance: float, error: float, dof: float, *, alternative: str) -> float:

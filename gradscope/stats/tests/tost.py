@@ -20,7 +20,7 @@ import math
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from gradscope.stats.intervals.student_t import t_p_value
+from gradscope.stats.intervals.student_t import mean_and_error, t_p_value
 from gradscope.stats.result import Result
 from gradscope.stats.sample import check_fraction, finite_sample
 
@@ -71,8 +71,7 @@ def tost(x: ArrayLike, margin: float, *, level: float = 0.05) -> TostResult:
     check_fraction(level, "level")
     if not (margin > 0 and math.isfinite(margin)):
         raise ValueError(f"`margin` must be positive and finite; got {margin}")
-    n, mean = sample.size, float(sample.mean())
-    error = float(sample.std(ddof=1)) / math.sqrt(n)
+    n, (mean, error) = sample.size, mean_and_error(sample)
     half = float(stats.t.ppf(1 - level, n - 1)) * error
     p_above = t_p_value(mean + margin, error, n - 1, alternative="greater")
     p_below = t_p_value(mean - margin, error, n - 1, alternative="less")

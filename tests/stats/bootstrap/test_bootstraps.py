@@ -51,6 +51,15 @@ def test_studentised_takes_any_statistic_with_its_error():
 def test_studentised_refuses_data_without_spread():
     with pytest.raises(ValueError, match="`x` has no spread"):
         studentised_bootstrap([1.0, 1.0, 1.0, 1.0])
+    with pytest.raises(ValueError, match="`x` has no spread"):
+        studentised_bootstrap([0.1] * 6)
+
+
+def test_studentised_omits_resamples_without_spread_at_any_scale():
+    # A third of the resamples are seven times the same value, whose mean is rounded if it is 0.1.
+    exact = studentised_bootstrap([1.0] * 6 + [2.0])
+    scaled = studentised_bootstrap([0.1] * 6 + [0.2])
+    assert (10 * scaled.low, 10 * scaled.high) == pytest.approx((exact.low, exact.high))
 
 
 def test_bca_is_scipys():

@@ -36,6 +36,11 @@ def test_no_effect_is_found_and_few_data_show_nothing():
     assert not tost([-3.0, 3.0, 0.5], 1.0).is_equivalent
 
 
+def test_equal_values_at_the_margin_are_not_within_it():
+    assert tost([0.1] * 7, 0.1).p_value == 1.0
+    assert tost([0.1] * 7, 0.2).p_value == 0.0
+
+
 @pytest.mark.parametrize("margin", [0.0, -1.0, float("nan"), float("inf")])
 def test_margins_must_be_positive(margin):
     with pytest.raises(ValueError, match="`margin` must be positive and finite"):
