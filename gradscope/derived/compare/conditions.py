@@ -161,26 +161,47 @@ def conditions_by_label(tree: xr.DataTree, labels: Sequence[str]) -> list[Condit
 
 
 def pair_runs(first: Condition, second: Condition) -> tuple[list[tuple[int, int]], str]:
-    """Pair the runs of two conditions by seed, or else by the order of seeds; return which."""
-    if set(first.seeds) == set(second.seeds) and all(
-        len(set(condition.seeds)) == len(condition.runs) and "" not in condition.seeds
-        for condition in (first, second)
-    ):
-        partner = dict(zip(second.seeds, second.runs, strict=True))
-        pairs = [(run, partner[seed]) for run, seed in zip(first.runs, first.seeds, strict=True)]
-        return pairs, "paired by seed"
-    n_pairs = min(len(first.runs), len(second.runs))
-    left = len(first.runs) + len(second.runs) - 2 * n_pairs
-    words = "paired in order, since the conditions have other seeds"
-    words += f"; {left} without partner" if left else ""
-    return list(zip(_by_seed(first), _by_seed(second), strict=False)), words
+    """Pair the runs of two conditions by seed, the others in the order of seeds; return how.
 
-
-def _by_seed(condition: Condition) -> list[int]:
-    order = sorted(
-        range(len(condition.runs)), key=lambda i: (len(condition.seeds[i]), condition.seeds[i])
+    A seed pairs two runs if it is known and each condition has it once.
+    """
+    ones, others = _run_by_seed(first), _run_by_seed(second)
+    pairs = [(run, others[seed]) for seed, run in ones.items() if seed in others]
+    rest = zip(
+        _in_order(first, [one for one, _ in pairs]),
+        _in_order(second, [other for _, other in pairs]),
+        strict=False,
     )
-    return [condition.runs[i] for i in order]
+    n_by_seed = len(pairs)
+    pairs += rest
+    return pairs, _how(n_by_seed, len(pairs), len(first.runs) + len(second.runs))
+
+
+def _run_by_seed(condition: Condition) -> dict[str, int]:
+    """Return the run of each seed that is known and that one run alone has."""
+    return {
+        seed: run
+        for seed, run in zip(condition.seeds, condition.runs, strict=True)
+        if seed and condition.seeds.count(seed) == 1
+    }
+
+
+def _in_order(condition: Condition, paired: list[int]) -> list[int]:
+    """Return the runs without a partner yet, in the order of their seeds."""
+    seeds = zip(condition.seeds, condition.runs, strict=True)
+    order = sorted(seeds, key=lambda one: (len(one[0]), one[0]))
+    return [run for _, run in order if run not in paired]
+
+
+def _how(n_by_seed: int, n_pairs: int, n_runs: int) -> str:
+    if n_by_seed == n_pairs:
+        words = "paired by seed"
+    elif n_by_seed:
+        words = f"{n_by_seed} paired by seed, {n_pairs - n_by_seed} in the order of their seeds"
+    else:
+        words = "paired in order, since the conditions have other seeds"
+    left = n_runs - 2 * n_pairs
+    return f"{words}; {left} without partner" if left else words
 
 
 def _conditions(tree: xr.DataTree, labels: list[str]) -> list[Condition]:
@@ -195,8 +216,19 @@ def _conditions(tree: xr.DataTree, labels: list[str]) -> list[Condition]:
 def _seeds(tree: xr.DataTree) -> list[str]:
     n_runs = tree.sizes["run"]
     if "seed" in tree.dataset.coords and tree.dataset["seed"].dims == ("run",):
-        return [short(value) for value in tree.dataset["seed"].values]
-    return [short(tree.attrs["seed"]) if "seed" in tree.attrs else ""] * n_runs
+        return [_seed_words(value) for value in tree.dataset["seed"].values]
+    return [_seed_words(tree.attrs["seed"]) if "seed" in tree.attrs else ""] * n_runs
+
+
+def _seed_words(seed: object) -> str:
+    """Return a seed in all its digits; empty if it is unknown.
+
+    >>> _seed_words(np.float64(123456789)), _seed_words(float("nan"))
+    ('123456789', '')
+    """
+    if isinstance(seed, float | np.floating) and float(seed).is_integer():
+        return str(int(seed))  # the seeds of runs of which one has none are floats
+    return "" if (words := short(seed)) == MISSING else words
 
 
 def _what_differs(known: dict[str, np.ndarray]) -> str:

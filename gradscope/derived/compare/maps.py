@@ -64,10 +64,10 @@ def compare_runs(
 
     Notes
     -----
-    Runs are paired by seed where both conditions have the same seeds, once each, else in the order
-    of their seeds: under the null hypothesis, that the setting changes nothing, the differences are
-    symmetric either way. With n pairs, no p-value is below 2^(1 − n). If this exceeds the level,
-    nothing is tested, and the note gives the number of pairs needed.
+    Runs are paired by seed where both conditions have a seed, once each, and the others in the
+    order of their seeds: under the null hypothesis, that the setting changes nothing, the
+    differences are symmetric either way. With n pairs, no p-value is below 2^(1 − n). If this
+    exceeds the level, nothing is tested, and the note gives the number of pairs needed.
     """
     conditions = conditions_by_setting(tree) if conditions is None else conditions
     if len(conditions) < 2:

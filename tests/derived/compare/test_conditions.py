@@ -74,6 +74,27 @@ def test_pairs_follow_seeds_else_their_order():
     assert pairs == [(0, 5), (1, 6)] and "other seeds; 1 without partner" in words
 
 
+def test_a_missing_run_does_not_shift_the_pairs():
+    first = Condition(name="A", runs=(0, 1, 2, 3), seeds=("0", "1", "2", "3"))
+    lacks = Condition(name="B", runs=(4, 5, 6), seeds=("3", "0", "2"))
+    assert pair_runs(first, lacks) == (
+        [(0, 5), (2, 6), (3, 4)],
+        "paired by seed; 1 without partner",
+    )
+    later = Condition(name="C", runs=(4, 5, 6, 7), seeds=("2", "3", "4", "5"))
+    assert pair_runs(first, later) == (
+        [(2, 4), (3, 5), (0, 6), (1, 7)],
+        "2 paired by seed, 2 in the order of their seeds",
+    )
+
+
+def test_unknown_seeds_are_not_the_same_and_large_ones_differ():
+    tree = runs(seed=[1, np.nan, np.nan, 1, 123456781, 123456782])
+    one, other, large = conditions_by_label(tree, ["A", "A", "B", "B", "C", "C"])
+    assert pair_runs(one, other)[1] == "1 paired by seed, 1 in the order of their seeds"
+    assert (one.seeds, large.seeds) == (("1", ""), ("123456781", "123456782"))
+
+
 def scheduled(tmp_path, **schedules):
     """Write runs whose learning rates follow the given lists, with equal first values."""
     paths = []
