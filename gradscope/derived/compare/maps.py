@@ -22,6 +22,7 @@ from gradscope.derived.compare.align import align_runs
 from gradscope.derived.compare.conditions import Condition, conditions_by_setting, pair_runs
 from gradscope.derived.compare.metrics import final_metrics, settings_by_condition
 from gradscope.derived.compare.result import Comparison, EffectMap, Outside
+from gradscope.derived.compare.text import LETTERS
 from gradscope.errors import UsageError
 from gradscope.stats.labelled import max_t
 from gradscope.stats.sample import check_fraction
@@ -60,7 +61,7 @@ def compare_runs(
     Raises
     ------
     UsageError
-        If there is one condition only, an option is unknown, or the runs do not overlap.
+        If there is one condition only, or more than 26, an option is unknown, or the runs do not overlap.
 
     Notes
     -----
@@ -74,6 +75,11 @@ def compare_runs(
         raise UsageError(
             "all runs are replicates of each other: they differ in their seed at most, so there "
             "is nothing to compare"
+        )
+    if len(conditions) > len(LETTERS):
+        raise UsageError(
+            f"at most {len(LETTERS)} conditions can be compared at once; got {len(conditions)}: "
+            "group them by fewer settings, or open fewer runs"
         )
     try:
         check_fraction(confidence, "confidence")

@@ -117,6 +117,13 @@ def test_text_and_json_say_the_same():
     assert "val accuracy (%)" in text and "+10.00" in text
 
 
+def test_more_conditions_than_letters_are_refused():
+    tree = planted_runs(n_seeds=14, n_steps=2)
+    data = tree["gradients"].dataset["grad_norm"].load()
+    with pytest.raises(UsageError, match="at most 26 conditions can be compared at once; got 28"):
+        compare_runs(tree, data, conditions_by_label(tree, [f"c{i}" for i in range(28)]))
+
+
 def test_replicates_alone_are_refused():
     tree = planted_runs()
     data = tree["gradients"].dataset["grad_norm"].load()
