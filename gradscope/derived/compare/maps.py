@@ -61,7 +61,8 @@ def compare_runs(
     Raises
     ------
     UsageError
-        If there is one condition only, or more than 26, an option is unknown, or the runs do not overlap.
+        If there is one condition only, or more than 26, an option is unknown, or the runs do not
+        overlap.
 
     Notes
     -----
