@@ -42,11 +42,16 @@ def curve(tables: Tables, spec: str, arm: str, values: str = "accuracy") -> pd.D
 
     Only seeds that have every alpha are there.
     """
+    own = _runs(tables, spec, arm, values)
+    return wide(own, "alpha", values) if len(own) else pd.DataFrame()
+
+
+def _runs(tables: Tables, spec: str, arm: str, values: str) -> pd.DataFrame:
+    """Return the rows of an arm, with those of alpha = 0; none where the value was not measured."""
     table = tables.get("outcomes", pd.DataFrame())
     if not len(table) or values not in table:
         return pd.DataFrame()
-    own = table[(table["spec"] == spec) & ((table["arm"] == arm) | (table["alpha"] == 0))]
-    return wide(own, "alpha", values) if len(own) else pd.DataFrame()
+    return table[(table["spec"] == spec) & ((table["arm"] == arm) | (table["alpha"] == 0))]
 
 
 def _curve(tables: Tables, spec: str) -> Iterator[Explored | None]:
@@ -96,10 +101,14 @@ def _curve(tables: Tables, spec: str) -> Iterator[Explored | None]:
 
 def _step_change(tables: Tables, spec: str) -> Explored | None:
     """X1: by what factor one learning rate shrinks the step at the lowest alpha."""
-    table = curve(tables, spec, "fixed", "step")
-    if not len(table) or 0.0 not in table.columns:
+    own = _runs(tables, spec, "fixed", "step")
+    if not len(own) or not (own["alpha"] == 0).any():
         return None
-    lowest = float(table.columns.min())
+    lowest = float(own["alpha"].min())
+    # A run that diverged at another alpha has no step, and is no reason to leave out its seed.
+    table = wide(own[own["alpha"].isin([lowest, 0.0])], "alpha", "step")
+    if not len(table):
+        return None
     text = f"ln measured step at alpha {lowest:g} less that at 0, fixed arm, {NAMES[spec]}"
     return explore("X1", text, np.log(table[lowest] / table[0.0]), "nat")
 
@@ -140,7 +149,10 @@ def _gradients(tables: Tables, spec: str) -> Iterator[Explored | None]:
                     f"at alpha 0: {table[0.0].mean():+.3f} nat a layer" if 0.0 in table else "",
                 )
         for quantity, (words, unit) in STEADINESS.items():
-            table = _claimed(curve(tables, spec, arm, quantity))
+            own = _runs(tables, spec, arm, quantity)
+            # Those beyond the range, some of which diverge, leave out no seed.
+            own = own[own["alpha"].between(*CLAIMED)] if len(own) else own
+            table = wide(own, "alpha", quantity) if len(own) else own
             if len(table) and table.shape[1] >= 3:
                 yield explore(
                     "X4",

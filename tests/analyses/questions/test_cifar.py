@@ -74,6 +74,21 @@ def test_the_change_of_the_step_is_that_of_the_fixed_arm():
     assert estimate(found, words) == pytest.approx(-0.6)
 
 
+def test_a_run_that_diverged_elsewhere_does_not_leave_out_its_seed():
+    """It has no step and no coherence; both are compared at other alphas."""
+    outcomes = planted(ALPHA10, -0.1)
+    is_lost = (outcomes["alpha"] == 0.5) & (outcomes["seed"] != 3)
+    measured = {"step": np.exp(2 * outcomes["alpha"]), "coherence": 0.3 * outcomes["alpha"]}
+    lost = {name: values.mask(is_lost) for name, values in measured.items()}
+    found = answer({"outcomes": outcomes.assign(is_diverged=is_lost, **lost)}, "mini")
+    for words, expected in (
+        ("ln measured step at alpha -0.3 less that at 0, fixed arm, CIFAR-10", -0.6),
+        ("coherence of gradients over alpha, fixed arm, CIFAR-10", 0.3),
+    ):
+        (one,) = [one for one in found.explored if one.statement == words]
+        assert (one.n, one.estimate) == (5, pytest.approx(expected))
+
+
 def test_depth_slopes_over_alpha_are_compared_between_labels():
     rows = [
         {"seed": seed, "labels": labels, "alpha": alpha, "slope": slope * alpha + 0.1}
