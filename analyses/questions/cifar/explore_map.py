@@ -43,10 +43,14 @@ def map_explored(tables: Tables) -> Iterator[Explored | None]:
 
 
 def _best_by_rate(cells: pd.DataFrame) -> Iterator[Explored | None]:
-    """X1 on the map: the best alpha at each learning rate at which some alpha learned."""
-    means = cells.groupby("lr")[["accuracy", "chance"]].max()
-    for lr in means.index[means["accuracy"] > 2 * means["chance"]]:
-        table = wide(cells[cells["lr"] == lr], "alpha", "accuracy")
+    """X1 on the map: the best alpha at each learning rate, of seeds in which some alpha learned.
+
+    Among networks that guess, none is best.
+    """
+    is_above = cells["accuracy"] > 2 * cells["chance"]
+    learning = cells[is_above.groupby([cells["seed"], cells["lr"]]).transform("any")]
+    for lr, own in learning.groupby("lr"):
+        table = wide(own, "alpha", "accuracy")
         text = f"alpha with the highest test accuracy at learning rate {lr:g} of the map"
         yield explore("X1", text, best_column(table), "alpha")
 
@@ -57,8 +61,8 @@ def map_cells(tables: Tables) -> pd.DataFrame:
     own = table[table["spec"] == MAP] if len(table) else table
     if not len(own) or "step" not in own:
         return pd.DataFrame()
-    n_cells = len(own[["alpha", "lr"]].drop_duplicates())
-    return own[own.groupby("seed")["run"].transform("size") == n_cells]
+    cell = own.groupby(["alpha", "lr"]).ngroup()
+    return own[cell.groupby(own["seed"]).transform("nunique") == cell.nunique()]
 
 
 def _transfer(cells: pd.DataFrame, where: str) -> Explored | None:
@@ -87,12 +91,14 @@ def learned(cells: pd.DataFrame) -> pd.DataFrame:
 def best_of_map(cells: pd.DataFrame, values: str = "accuracy") -> pd.DataFrame:
     """Return a value by seed and alpha, at the learning rate best on validation images.
 
-    Each seed chooses its own learning rates; a diverged run has the accuracy of guessing in both.
+    Each seed chooses its own learning rates, of equally good ones the lowest; a diverged run has
+    the accuracy of guessing in both.
     """
-    chosen = cells.assign(
-        val_accuracy=cells["val_accuracy"].where(
-            ~cells["is_diverged"].astype(bool), cells["chance"]
+    chosen = cells.sort_values("lr", ignore_index=True)
+    chosen = chosen.assign(
+        val_accuracy=chosen["val_accuracy"].where(
+            ~chosen["is_diverged"].astype(bool), chosen["chance"]
         )
-    ).fillna({"val_accuracy": cells["chance"]})
+    ).fillna({"val_accuracy": chosen["chance"]})
     rows = chosen.loc[chosen.groupby(["seed", "alpha"])["val_accuracy"].idxmax()]
     return wide(rows, "alpha", values)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analyses.questions.cifar.answer import answer
-from analyses.questions.cifar.explore_map import best_of_map, learned
+from analyses.questions.cifar.explore_map import best_of_map, learned, map_cells
 from analyses.questions.cifar.measure import ALPHA10, ALPHA100, DEPTH, LABELS, MAP, measure
 from analyses.study.run_records import find_runs
 from analyses.study.study import SPECS
@@ -155,6 +155,29 @@ def test_each_alpha_is_compared_at_the_learning_rate_validation_chose():
     # A diverged run is never chosen, whatever its last validation said.
     best = best_of_map(planted_map(lost=[(0, 0.0, 1)]))
     assert best.loc[0, 0.0] == pytest.approx(0.1 + 0.7 * 0.05)
+
+
+def test_learning_rates_as_good_on_validation_are_chosen_in_no_order_of_rows():
+    cells = planted_map().assign(val_accuracy=0.5)
+    for rows in (cells, cells[::-1]):
+        assert (best_of_map(rows, "lr").to_numpy() == 0.1).all()
+
+
+def test_a_seed_in_which_no_alpha_learned_has_no_best_alpha():
+    cells = planted_map()
+    is_dead = (cells["seed"] == 1) & (cells["lr"] == 10.0)
+    found = answer({"outcomes": cells.assign(accuracy=cells["accuracy"].mask(is_dead, 0.1))}, "cpu")
+    words = "alpha with the highest test accuracy at learning rate 10 of the map"
+    (one,) = [one for one in found.explored if one.statement == words]
+    assert (one.n, one.estimate) == (1, 0.0)
+
+
+def test_a_cell_that_was_run_twice_stands_for_no_other():
+    cells = planted_map()
+    is_lost = (cells["seed"] == 1) & (cells["lr"] == 0.1) & (cells["alpha"] == 0.1)
+    twice = cells[(cells["lr"] == 1.0) & (cells["alpha"] == 0.1)]
+    found = map_cells({"outcomes": pd.concat([cells[~is_lost], twice])})
+    assert set(found["seed"]) == {0}
 
 
 def test_map_tells_how_its_best_learning_rate_moves():
