@@ -164,13 +164,17 @@ def _distances(edges: pd.DataFrame) -> Iterator[Explored | None]:
                 at["distance"],
                 "decades of lr",
             )
+        # Alphas without a boundary are left out, and seeds that lack one of the others: the mean
+        # of a range is over the same alphas in all seeds.
+        known = own.dropna(subset=["distance"])
         ranges = {
-            "alpha below 0": own["alpha"] < 0,
-            "alpha from 0 to 0.5": (own["alpha"] >= 0) & (own["alpha"] <= 0.5),
-            "alpha above 0.5": own["alpha"] > 0.5,
+            "alpha below 0": known["alpha"] < 0,
+            "alpha from 0 to 0.5": (known["alpha"] >= 0) & (known["alpha"] <= 0.5),
+            "alpha above 0.5": known["alpha"] > 0.5,
         }
         by_range = {
-            words: own[pick].groupby("seed")["distance"].mean() for words, pick in ranges.items()
+            words: wide(known[pick], "alpha", "distance").mean(axis=1)
+            for words, pick in ranges.items()
         }
         middle = by_range.pop("alpha from 0 to 0.5")
         for words, values in by_range.items():
@@ -184,12 +188,14 @@ def _distances(edges: pd.DataFrame) -> Iterator[Explored | None]:
 
 def _batch_norm(edges: pd.DataFrame) -> Iterator[Explored | None]:
     """L4: distance from the line with batch norm less that without."""
-    of_seeds = edges.groupby(["net", "seed"])["distance"].mean().unstack("net")
-    if of_seeds.shape[1] == 2:
+    distance = edges.set_index(["seed", "alpha", "net"])["distance"].unstack("net")
+    if distance.shape[1] == 2:
+        # A network without a boundary at an alpha leaves the other without a partner there.
+        paired = distance["batch norm"] - distance["no batch norm"]
         yield explore(
             "L4",
             "distance from the line with batch norm less that without, mean over alphas",
-            of_seeds["batch norm"] - of_seeds["no batch norm"],
+            paired.groupby("seed").mean(),
             "decades of lr",
         )
 

@@ -60,6 +60,42 @@ def test_a_boundary_outside_the_grid_is_censored():
     assert "no boundary, no batch norm, alpha 0.5: 3 seeds all stable" in found.notes
 
 
+def test_distances_are_compared_at_the_same_alphas():
+    """Three decades at alpha -0.5 and one elsewhere, with or without batch norm."""
+    tables = planted()
+    far = tables["lines"]["alpha"] == -0.5
+    tables["lines"]["line"] -= np.where(far, 2.0, 0.0)
+    both = {
+        name: pd.concat([table, table.assign(net="batch norm")], ignore_index=True)
+        for name, table in tables.items()
+    }
+    runs = both["runs"]
+    is_lost = (runs["net"] == "batch norm") & (runs["alpha"] == -0.5) & (runs["seed"] < 2)
+    both["runs"] = runs.assign(is_unstable=runs["is_unstable"] & ~is_lost)
+    found = {one.statement: one for one in answer(both, "cpu").explored}
+    alike = found["distance from the line with batch norm less that without, mean over alphas"]
+    assert (alike.n, alike.estimate) == (3, pytest.approx(0))
+    words = "distance from the line, alpha below 0 less alpha from 0 to 0.5, {}"
+    assert found[words.format("no batch norm")].estimate == pytest.approx(2)
+    one = found[words.format("batch norm")]
+    assert (one.n, one.estimate) == (1, pytest.approx(2))
+
+
+def test_a_range_is_of_the_same_alphas_in_all_seeds():
+    tables = planted()
+    tables["lines"]["line"] -= np.where(tables["lines"]["alpha"] == 0.5, 2.0, 0.0)
+    runs = tables["runs"]
+    is_lost = (runs["alpha"] == 0.5) & (runs["seed"] == 0)
+    tables["runs"] = runs.assign(is_unstable=runs["is_unstable"] & ~is_lost)
+    (one,) = [
+        one
+        for one in answer(tables, "cpu").explored
+        if one.statement.startswith("distance from the line, alpha below 0 less")
+    ]
+    # One decade at -0.5 and 0, three at 0.5.
+    assert (one.n, one.estimate) == (2, pytest.approx(-1))
+
+
 @pytest.mark.slow
 def test_recordings_become_tables(tmp_path):
     sweep = read_sweep(SPECS / f"{LIMITS}.toml", scale="smoke")
