@@ -27,13 +27,13 @@ class BestAlpha:
         Vertex of the parabola through the mean over seeds, clipped to the range; at the better end
         where the parabola is not concave.
     low, high : float
-        95 % percentile interval over resampled seeds.
+        95 % percentile interval over resampled seeds; nan of a single seed.
     of_seeds : ndarray, shape (n_seeds,)
         Vertex of each seed's own parabola, clipped likewise: what is compared between data sets.
     non_concave : float
         Share of resampled fits that are not concave.
     is_identified : bool
-        Whether at most 5 % of fits are not concave and the interval stays off the range's ends.
+        Whether at most 5 % of fits are not concave and there is an interval, off the range's ends.
     """
 
     alpha: float
@@ -80,7 +80,8 @@ def best_alpha(
         raise UsageError(f"the best alpha needs four alphas or more; got {places.size}")
     draws = np.random.default_rng(seed).integers(len(curves), size=(n_resamples, len(curves)))
     vertices, is_non_concave = _vertices(curves[draws].mean(axis=1), places)
-    low, high = np.quantile(vertices, [0.025, 0.975]).tolist()
+    has_spread = len(curves) > 1  # every resample of one seed is that seed
+    low, high = np.quantile(vertices, [0.025, 0.975]).tolist() if has_spread else (np.nan, np.nan)
     non_concave = float(is_non_concave.mean())
     is_inside = low > places.min() and high < places.max()
     return BestAlpha(

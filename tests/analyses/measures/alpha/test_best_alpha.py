@@ -47,6 +47,13 @@ def test_a_rising_line_is_best_at_its_end():
     assert best_alpha(np.tile(ALPHAS, (3, 1)), ALPHAS).alpha == 0.5
 
 
+def test_one_seed_has_no_interval_and_identifies_nothing():
+    found = best_alpha(curves(0.17)[:1], ALPHAS)
+    assert found.alpha == pytest.approx(0.17, abs=0.02)
+    assert np.isnan([found.low, found.high]).all()
+    assert not found.is_identified
+
+
 def test_three_alphas_are_refused():
     with pytest.raises(UsageError, match="needs four alphas or more; got 3"):
         best_alpha(np.ones((3, 3)), [0, 1, 2])
