@@ -29,8 +29,9 @@ def cross_fitted_gain(
 
 
 def _pick(accuracy: pd.DataFrame, seed: int) -> float:
-    best = accuracy.drop(index=seed).mean().idxmax()
-    return float(accuracy.loc[seed, best])
+    """Accuracy of a seed at the alpha that is best of the others; the mean of those that tie."""
+    others = accuracy.drop(index=seed).mean()
+    return float(accuracy.loc[seed, others == others.max()].mean())
 
 
 def gain_over(accuracy: pd.DataFrame, reference: float) -> NDArray[np.float64]:

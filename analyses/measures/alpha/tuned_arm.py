@@ -6,6 +6,8 @@ so seeds cannot average a bad choice out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -35,27 +37,42 @@ def points(trials: pd.DataFrame, factor: float = 2.0) -> dict[Point, float]:
                 (trial.weight_decay, first["weight_decay"]),
             )
         ]
-        scores[powers[0], powers[1]] = -np.inf if trial.is_diverged else float(trial.accuracy)
+        is_known = not trial.is_diverged and np.isfinite(trial.accuracy)
+        scores[powers[0], powers[1]] = float(trial.accuracy) if is_known else -np.inf
     return scores
 
 
 def is_at_edge(trials: pd.DataFrame) -> bool:
-    """Whether the budget of a cell ended before all neighbours of its best trial were tried."""
-    return Tuning().is_at_edge(points(trials), has_decay=bool((trials["weight_decay"] > 0).all()))
+    """Whether the budget of a cell ended before all neighbours of its best trial were tried.
+
+    Of trials that are equally good, any may have been chosen: none must be at the edge.
+    """
+    scores, has_decay = points(trials), bool((trials["weight_decay"] > 0).all())
+    return any(
+        Tuning().is_at_edge({**scores, best: np.inf}, has_decay=has_decay) for best in _best(scores)
+    )
+
+
+def _best(scores: Mapping[Point, float]) -> list[Point]:
+    """Return every point with the highest score."""
+    return [point for point, score in scores.items() if score == max(scores.values())]
 
 
 def curvature(trials: pd.DataFrame) -> float:
     """Return what accuracy loses one octave of learning rate off the best trial.
 
-    Half the second difference at the best trial, its weight decay held; nan where a neighbour was
-    not tried or diverged.
+    Half the second difference at the best trial, its weight decay held; the mean of those of trials
+    that are equally good. Without those of which a neighbour was not tried or diverged; nan where
+    none is left.
     """
     scores = points(trials)
-    best = max(scores, key=lambda point: scores[point])
-    around = [scores.get((best[0] + step, best[1]), np.nan) for step in (-1, 1)]
-    if not np.isfinite(around).all():
-        return float("nan")
-    return float(scores[best] - np.mean(around))
+    found = [
+        scores[at] - np.mean([scores.get((at[0] + step, at[1]), np.nan) for step in (-1, 1)])
+        for at in _best(scores)
+        if np.isfinite(scores[at])
+    ]
+    known = [loss for loss in found if np.isfinite(loss)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def tuning_breaks(trials: pd.DataFrame, by: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analyses.measures.seeds import explore, slopes_over_columns, wide
+from analyses.measures.seeds import best_column, explore, slopes_over_columns, wide
 from analyses.questions.accumulation.intervals import means
 from analyses.study.question import Answer, Explored, Tables
 
@@ -73,7 +73,7 @@ def _bests(outcomes: pd.DataFrame, task: str, arm: str) -> Iterator[Explored | N
         table = curve(outcomes, task, arm, exponent)
         if not len(table):
             return
-        best[exponent] = table.idxmin(axis=1)
+        best[exponent] = best_column(-table)
         ends = int(best[exponent].isin([table.columns.min(), table.columns.max()]).sum())
         yield explore(
             "K1",

@@ -44,6 +44,14 @@ def test_planted_shifts_are_found():
     assert not found.evidence
 
 
+def test_of_alphas_with_the_same_loss_none_is_preferred():
+    outcomes = planted()["outcomes"]
+    diverged = outcomes.assign(test_loss=4.0, is_diverged=True)
+    values = {o.statement: o.estimate for o in answer({"outcomes": diverged}, "cpu").explored}
+    best = "alpha of the lowest test loss, symbols, exponent 0, grafted arm"
+    assert values[best] == pytest.approx(sum((-0.3, -0.1, 0.0, 0.1, 0.25, 0.5)) / 6)
+
+
 @pytest.mark.slow
 def test_recordings_become_a_table(tmp_path):
     for spec in (SYMBOLS, SCENES):

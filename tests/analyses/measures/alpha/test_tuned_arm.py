@@ -50,6 +50,14 @@ def test_a_steep_surface_is_told():
     )
 
 
+def test_of_equally_good_trials_none_may_be_at_the_edge():
+    """In any order of their rows; the curvature is the mean of both."""
+    table = trials([0, -1, 1, 2, 3, 4]).assign(accuracy=[0.9, 0.898, 0.896, 0.89, 0.892, 0.9])
+    for rows in (table, table[::-1]):
+        assert is_at_edge(rows)
+        assert curvature(rows) == pytest.approx(0.003)  # unknown at the edge
+
+
 def test_a_diverged_neighbour_is_the_worst_and_leaves_the_curvature_open():
     table = trials([0, -1, 1])
     table["is_diverged"] = table["lr"] > 0.5
