@@ -6,6 +6,7 @@ never reaches is censored: the number of steps taken stands in as a lower bound,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,9 +55,11 @@ def n_classes_of(config: Mapping[str, Any]) -> int:
 
 
 def outcome_row(run: RunRecord, split: str = "test") -> dict[str, Any]:
-    """Return name, options and final accuracy of a run; a diverged one has that of guessing."""
+    """Return name, options and final accuracy of a run; a diverged one has that of guessing.
+
+    It is missing of a run that finished without one.
+    """
     chance = 1 / n_classes_of(run.config)
-    accuracy = run.metrics.get(f"{split}_accuracy", chance)
     return {
         "run": run.name,
         "spec": run.spec,
@@ -64,7 +67,7 @@ def outcome_row(run: RunRecord, split: str = "test") -> dict[str, Any]:
         **{name: run.config.get(name) for name in OPTIONS},
         "chance": chance,
         "is_diverged": run.is_diverged,
-        "accuracy": chance if run.is_diverged or not np.isfinite(accuracy) else accuracy,
+        "accuracy": chance if run.is_diverged else run.metrics.get(f"{split}_accuracy", math.nan),
     }
 
 

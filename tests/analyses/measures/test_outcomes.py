@@ -24,6 +24,11 @@ def test_a_diverged_run_has_the_accuracy_of_guessing():
     assert outcome_row(run("diverged", dataset="synthetic", n_classes=4))["accuracy"] == 0.25
 
 
+def test_a_run_that_was_not_evaluated_did_not_guess():
+    assert np.isnan(outcome_row(run(), "val")["accuracy"])
+    assert outcome_row(run("diverged"), "val")["accuracy"] == 0.1
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
