@@ -52,7 +52,8 @@ def twins(tables: Tables, scale: str) -> Evidence | None:
     table = tables.get("grafted", pd.DataFrame())
     if not len(table):
         return None
-    own, twin = (wide(_grafted(table, *graft), "alpha", "accuracy") for graft in (OWN, TWIN))
+    rows = [_grafted(table, *graft) for graft in (OWN, TWIN)]
+    own, twin = (wide(part, "alpha", "accuracy") for part in rows)
     alphas = [alpha for alpha in own.columns if alpha in twin.columns and alpha != 0]
     difference = (own[alphas] - twin[alphas]).dropna()
     if not difference.size:
@@ -63,7 +64,7 @@ def twins(tables: Tables, scale: str) -> Evidence | None:
         scale=scale,
         arms=("fixed", "grafted"),
         breaks_fired=tuple(_missed_baseline(tables, scale)),
-        n_diverged=int(table["is_diverged"].sum()),
+        n_diverged=sum(int(part["is_diverged"].sum()) for part in rows),
     )
 
 

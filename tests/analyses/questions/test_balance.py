@@ -226,6 +226,13 @@ def test_the_decomposition_tells_profile_from_direction():
     assert effects["interaction"] == pytest.approx(0, abs=0.002)
 
 
+def test_diverged_runs_of_other_grafts_are_not_behind_the_twins():
+    grafted = pd.DataFrame(Planted().grafted(0.0, 0.0, 0.9))
+    for graft, expected in (("profile", 0), ("global", 20)):
+        table = grafted.assign(is_diverged=grafted["graft"] == graft)
+        assert answer({"grafted": table}, "cpu").evidence["P3"].n_diverged == expected
+
+
 def test_luck_does_not_count_twice():
     rng = np.random.default_rng(1)
     luck = pd.DataFrame(
