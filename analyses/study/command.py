@@ -62,6 +62,8 @@ def _answer(question: Question, options: argparse.Namespace) -> int:
         )
     write_measured(question.measure(runs), folder)
     print(report(answer_from(question, runs.scale, folder), folder))
+    if runs.n_left_out:
+        print(f"\n{runs.n_left_out} runs are left out: they failed, or have not ended.")
     return 0
 
 

@@ -105,16 +105,16 @@ class Runs:
     ----------
     records : sequence of RunRecord
     scale : {"smoke", "cpu", "short", "full"}
-    n_failed : int, default 0
-        Runs that an error stopped and that left no recording.
+    n_left_out : int, default 0
+        Runs that an error stopped, or whose recordings have not ended.
     """
 
-    def __init__(self, records: Sequence[RunRecord], scale: str, *, n_failed: int = 0) -> None:
+    def __init__(self, records: Sequence[RunRecord], scale: str, *, n_left_out: int = 0) -> None:
         if scale not in SCALES:
             raise UsageError(unknown("scale", scale, SCALES))
         self.records = tuple(records)
         self.scale = scale
-        self.n_failed = n_failed
+        self.n_left_out = n_left_out
 
     def of(self, spec: str) -> list[RunRecord]:
         """Return the runs of a spec, trials of a tuned arm left out, in order of their seeds."""
@@ -189,8 +189,14 @@ def find_runs(
         for path, own in chosen.items()
         if (record := _record(path, own, indices[path.parent].get(path.name))) is not None
     ]
-    failed = sum(row["status"] == "failed" for rows in indices.values() for row in rows.values())
-    return Runs(records, scale, n_failed=failed)
+    failed = {
+        folder / name
+        for folder, rows in indices.items()
+        for name, row in rows.items()
+        if row["status"] == "failed"
+    }
+    left_out = (failed | set(chosen)) - {record.path for record in records}
+    return Runs(records, scale, n_left_out=len(left_out))
 
 
 def _recordings(pattern: str) -> list[Path]:

@@ -46,6 +46,7 @@ def test_a_recording_says_how_its_run_ended(tmp_path):
     with run.open("evaluation") as tree:
         last = tree["evaluation/val_loss"].values[-1]
     assert run.metrics["val_loss"] == last
+    assert runs.n_left_out == 1  # the interrupted one
 
 
 def test_the_index_spares_opening_but_not_what_it_does_not_know(tmp_path):
@@ -60,11 +61,13 @@ def test_the_index_spares_opening_but_not_what_it_does_not_know(tmp_path):
             "config": {"seed": 4},
         },
         {"path": "retried.h5", "status": "failed", "metrics": {}, "config": {"seed": 6}},
+        {"path": "lost.h5", "status": "failed", "metrics": {}, "config": {"seed": 7}},
     ]
     (tmp_path / "map-cpu" / "index.json").write_text(json.dumps({"runs": rows}))
     runs = find_runs([str(tmp_path / "map-cpu")], SPECS)
     assert [run.seed for run in runs.of("map")] == [4, 5, 6]
     assert runs.of("map")[0].metrics == {"val_loss": 0.25}
+    assert runs.n_left_out == 1  # lost, and not the one that was retried
 
 
 def test_segments_of_a_run_that_goes_on_are_no_runs(tmp_path):
