@@ -92,6 +92,7 @@ def shift(tables: Tables, tops: dict[str, BestAlpha], scale: str) -> Evidence | 
     fired = [f"{NOT_IDENTIFIED} ({', '.join(lost)})"] if lost else []
     if not is_monotonic([tops[name].alpha for name in meant]):
         fired.append(NOT_MONOTONIC)
+    ends, table = (meant[0], meant[-1]), tables["tuned"]
     values = tops[meant[-1]].of_seeds - tops[meant[0]].of_seeds
     return Evidence(
         values=values[:, None],
@@ -99,7 +100,7 @@ def shift(tables: Tables, tops: dict[str, BestAlpha], scale: str) -> Evidence | 
         scale=scale,
         arms=("tuned",),
         breaks_fired=tuple(fired),
-        n_diverged=int(tables["tuned"]["is_diverged"].sum()),
+        n_diverged=int(table.loc[table["data"].isin(ends), "is_diverged"].sum()),
     )
 
 
@@ -219,5 +220,29 @@ def _notes(tables: Tables) -> Iterator[str]:
                 f"{name}: {int(late.sum())} of {len(late)} runs never came to the loss level "
                 "that gradients are compared at"
             )
+    yield from _without_comparison(tables)
     if "trials" in tables:
         yield from tuning_breaks(tables["trials"], ["data", "alpha"])
+
+
+def _without_comparison(tables: Tables) -> Iterator[str]:
+    """Name the comparisons that no seed has all runs of: they have no row."""
+    classes, factors = (tables.get(name, pd.DataFrame()) for name in ("classes", "factors"))
+    if "sparsity" in classes:
+        for (matched, head), own in classes.groupby(["matched", "head"], sort=False):
+            if not len(wide(own, "n_classes", "sparsity")):
+                reached = set(own.loc[own["sparsity"].notna(), "n_classes"])
+                lost = ", ".join(str(n) for n in sorted(set(own["n_classes"]) - reached))
+                yield (
+                    f"classes, {head} head, at equal {matched}: nothing is compared, since no seed "
+                    "came to it with every number of classes"
+                    f"{f'; with {lost} none did' if lost else ''}"
+                )
+    if "sparsity" in factors:
+        compared = set(effects(factors)["matched"])
+        for matched in factors["matched"].unique():
+            if matched not in compared:
+                yield (
+                    f"factors, at equal {matched}: nothing is compared, since no seed came to it "
+                    "in every combination"
+                )

@@ -142,6 +142,19 @@ def test_a_loss_that_no_seed_came_to_is_left_out():
     assert rows == []
     notes = answer(made_up(never={("loss", 32)}), "cpu").notes
     assert "classes: 20 of 60 runs never came to the loss level" in " ".join(notes)
+    for head in ("own", "constant"):
+        words = f"classes, {head} head, at equal loss: nothing is compared"
+        assert any(note.startswith(words) and "with 32 none did" in note for note in notes)
+    assert not any("nothing is compared" in note for note in answer(made_up(), "cpu").notes)
+
+
+def test_diverged_runs_are_those_of_the_data_sets_that_are_compared():
+    tables = made_up()
+    tuned = tables["tuned"]
+    tables["tuned"] = tuned.assign(is_diverged=(tuned["n_classes"] == 10) & (tuned["alpha"] > 0))
+    assert answer(tables, "cpu").evidence["P5"].n_diverged == 0
+    tables["tuned"] = tuned.assign(is_diverged=(tuned["n_classes"] == 2) & (tuned["alpha"] > 0))
+    assert answer(tables, "cpu").evidence["P5"].n_diverged == 30
 
 
 def test_the_factorial_finds_the_planted_factor_and_no_other():
