@@ -114,7 +114,7 @@ def _resampled_t(
     """Return t of each resample, omitting resamples without a standard error."""
     errors = standard_error(resamples)
     # Rounding leaves some resamples of equal values an error above 0.
-    has_spread = (errors > 0) & (np.ptp(resamples, axis=-1) > 0)
+    has_spread: NDArray[np.bool_] = (errors > 0) & (np.ptp(resamples, axis=-1) > 0)
     return (statistic(resamples)[has_spread] - estimate) / errors[has_spread]
 
 

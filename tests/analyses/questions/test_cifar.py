@@ -86,7 +86,7 @@ def test_a_run_that_diverged_elsewhere_does_not_leave_out_its_seed():
         ("coherence of gradients over alpha, fixed arm, CIFAR-10", 0.3),
     ):
         (one,) = [one for one in found.explored if one.statement == words]
-        assert (one.n, one.estimate) == (5, pytest.approx(expected))
+        assert one.n == 5 and one.estimate == pytest.approx(expected)
 
 
 def test_depth_slopes_over_alpha_are_compared_between_labels():

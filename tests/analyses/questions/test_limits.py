@@ -74,11 +74,11 @@ def test_distances_are_compared_at_the_same_alphas():
     both["runs"] = runs.assign(is_unstable=runs["is_unstable"] & ~is_lost)
     found = {one.statement: one for one in answer(both, "cpu").explored}
     alike = found["distance from the line with batch norm less that without, mean over alphas"]
-    assert (alike.n, alike.estimate) == (3, pytest.approx(0))
+    assert alike.n == 3 and alike.estimate == pytest.approx(0)
     words = "distance from the line, alpha below 0 less alpha from 0 to 0.5, {}"
     assert found[words.format("no batch norm")].estimate == pytest.approx(2)
     one = found[words.format("batch norm")]
-    assert (one.n, one.estimate) == (1, pytest.approx(2))
+    assert one.n == 1 and one.estimate == pytest.approx(2)
 
 
 def test_a_range_is_of_the_same_alphas_in_all_seeds():
@@ -93,7 +93,7 @@ def test_a_range_is_of_the_same_alphas_in_all_seeds():
         if one.statement.startswith("distance from the line, alpha below 0 less")
     ]
     # One decade at -0.5 and 0, three at 0.5.
-    assert (one.n, one.estimate) == (2, pytest.approx(-1))
+    assert one.n == 2 and one.estimate == pytest.approx(-1)
 
 
 @pytest.mark.slow
