@@ -41,7 +41,8 @@ class FinalMetric:
     n_unfinished : int
         Runs that did not finish (diverged, interrupted, running); their last value is used.
     mean, low, high : float
-        Mean over runs with Student's t interval; the interval is NaN for a single run.
+        Mean over runs with Student's t interval; the interval is NaN for a single run, and for runs
+        that all have one value, as those that only guess.
     values : tuple of float
         One a run.
     difference, difference_low, difference_high : float
@@ -125,12 +126,9 @@ def _final_metric(
 ) -> FinalMetric:
     values = last[list(condition.runs)]
     known = values[np.isfinite(values)]
-    low = high = math.nan
-    if known.size > 1:
-        interval = stats.student_t_mean(known, confidence=confidence)
-        low, high = interval.low, interval.high
-        if is_share(metric):
-            low, high = max(low, 0.0), min(high, 1.0)
+    low, high = _bounds(known, confidence)
+    if is_share(metric):
+        low, high = float(np.maximum(low, 0.0)), float(np.minimum(high, 1.0))
     return FinalMetric(
         metric=metric,
         condition=condition.name,
@@ -153,13 +151,16 @@ def _against(
     known = differences[np.isfinite(differences)]
     if known.size < 2:
         return own
+    low, high = _bounds(known, confidence)
+    return replace(own, difference=float(known.mean()), difference_low=low, difference_high=high)
+
+
+def _bounds(known: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Return the t interval over runs; NaN of one run, and of values that are all equal."""
+    if known.size < 2 or np.ptp(known) == 0:
+        return math.nan, math.nan
     interval = stats.student_t_mean(known, confidence=confidence)
-    return replace(
-        own,
-        difference=interval.estimate,
-        difference_low=interval.low,
-        difference_high=interval.high,
-    )
+    return interval.low, interval.high
 
 
 def _n_unfinished(tree: xr.DataTree, condition: Condition) -> int:
