@@ -33,6 +33,16 @@ _KEEP_WORKERS = {"distributed.scheduler.worker-ttl": None}
 """Against dask's default, under which workers that were silent for five minutes are given up for
 good: a machine that slept, or a sweep that was stopped, would go on without any."""
 
+_KEEP_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.scheduler.work-stealing-interval": "10s",
+}
+"""Against dask's default, under which a profiler, clocks and monitors, for a page that nobody
+opens, take a tenth of a core for two workers."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -77,7 +87,7 @@ def connect(scheduler: str | None, *, n_workers: int | None) -> Iterator[Client]
     n_default = torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // 2)
     with (
         leaving_at_once(),
-        dask.config.set(_KEEP_MEMORY | _KEEP_WORKERS),
+        dask.config.set(_KEEP_MEMORY | _KEEP_WORKERS | _KEEP_QUIET),
         deaf_loop() as loop,
         LocalCluster(
             loop=loop,

@@ -29,8 +29,11 @@ def test_a_failing_run_ends_only_itself_on_a_local_cluster(tmp_path):
         reports = {report.path.stem: report for report in run_all(client, runs)}
         kept = client.submit(os.environ.get, "MALLOC_TRIM_THRESHOLD_").result()
         patience = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.worker_ttl)
+        (clocks,) = client.run(lambda dask_worker: set(dask_worker.periodic_callbacks)).values()
     assert int(kept) >= 2**30  # dask's default gives memory back at every step
     assert patience is None  # dask's gives up workers after a machine has slept for five minutes
+    assert "heartbeat" in clocks
+    assert "profile" not in clocks  # dask's looks at every thread a hundred times a second
     assert {name: report.status for name, report in reports.items()} == {
         "unknown": "failed",
         "good": "finished",
