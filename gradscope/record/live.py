@@ -49,7 +49,7 @@ def is_attached(optimizer: torch.optim.Optimizer) -> bool:
 def detach_others(optimizers: Iterable[torch.optim.Optimizer], path: Path | None = None) -> None:
     """Close the recorders whose place another takes: a notebook's cell was run again.
 
-    They watch one of these optimizers, or write the recording that is to be replaced or resumed.
+    They watch one of these optimizers, or write the recording that is to be replaced.
     """
     of_optimizers = (_attached.get(optimizer) for optimizer in optimizers)
     ends = {other: "optimizer" for other in of_optimizers if other is not None}

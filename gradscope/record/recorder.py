@@ -140,9 +140,8 @@ class Recorder(LiveRecording):
         story = describe_story(config, name, tags, notes)
         check_callback(on_health)
         attrs = describe_run(models, optimizers, settings, every) | story
-        is_taken = if_exists in ("overwrite", "resume")
-        taken = finished_path(path) if path is not None and is_taken else None
-        detach_others(optimizers.values(), taken)
+        replaced = finished_path(path) if path is not None and if_exists == "overwrite" else None
+        detach_others(optimizers.values(), replaced)
         self._ranks = Ranks()
         if callable(every) or settings.budget:
             settings = dataclasses.replace(settings, cadence=self._ranks.decide(settings.cadence))
