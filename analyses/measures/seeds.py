@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analyses.study.question import Explored
-from gradscope.stats.intervals.student_t import student_t_mean
+from gradscope.stats.intervals.student_t import student_t_bounds
 from gradscope.stats.slopes.ols import ols_slopes
 from gradscope.stats.tests.sign_flip import sign_flip
 
@@ -45,23 +45,6 @@ def slopes_over_columns(table: pd.DataFrame) -> NDArray[np.float64]:
     return ols_slopes(table.to_numpy(dtype=float), table.columns.to_numpy(dtype=float))
 
 
-def bounds_over_seeds(sample: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95 % t interval of a mean over seeds.
-
-    It is nan of one seed, and of seeds that give one value, as ranks or the best of a few cases do:
-    that they vary by less than a place does not show that they do not vary.
-
-    Examples
-    --------
-    >>> bounds_over_seeds(np.array([0.1, 0.1]))
-    (nan, nan)
-    """
-    if sample.size < 2 or np.allclose(sample, sample[0], rtol=1e-12, atol=0.0):
-        return float("nan"), float("nan")
-    bounds = student_t_mean(sample)
-    return bounds.low, bounds.high
-
-
 def explore(
     key: str, statement: str, values: ArrayLike, unit: str, note: str = "", *, null: float = 0.0
 ) -> Explored | None:
@@ -77,7 +60,7 @@ def explore(
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         return None
-    low, high = bounds_over_seeds(sample)
+    low, high = student_t_bounds(sample)
     return Explored(
         key=key,
         statement=statement,

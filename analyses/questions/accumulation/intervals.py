@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyses.measures.seeds import bounds_over_seeds
 from analyses.study.question import Tables
+from gradscope.stats.intervals.student_t import student_t_bounds
 
 STABILITY = {
     "roughness": ("roughness of gradients", "nat"),
@@ -59,7 +59,7 @@ def means(table: pd.DataFrame, labels: list[str], values: str) -> pd.DataFrame:
         sample = own[values].dropna().to_numpy(dtype=np.float64)
         if not len(sample):
             continue
-        low, high = bounds_over_seeds(sample)
+        low, high = student_t_bounds(sample)
         labelled = dict(zip(labels, key, strict=True))
         rows.append(
             {**labelled, "mean": float(sample.mean()), "low": low, "high": high, "n": len(sample)}

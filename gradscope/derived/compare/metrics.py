@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from gradscope import schema, stats
+from gradscope import schema
 from gradscope.derived.compare.conditions import (
     ENVIRONMENT,
     Condition,
@@ -156,11 +156,9 @@ def _against(
 
 
 def _bounds(known: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Return the t interval over runs; NaN of one run, and of values that are all equal."""
-    if known.size < 2 or np.ptp(known) == 0:
-        return math.nan, math.nan
-    interval = stats.student_t_mean(known, confidence=confidence)
-    return interval.low, interval.high
+    from gradscope.stats.intervals.student_t import student_t_bounds  # loads SciPy
+
+    return student_t_bounds(known, confidence=confidence)
 
 
 def _n_unfinished(tree: xr.DataTree, condition: Condition) -> int:

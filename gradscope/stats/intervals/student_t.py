@@ -85,6 +85,25 @@ def student_t_mean(
     )
 
 
+def student_t_bounds(
+    sample: NDArray[np.float64], *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the bounds of `student_t_mean` where they say how sure a mean over runs is.
+
+    They are nan of one value, and of values that are equal but for rounding, as ranks or the best
+    of a few cases are: that runs vary by less than a place does not show that they do not vary.
+
+    Examples
+    --------
+    >>> student_t_bounds(np.array([0.1, 0.1]))
+    (nan, nan)
+    """
+    if sample.size < 2 or np.allclose(sample, sample[0], rtol=1e-12, atol=0.0):
+        return math.nan, math.nan
+    result = student_t_mean(sample, confidence=confidence)
+    return result.low, result.high
+
+
 def mean_and_error(sample: NDArray[np.float64]) -> tuple[float, float]:
     """Return the mean and its standard error, which is 0 if all values are equal.
 
