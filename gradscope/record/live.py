@@ -46,17 +46,16 @@ def is_attached(optimizer: torch.optim.Optimizer) -> bool:
     return optimizer in _attached
 
 
-def detach_others(optimizers: Iterable[torch.optim.Optimizer], path: Path | None = None) -> None:
+def detach_others(optimizers: Iterable[torch.optim.Optimizer], replaced: Path | None) -> None:
     """Close the recorders whose place another takes: a notebook's cell was run again.
 
     They watch one of these optimizers, or write the recording that is to be replaced.
     """
-    of_optimizers = (_attached.get(optimizer) for optimizer in optimizers)
-    ends = {other: "optimizer" for other in of_optimizers if other is not None}
-    if path is not None:
-        alone = {other for _, other in _attached.items() if other._ranks.is_alone}
-        same = [other for other in alone if other.path.resolve() == path.resolve()]
-        ends = dict.fromkeys(same, "file") | ends
+    ends = {other: "optimizer" for one in optimizers if (other := _attached.get(one)) is not None}
+    if replaced is not None:
+        for _, other in _attached.items():
+            if other._ranks.is_alone and other.path.resolve() == replaced.resolve():
+                ends.setdefault(other, "file")
     for other, thing in ends.items():
         other.close("interrupted")
         other.end(f"another recorder was attached to its {thing}")
