@@ -261,7 +261,7 @@ def test_a_folder_is_no_name_for_a_recording(tmp_path, monkeypatch, if_exists):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_selection_that_leaves_no_parameter_is_said(tmp_path):
+def plain_training():
     model, (x, y) = mlp(), data()
     optimizer = torch.optim.Adam(model.parameters())
 
@@ -270,6 +270,11 @@ def test_a_selection_that_leaves_no_parameter_is_said(tmp_path):
         cross_entropy(model(x), y).backward()
         optimizer.step()
 
+    return model, optimizer, step
+
+
+def test_a_selection_that_leaves_no_parameter_is_said(tmp_path):
+    model, optimizer, step = plain_training()
     with pytest.warns(RuntimeWarning, match=r"leave none of 4 parameters, .* like '0.weight'") as w:
         tree = run(model, optimizer, tmp_path, step, include="block")
     assert len(w) == 1
@@ -280,14 +285,7 @@ def test_a_selection_that_leaves_no_parameter_is_said(tmp_path):
 
 
 def test_a_cadence_may_answer_with_anything_that_is_true_or_false(tmp_path):
-    model, (x, y) = mlp(), data()
-    optimizer = torch.optim.Adam(model.parameters())
-
-    def step(k, recorder):
-        optimizer.zero_grad()
-        cross_entropy(model(x), y).backward()
-        optimizer.step()
-
+    model, optimizer, step = plain_training()
     tree = run(model, optimizer, tmp_path, step, every=lambda k: [k] if k == 2 else None)
     assert tree["gradients"]["step"].values.tolist() == [2]
     assert tree.attrs["status"] == "finished"
