@@ -150,7 +150,7 @@ def _update(data: Address, kind: int, has_decay: bool) -> None:
     old = np.empty(BLOCK, np.float32)
     table, numel, first, last, _ = next_part(data, 4)
     while first < last:
-        is_moderate = True
+        is_moderate = np.bool_(True)
         for item, start, stop in blocks(numel, first, last):
             n, at, step = stop - start, 4 * start, steps[item]
             theta, g = float32_array(table[item, 0] + at, n), float32_array(table[item, 1] + at, n)

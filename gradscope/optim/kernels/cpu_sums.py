@@ -34,7 +34,8 @@ def _update(data: Address, kind: int, has_decay: bool) -> None:
     old, m_sums = np.empty(BLOCK, np.float32), np.zeros(6)
     table, numel, first, last, out = next_part(data, 4)
     while first < last:
-        is_moderate, e, ue, ge = True, 0, 0, 0  # exponents of the block before
+        is_moderate = np.bool_(True)
+        e, ue, ge = np.int64(0), np.int64(0), np.int64(0)  # exponents of the block before
         for item, start, stop in blocks(numel, first, last):
             n, at, row = stop - start, 4 * start, out[item]
             theta, g = float32_array(table[item, 0] + at, n), float32_array(table[item, 1] + at, n)

@@ -18,7 +18,7 @@ _thresholds_at = pointer_to(THRESHOLDS)
 
 @jit
 def _add_gradients(table: Array, numel: Array, first: Int64, last: Int64, out: Array) -> None:
-    e = 0
+    e = np.int64(0)
     for item, start, stop in blocks(numel, first, last):
         n, at = stop - start, 4 * start
         g, gb = float32_array(table[item, 0] + at, n), int32_array(table[item, 0] + at, n)
@@ -41,7 +41,7 @@ def gradients(data: Address) -> None:
 
 @jit
 def _add_updates(table: Array, numel: Array, first: Int64, last: Int64, out: Array) -> None:
-    ue, ge = 0, 0
+    ue, ge = np.int64(0), np.int64(0)
     for item, start, stop in blocks(numel, first, last):
         n, at = stop - start, 4 * start
         before = float32_array(table[item, 0] + at, n)
