@@ -18,6 +18,8 @@ SECONDS = 5.0
 """Shortest pause between two looks; one that took longer is followed by a longer pause."""
 LONGEST_SHARE = 0.02
 """Share of the time that looking may take."""
+LONGEST_END = 120.0
+"""Seconds that a program waits at its end for sinks that do not answer."""
 
 
 class Sink(Protocol):
@@ -47,7 +49,8 @@ class SinkFeed:
 
     Notes
     -----
-    A sink that fails is left out from then on, with one warning; training and recording go on.
+    A sink that fails is left out from then on, with one warning; training and recording go on. One
+    that does not answer is waited for at the end, for two minutes.
     """
 
     def __init__(
@@ -70,6 +73,9 @@ class SinkFeed:
             begun = time.monotonic()
             self._send()
             pause = max(self._seconds, (time.monotonic() - begun) / LONGEST_SHARE)
+        self._send()
+        for sink in [sink for own in self._sinks.values() for sink in own]:
+            self._guarded(sink.close)
 
     def _send(self) -> None:
         for path in self._paths():
@@ -98,10 +104,12 @@ class SinkFeed:
     def close(self) -> None:
         """Send what is left, and end every sink."""
         self._is_over.set()
-        self._thread.join()
-        self._send()
-        for sink in [sink for own in self._sinks.values() for sink in own]:
-            self._guarded(sink.close)
+        self._thread.join(LONGEST_END)
+        if self._thread.is_alive():
+            warn(
+                f"a sink has not answered for {LONGEST_END:g} seconds and is left: it may lack the "
+                "last values. The recording is whole"
+            )
 
 
 def _written(path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_a_failing_sink_is_one_warning(tmp_path):
         feed._send()
         feed.close()
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("call", ["send", "close"])
+def test_a_sink_that_does_not_answer_holds_no_program(tmp_path, monkeypatch, call):
+    path, answer = tmp_path / "run.h5", threading.Event()
+    monkeypatch.setattr("gradscope.integrations.feed.LONGEST_END", 0.1)
+    monkeypatch.setattr(Sink, call, lambda *_: answer.wait())
+    feed = SinkFeed(lambda: [path], [Sink], seconds=60)
+    write_recording(path, 5, 2)
+    with pytest.warns(RuntimeWarning, match="has not answered for 0.1 seconds and is left"):
+        feed.close()
+    answer.set()
+    feed._thread.join()
 
 
 def test_an_older_recording_is_not_sent(tmp_path):
