@@ -41,6 +41,8 @@ _SUMS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"reassoc", "nsz", "contract", "arcp"},  # NaN and infinity stay what they are
 }
+_INLINED = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Nothing calls these functions from Python: entry points for it would be compiled for nothing."""
 _IN_ORDER: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
@@ -49,7 +51,7 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 
     The compiler may reorder what is added and multiplied, as sums over vectors need it.
     """
-    return cast("Callable[P, R]", njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_SUMS)(function))
+    return cast("Callable[P, R]", njit(**_INLINED, **_SUMS)(function))
 
 
 def jit_in_order(function: Callable[P, R]) -> Callable[P, R]:
@@ -58,7 +60,7 @@ def jit_in_order(function: Callable[P, R]) -> Callable[P, R]:
     For arithmetic that is exact only in its order, such as a number less its nearest integer.
     Products may still be fused with sums.
     """
-    return cast("Callable[P, R]", njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_IN_ORDER)(function))
+    return cast("Callable[P, R]", njit(**_INLINED, **_IN_ORDER)(function))
 
 
 class Kernel:

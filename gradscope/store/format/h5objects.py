@@ -17,6 +17,10 @@ from gradscope.errors import RecordingError
 MAX_MEMBERS = 65_536
 """Names in a group beyond which a file is no recording, so that a foreign one takes no minutes."""
 
+SMALL_BYTES = 2048
+"""Up to here an array lies in the header of its object: half the time, and a checksum over it."""
+
+DEFLATE_LEVEL = 4
 _OF_HDF5 = {b"CLASS", b"NAME", b"DIMENSION_LIST", b"REFERENCE_LIST"}
 _NUMBERS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
 
@@ -112,6 +116,56 @@ def _type_of(dtype: np.dtype) -> h5py.h5t.TypeID:
 @functools.cache
 def _scalar() -> h5py.h5s.SpaceID:
     return h5py.h5s.create(h5py.h5s.SCALAR)
+
+
+def create_array(
+    group: h5py.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    *,
+    data: np.ndarray | None = None,
+    fill: Any = None,
+    chunks: tuple[int, ...] | None = None,
+) -> h5py.Dataset:
+    """Create an array of numbers or fixed-length strings; without ``data`` it is left unfilled.
+
+    With ``chunks`` it is stored in these, shuffled, deflated and checksummed, unless it is small.
+    """
+    kind, space = _type_of(dtype), h5py.h5s.create_simple(shape)
+    is_small = 0 < space.get_select_npoints() * dtype.itemsize <= SMALL_BYTES
+    filler = None if fill is None else np.asarray(fill, dtype).tobytes()
+    properties = _properties(dtype, filler, None if is_small else chunks, is_small)
+    created = h5py.h5d.create(group.id, name.encode(), kind, space, properties, _utf8_links())
+    if data is not None and data.size:
+        values = np.asarray(data, dtype, order="C")
+        created.write(h5py.h5s.ALL, h5py.h5s.ALL, values, mtype=kind)
+    return h5py.Dataset(created)
+
+
+@functools.lru_cache(maxsize=1024)
+def _properties(
+    dtype: np.dtype, fill: bytes | None, chunks: tuple[int, ...] | None, is_small: bool
+) -> h5py.h5p.PropDCID:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)
+    if fill is not None:
+        properties.set_fill_value(np.frombuffer(fill, dtype).reshape(()))
+    if is_small:
+        properties.set_layout(h5py.h5d.COMPACT)
+    elif chunks is not None:
+        properties.set_chunk(chunks)
+        properties.set_shuffle()
+        properties.set_deflate(DEFLATE_LEVEL)
+        properties.set_fletcher32()
+    return properties
+
+
+@functools.cache
+def _utf8_links() -> h5py.h5p.PropLCID:
+    properties = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    properties.set_char_encoding(h5py.h5t.CSET_UTF8)
+    return properties
 
 
 def attach_scale(dataset: h5py.Dataset, axis: int, group: h5py.Group, name: str) -> None:

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from gradscope import schema
-from gradscope.store.format.h5objects import attach_scale, write_attribute
+from gradscope.store.format.h5objects import attach_scale, create_array, write_attribute
 
 FORMAT = ("v110", "v110")
 """Version of the HDF5 file format: checksums over its metadata, readable since HDF5 1.10 (2016)."""
@@ -163,8 +163,8 @@ def write_axis(group: h5py.Group, axis: Axis) -> None:
             continue
         values = np.asarray(axis.columns[name])
         stored = _as_fixed(values) if declaration.dtype == "str" else values
-        options = _options(stored.shape, stored.dtype) if len(stored) >= LONG_AXIS else {}
-        dataset = group.create_dataset(name, data=stored, **options)
+        chunks = chunk_shape(stored.shape, stored.itemsize) if len(stored) >= LONG_AXIS else None
+        dataset = create_array(group, name, stored.shape, stored.dtype, data=stored, chunks=chunks)
         write_attributes(dataset, declaration.attrs)
         if declaration.dtype == "str":
             write_attributes(dataset, {"_Encoding": "utf-8"})
@@ -215,8 +215,11 @@ def create_variable(
     checksummed.
     """
     dtype = numpy_dtype(variable)
-    options = {"fillvalue": missing(dtype), **_options(shape, dtype)} if is_packed else {}
-    dataset = group.create_dataset(variable.name, shape, dtype, data=data, **options)
+    packing: dict[str, Any] = {}
+    if is_packed:
+        chunks = chunk_shape(shape, dtype.itemsize) if 0 not in shape else None
+        packing = {"fill": missing(dtype), "chunks": chunks}
+    dataset = create_array(group, variable.name, shape, dtype, data=data, **packing)
     own: dict[str, Any] = {**variable.attrs, "_FillValue": missing(dtype)}
     if variable.source_attribute:
         own["source"] = group.file.attrs.get(variable.source_attribute)
@@ -234,15 +237,3 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     row_bytes = itemsize * columns * int(np.prod(shape[2:], dtype=np.int64))
     rows = max(1, min(shape[0], CHUNK_BYTES // row_bytes))
     return (rows, *((columns,) if len(shape) > 1 else ()), *shape[2:])
-
-
-def _options(shape: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
-    if dtype.kind == "O" or 0 in shape:
-        return {}
-    return {
-        "chunks": chunk_shape(shape, dtype.itemsize),
-        "shuffle": True,
-        "compression": "gzip",
-        "compression_opts": 4,
-        "fletcher32": True,
-    }

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gradscope.errors import RecordingError
 from gradscope.store.format.layout import chunk_shape
 from gradscope.store.read import lazy
 from gradscope.store.read.recording import open_recording
@@ -32,6 +33,18 @@ def test_opening_reads_no_variable(tmp_path, monkeypatch):
     assert repr(tree)
     with pytest.raises(AssertionError, match="was read"):
         tree["gradients"]["grad_norm"].load()
+
+
+def test_a_changed_bit_of_a_small_array_is_seen(tmp_path):
+    path = write_recording(tmp_path / "run.h5", 5, 2)
+    with open_recording(path) as tree:
+        stored = tree["gradients"]["grad_norm"].values.tobytes()
+    data = bytearray(path.read_bytes())
+    assert data.count(stored) == 1
+    data[data.index(stored) + 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RecordingError, match=r"run\.h5"):
+        open_recording(path).load()
 
 
 @pytest.mark.parametrize(
