@@ -18,11 +18,12 @@ from tests.helpers import synthetic_columns, write_recording
 from tests.record.loops.training_loops import mlp
 
 PROGRAM = """
-import os, sys, torch, gradscope
+import gc, os, sys, torch, gradscope
 import torch._dynamo, gradscope.record.recorder  # once for all, before the process is copied
 from gradscope.record.measure.choose import choose_backend
 
 choose_backend(torch.device("cpu"))
+gc.freeze()  # no copy walks at its end what all have imported
 
 for number, end in enumerate(sys.argv[1:]):
     if os.fork() == 0:
