@@ -21,6 +21,7 @@ from tests.view.conftest import write_sweep
 
 LOCAL = "http://127.0.0.1"
 N_LONG = 100_000
+N_RUNS = 200
 
 
 def write_long(path, n_steps):
@@ -93,17 +94,17 @@ def test_a_curve_keeps_the_range_of_what_is_thinned(client):
 def test_the_first_of_many_runs_show_before_all_are_read(tmp_path):
     write_sweep(tmp_path, 1)
     content = (tmp_path / "run0.h5").read_bytes()
-    for i in range(1, 500):
+    for i in range(1, N_RUNS):
         (tmp_path / f"run{i}.h5").write_bytes(content)
     with TestClient(make_app(tmp_path), base_url=LOCAL) as client:
         seen, until = [], time.monotonic() + 60
-        while not seen or seen[-1] < 500:
+        while not seen or seen[-1] < N_RUNS:
             seen.append(len(client.get("/api/runs").json()["rows"]))
             assert time.monotonic() < until
             time.sleep(0.2)  # an answer takes part of a core
-        assert any(0 < n < 500 for n in seen)
+        assert any(0 < n < N_RUNS for n in seen)
         answer = client.get("/api/runs")
-        assert len(answer.content) < 500 * 1500
+        assert len(answer.content) < N_RUNS * 1500
 
 
 def test_groups_are_thinned_at_the_same_steps(tmp_path, monkeypatch):
