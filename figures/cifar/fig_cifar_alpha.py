@@ -19,7 +19,8 @@ CAPTION = (
     "and CIFAR-100, six epochs, scale mini, exploratory. Filled, one learning rate (0.3) for all "
     "α; open, the direction of α with the norm of α = 0's update. Means over three seeds; bars, "
     "95 % t intervals, cut where a share or an axis ends. a, b, Test accuracy; shaded, the range "
-    "in which the paper reports the optimum. c, Root mean square step of the weights at one "
+    "in which the paper reports the optimum; triangles, learning rate and weight decay tuned for "
+    "each α (one seed, no interval). c, Root mean square step of the weights at one "
     "learning rate, geometric mean over the first quarter of the steps. "
     "d, Depth slope of ln RMS output gradient over the last tenth of the steps, CIFAR-10; "
     "negative values mean that gradients grow toward the input."
@@ -29,6 +30,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "fixed": ("one learning rate", {"color": "C0"}),
     "grafted": ("step size of α = 0", {"color": "C1", "mfc": "white"}),
 }
+TUNED, TUNED_STYLE = "cifar10-tuned", {"fmt": "^:", "color": "C2"}
 CLAIMED = (-0.3, 0.1)
 
 
@@ -44,6 +46,8 @@ def draw() -> Figure:
         draw_arms(own, ax=ax)
         ax.set_ylabel("test accuracy")
         ax.set_title(name)
+    tuned = outcomes[(outcomes["spec"] == TUNED) & (outcomes["quantity"] == "accuracy")]
+    draw_means(tuned, "alpha", ax=axes[0], label="tuned", **TUNED_STYLE)
     draw_steps(outcomes, ax=axes[2])
     late = slopes[(slopes["phase"] == "last 10 %") & (slopes["quantity"] == "output_grad_rms")]
     late = late[late["spec"] == "cifar10-alpha"]
@@ -55,7 +59,7 @@ def draw() -> Figure:
     axes[3].set_title("late gradient slope, CIFAR-10")
     for ax in axes[2:]:
         ax.set_xlabel("α")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     letter(list(axes))
     return figure
 
