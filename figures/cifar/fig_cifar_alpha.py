@@ -30,7 +30,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "fixed": ("one learning rate", {"color": "C0"}),
     "grafted": ("step size of α = 0", {"color": "C1", "mfc": "white"}),
 }
-TUNED, TUNED_STYLE = "cifar10-tuned", {"fmt": "^:", "color": "C2"}
+TUNED = "cifar10-tuned"
 CLAIMED = (-0.3, 0.1)
 
 
@@ -47,7 +47,7 @@ def draw() -> Figure:
         ax.set_ylabel("test accuracy")
         ax.set_title(name)
     tuned = outcomes[(outcomes["spec"] == TUNED) & (outcomes["quantity"] == "accuracy")]
-    draw_means(tuned, "alpha", ax=axes[0], label="tuned", **TUNED_STYLE)
+    draw_means(tuned, "alpha", ax=axes[0], label="tuned", fmt="^:", color="C2")
     draw_steps(outcomes, ax=axes[2])
     late = slopes[(slopes["phase"] == "last 10 %") & (slopes["quantity"] == "output_grad_rms")]
     late = late[late["spec"] == "cifar10-alpha"]

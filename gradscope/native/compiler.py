@@ -41,7 +41,11 @@ _SUMS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"reassoc", "nsz", "contract", "arcp"},  # NaN and infinity stay what they are
 }
-_INLINED = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INLINED: dict[str, Any] = {
+    "forceinline": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 """Nothing calls these functions from Python: entry points for it would be compiled for nothing."""
 _IN_ORDER: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
