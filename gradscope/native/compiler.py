@@ -7,6 +7,9 @@ a new entry, never a stale one.
 Everything that a kernel calls is inlined. Otherwise the process that compiles would call one copy
 of an inner function and a process that loads the kernel from the cache another one, optimized in
 another context: sums of the two would differ in the last bits.
+
+Variables of kernels start as ``np.int64(0)``, not as 0: a literal is a type of its own, and what is
+called with it in the first round of a loop would be compiled a second time.
 """
 
 from __future__ import annotations

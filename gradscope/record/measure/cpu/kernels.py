@@ -18,7 +18,7 @@ _thresholds_at = pointer_to(THRESHOLDS)
 
 @jit
 def _add_gradients(table: Array, numel: Array, first: Int64, last: Int64, out: Array) -> None:
-    e = np.int64(0)  # no literal, which would be another type: all would be compiled twice
+    e = np.int64(0)
     for item, start, stop in blocks(numel, first, last):
         n, at = stop - start, 4 * start
         g, gb = float32_array(table[item, 0] + at, n), int32_array(table[item, 0] + at, n)
