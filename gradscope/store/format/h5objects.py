@@ -18,7 +18,7 @@ MAX_MEMBERS = 65_536
 """Names in a group beyond which a file is no recording, so that a foreign one takes no minutes."""
 
 SMALL_BYTES = 2048
-"""Up to here an array lies in the header of its object: half the time, and a checksum over it."""
+"""Up to here an array lies in the header of its object: quicker to write, and checksummed."""
 
 DEFLATE_LEVEL = 4
 _OF_HDF5 = {b"CLASS", b"NAME", b"DIMENSION_LIST", b"REFERENCE_LIST"}

@@ -215,11 +215,9 @@ def create_variable(
     checksummed.
     """
     dtype = numpy_dtype(variable)
-    packing: dict[str, Any] = {}
-    if is_packed:
-        chunks = chunk_shape(shape, dtype.itemsize) if 0 not in shape else None
-        packing = {"fill": missing(dtype), "chunks": chunks}
-    dataset = create_array(group, variable.name, shape, dtype, data=data, **packing)
+    fill = missing(dtype) if is_packed else None
+    chunks = chunk_shape(shape, dtype.itemsize) if is_packed and 0 not in shape else None
+    dataset = create_array(group, variable.name, shape, dtype, data=data, fill=fill, chunks=chunks)
     own: dict[str, Any] = {**variable.attrs, "_FillValue": missing(dtype)}
     if variable.source_attribute:
         own["source"] = group.file.attrs.get(variable.source_attribute)
