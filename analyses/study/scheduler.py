@@ -242,7 +242,7 @@ def run_queue(
         with connect(scheduler, n_workers=n_workers) as client:
             n_at_once = len(client.scheduler_info(n_workers=-1)["workers"])
             for report in run_as_told(client, next_run, n_at_once=n_at_once):
-                if report.status == "finished":  # others may have ended early
+                if report.status == "finished" and report.seconds:  # others may have ended early
                     budget.learn(configs[report.path.absolute()], report.seconds)
                 queue.end(report)
                 failed += [report] if report.status == "failed" else []

@@ -16,6 +16,7 @@ import torch
 from gradscope.errors import imports_of_extra
 from gradscope.experiments.config import Config
 from gradscope.experiments.sweep.grid import Run
+from gradscope.experiments.sweep.state import read_outcome
 from gradscope.experiments.sweep.workers import deaf_loop, leaving_at_once
 from gradscope.experiments.training.loop import train
 
@@ -48,7 +49,8 @@ opens, take a tenth of a core for two workers."""
 class Report:
     """How one run ended; ``status`` is ``failed`` where an error stopped it.
 
-    ``seconds`` is what it took its worker, preparation and evaluation included.
+    ``seconds`` is what it took its worker, preparation and evaluation included; 0 where an earlier
+    attempt had ended.
     """
 
     path: Path
@@ -133,7 +135,7 @@ def run_as_told(
 
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
     futures: dict[Future[Any], Run] = {}
-    ended = as_completed()
+    ended = as_completed(with_results=True, raise_errors=False)
 
     def fill() -> None:
         while len(futures) < n_at_once and (run := next_run()) is not None:
@@ -149,12 +151,13 @@ def run_as_told(
             ended.add(future)
 
     fill()
-    for future in ended:
+    # Results are fetched as they come: one that is lost with its worker holds up no other.
+    for future, result in ended:
         run = futures.pop(future)
-        error = future.exception()
-        if error is None:
-            yield future.result()
+        if isinstance(result, Report):
+            yield result
         else:
+            error = future.exception()
             yield Report(run.path, "failed", message=f"its worker was lost: {error}")
         fill()
 
@@ -166,12 +169,15 @@ def run_one(config: Config, path: Path, workers: Sequence[str] = ()) -> Report:
     ----------
     config : Config
     path : Path
-        Where the recording goes; what an earlier attempt left there is replaced.
+        Where the recording goes. What an unfinished attempt left there is replaced; where one had
+        ended, it stands: dask does a task again if its worker is lost before its report is fetched.
     workers : sequence of str
         Addresses of all workers: this one takes its share of the machine's cores and devices.
     """
     started = time.perf_counter()
     _take_share(workers)
+    if ended := read_outcome(path):
+        return Report(path, ended.status, dict(ended.metrics))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         outcome = train(config, path, if_exists="overwrite")

@@ -1,10 +1,13 @@
 import os
+import signal
+import time
 
 import pytest
 
 from gradscope.experiments.config import Config
 from gradscope.experiments.sweep.engine import connect, run_all
 from gradscope.experiments.sweep.grid import Run
+from gradscope.experiments.sweep.state import read_outcome
 
 TINY = Config(
     model="plain",
@@ -42,3 +45,28 @@ def test_a_failing_run_ends_only_itself_on_a_local_cluster(tmp_path):
     assert "unknown model 'vgg12'" in reports["unknown"].message
     assert "test_accuracy" in reports["good"].metrics
     assert not (tmp_path / "unknown.h5").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_with_ended_runs_costs_none_of_them(tmp_path):
+    runs = [Run(TINY.replace(seed=seed), tmp_path / f"{seed}.h5") for seed in range(4)]
+    with connect(None, n_workers=2) as client:
+        reports = run_all(client, runs)
+        ended = [next(reports)]
+        wait_until(lambda: all(read_outcome(run.path) for run in runs))
+        written = {run.path: run.path.stat().st_mtime_ns for run in runs}
+        # dask now holds the results of runs that nobody has asked for yet, and does them again.
+        pid, *_ = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        ended += reports
+    assert sorted(report.path for report in ended) == [run.path for run in runs]
+    assert {report.status for report in ended} == {"finished"}
+    assert all("test_accuracy" in report.metrics for report in ended)
+    assert {run.path: run.path.stat().st_mtime_ns for run in runs} == written
+
+
+def wait_until(is_so, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, f"it did not come in {seconds} s"
+        time.sleep(0.05)
