@@ -18,6 +18,7 @@ _BY_NORM = "_clip_grads_with_norm_"
 _BY_VALUE = "clip_grad_value_"
 
 
+_State = tuple[int, int]
 MAX_CALLS = 10_000
 """Calls that are remembered; a step takes those about its own parameters."""
 
@@ -30,8 +31,17 @@ class _Call:
     factor: Callable[[], Tensor] | None
     left: dict[int, int]
     """Parameters that have steps to come, and how many each has taken since."""
+    states: dict[int, _State]
+    """Each gradient as clipping left it."""
     has_grown: bool = False
     """Whether a later backward call has added to what was clipped."""
+    is_changed: bool = False
+    """Whether a user has changed or replaced what was clipped."""
+
+    def compare(self, params: Iterable[Tensor]) -> None:
+        """Note whether some gradients are still as clipping left them."""
+        own = (p for p in params if id(p) in self.left)
+        self.is_changed |= any(self.states[id(p)] != _state_of(p) for p in own)
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Clipping:
     """What clipping did to the gradients of one step.
 
     ``coefficient`` is NaN where no one factor applies to all of them: clipping by value, by group
-    or by parameter. ``calls`` tells whether two steps share it.
+    or by parameter, gradients changed by hand since. ``calls`` tells whether two steps share it.
     """
 
     coefficient: Tensor | float | None = None
@@ -79,9 +89,11 @@ class ClipWatch:
 
         Those of which ``owners`` names several optimizers, by their id, step once for each.
         """
-        own = {id(p) for p in params if p.grad is not None}
+        stepping = [p for p in params if p.grad is not None] if self._calls else []
+        own = {id(p) for p in stepping}
         seen = [call for call in self._calls if own & call.left.keys()]
         for call in seen:
+            call.compare(stepping)
             for key in own & call.left.keys():
                 call.left[key] += 1
                 if call.left[key] >= len((owners or {}).get(key, (0,))):
@@ -92,7 +104,8 @@ class ClipWatch:
         keys = tuple(map(id, seen))
         coefficient: Tensor | float | None = None
         for call in seen:
-            if call.factor is None or own - call.params:
+            is_by_hand = call.is_changed and not call.has_grown
+            if call.factor is None or own - call.params or is_by_hand:
                 return Clipping(float("nan"), keys)
             value = call.factor()
             if call.has_grown:  # only a factor of 1 holds for the sum
@@ -132,15 +145,27 @@ class ClipWatch:
                 _replace(name, ClipWatch._originals[name])
             ClipWatch._originals.clear()
 
+    def expect(self, parameters: list[Tensor]) -> None:
+        """See what is about to be clipped: whether earlier clipping still holds."""
+        for call in self._calls:
+            call.compare(parameters)
+
     def see(self, parameters: list[Tensor], factor: Callable[[], Tensor] | None) -> None:
         """Note one call; no factor where there is none."""
         own = {id(p) for p in self._params()}
-        clipped = frozenset(id(p) for p in parameters if p.grad is not None and id(p) in own)
-        if clipped:
-            self._calls = [
-                *self._calls[-MAX_CALLS:],
-                _Call(clipped, factor, dict.fromkeys(clipped, 0)),
-            ]
+        states = {id(p): _state_of(p) for p in parameters if p.grad is not None and id(p) in own}
+        if not states:
+            return
+        for call in self._calls:
+            call.states |= {key: states[key] for key in call.left.keys() & states.keys()}
+        new = _Call(frozenset(states), factor, dict.fromkeys(states, 0), states)
+        self._calls = [*self._calls[-MAX_CALLS:], new]
+
+
+def _state_of(param: Tensor) -> _State:
+    """Tell a gradient from another, and from itself changed in place."""
+    grad = param.grad
+    return id(grad), 0 if grad is None or grad.is_inference() else grad._version
 
 
 def _is_zero(grad: Tensor | None) -> bool:
@@ -162,6 +187,12 @@ def _replace(name: str, function: Callable[..., Any]) -> None:
         setattr(clip_grad, name, function)
 
 
+def _announce(parameters: list[Tensor]) -> None:
+    if not torch.compiler.is_compiling():
+        for listener in ClipWatch._listeners:
+            listener.expect(parameters)
+
+
 def _tell(parameters: list[Tensor], factor: Callable[[], Tensor] | None) -> None:
     if not torch.compiler.is_compiling():
         for listener in ClipWatch._listeners:
@@ -176,16 +207,19 @@ def _watched_clip_by_norm(
     parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, *a: Any, **kw: Any
 ) -> None:
     items = _as_list(parameters)
+    _announce(items)
     ClipWatch._originals[_BY_NORM](items, max_norm, total_norm, *a, **kw)
+    kept = total_norm.detach().clone()  # its user gets the tensor itself, and may change it
 
     def factor() -> Tensor:
-        total = total_norm.full_tensor() if hasattr(total_norm, "full_tensor") else total_norm
-        return torch.clamp(float(max_norm) / (total.detach() + 1e-6), max=1.0)
+        total = kept.full_tensor() if hasattr(kept, "full_tensor") else kept
+        return torch.clamp(float(max_norm) / (total + 1e-6), max=1.0)
 
     _tell(items, factor)
 
 
 def _watched_clip_by_value(parameters: Tensor | Iterable[Tensor], *a: Any, **kw: Any) -> None:
     items = _as_list(parameters)
+    _announce(items)
     ClipWatch._originals[_BY_VALUE](items, *a, **kw)
     _tell(items, None)

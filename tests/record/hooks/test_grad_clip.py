@@ -46,6 +46,11 @@ def maximum_norm(model, optimizer):
     clip_grad_norm_(model.parameters(), MAX / 10, norm_type=math.inf)
 
 
+def with_a_norm_that_is_changed(model, optimizer):
+    norm = clip_grad_norm_(model.parameters(), MAX)
+    norm /= 100
+
+
 class Fabric:
     """Shape of Lightning's Fabric: clips what the optimizer holds."""
 
@@ -76,12 +81,36 @@ def by_value(model, optimizer):
     clip_grad_value_(model.parameters(), 0.001)
 
 
+def and_noise_on_top(model, optimizer):
+    clip_grad_norm_(model.parameters(), MAX)
+    for p in model.parameters():
+        p.grad += 0.01
+
+
+def and_noise_before_the_second(model, optimizer):
+    and_noise_on_top(model, optimizer)
+    clip_grad_norm_(model.parameters(), MAX)
+
+
+def and_a_gradient_by_hand(model, optimizer):
+    """As differentially private training: what was clipped is summed, zeroed and set."""
+    clip_grad_norm_(model.parameters(), MAX)
+    sums = [3 * p.grad for p in model.parameters()]
+    optimizer.zero_grad()
+    for p, own in zip(model.parameters(), sums, strict=True):
+        p.grad = own
+
+
 def nothing(model, optimizer):
     pass
 
 
-ONE_FACTOR = (once, one_by_one, generous, twice, split, maximum_norm, fabric)
-SEVERAL = (by_group, by_parameter, a_part, by_value)
+ONE_FACTOR = (
+    *(once, one_by_one, generous, twice, split, maximum_norm, fabric),
+    with_a_norm_that_is_changed,
+)
+BY_HAND = (and_noise_on_top, and_noise_before_the_second, and_a_gradient_by_hand)
+SEVERAL = (by_group, by_parameter, a_part, by_value, *BY_HAND)
 
 
 def train(path, clip):
