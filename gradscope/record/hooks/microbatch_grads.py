@@ -42,6 +42,8 @@ class MicroBatches:
         self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
         self._add_output = add_output
         self._passes = passes
+        self._params = [param.tensor for param in table.params]
+        self._seen: set[int] = set()
         self._is_whole = False  # the hooks come when the first step's gradients are already there
         add = guard.wrap(self._add)
         self._handles = [
@@ -53,17 +55,26 @@ class MicroBatches:
     def _add(self, row: int, grad: Tensor) -> None:
         values = dense(grad.detach()) if self._passes.is_counting else None
         if values is not None:
+            self._seen.add(row)
             self._add_output(values, self._sums[row])
 
     def take(self) -> Tensor | None:
-        """Hand over the sums of squares (param,), float64, and start afresh."""
-        taken = self._sums[:, _SQUARE_SUM].clone() if self._is_whole else None
+        """Hand over the sums of squares (param,), float64, and start afresh.
+
+        NaN for a gradient of which no hook told: torch drops the hooks of a tensor that it swaps.
+        """
+        taken = self._sums[:, _SQUARE_SUM].clone()
+        for row, param in enumerate(self._params):
+            if row not in self._seen and param.grad is not None:
+                taken[row] = torch.nan
+        is_whole = self._is_whole
         self.discard()
-        return taken
+        return taken if is_whole else None
 
     def discard(self) -> None:
         """Start afresh."""
         self._sums.zero_()
+        self._seen.clear()
         self._is_whole = True
 
     def close(self) -> None:

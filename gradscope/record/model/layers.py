@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gradscope.record.model.identity import is_among
 from gradscope.record.model.modules import (
     BATCH_NORMS,
     first_tensor,
@@ -81,7 +82,9 @@ class Param:
 class Labels:
     """Gives each object a label of its own; a later object of the same name gets a number.
 
-    So does an object that has changed its shape.
+    So does an object that has changed its shape. An object is held until `leave` lets go of it:
+    torch swaps no tensor that has a weak reference (``torch.utils.swap_tensors``), as it does when
+    a module of sharded parameters moves.
 
     >>> labels, first, second = Labels(), nn.ReLU(), nn.ReLU()
     >>> labels.of("fc", first), labels.of("fc", second), labels.of("fc", first)
@@ -89,7 +92,7 @@ class Labels:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, list[tuple[weakref.ref[Any], tuple[int, ...]]]] = {}
+        self._known: dict[str, list[tuple[Callable[[], Any], tuple[int, ...]]]] = {}
 
     def of(self, name: str, thing: Any, shape: tuple[int, ...] = ()) -> str:
         """Return the label of an object."""
@@ -97,8 +100,17 @@ class Labels:
         same = (i for i, (ref, form) in enumerate(known) if ref() is thing and form == shape)
         number = next(same, len(known))
         if number == len(known):
-            known.append((weakref.ref(thing), shape))
+            known.append((lambda: thing, shape))
         return name if number == 0 else f"{name}~{number + 1}"
+
+    def leave(self, things: Iterable[Any]) -> None:
+        """Hold some objects weakly from here; one that comes back has its label."""
+        gone = list(things)
+        for known in self._known.values() if gone else ():
+            for i, (held, form) in enumerate(known):
+                thing = held()
+                if thing is not None and is_among(thing, gone):
+                    known[i] = weakref.ref(thing), form
 
 
 class LayerTable:
@@ -185,6 +197,7 @@ class LayerTable:
         a frozen copy, an average of weights, a branch that is never taken.
         """
         self._last = None  # no activation outlives its pass
+        before = self.layers
         self._find_layers()
         ordered = _insert_unexecuted(list(self.layers.values()))
         self._learned |= {layer.model for layer in ordered if layer.order is not None}
@@ -198,6 +211,8 @@ class LayerTable:
         self.n_weight_layers = n_weight_layers
         set_stages(ordered, self.models.values())
         self.layers = {id(layer.module): layer for layer in ordered}
+        left = (layer.module for key, layer in before.items() if key not in self.layers)
+        self._layer_labels.leave(left)
         return ordered
 
     def _requiring_grad(self) -> Iterator[Tensor]:
@@ -225,13 +240,16 @@ class LayerTable:
                     label = self._param_labels.of(full, tensor, tuple(tensor.shape))
                     found[id(tensor)] = Param(label, tensor, layer, kind)
         left = [p for p in self._params if id(p.tensor) not in found]
-        self._departed += [weakref.ref(p.tensor) for p in left if p.tensor.grad is None]
+        departed = [p.tensor for p in left if p.tensor.grad is None]
+        self._departed += map(weakref.ref, departed)
+        self._param_labels.leave(departed)
         self._params = [*found.values(), *(p for p in left if p.tensor.grad is not None)]
         return list(self._params)
 
     def release(self) -> None:
         """Let go of the models; the table is empty from here."""
         self.models, self.layers, self._params, self._last = {}, {}, [], None
+        self._layer_labels, self._param_labels, self._departed = Labels(), Labels(), []
 
     def has_departed(self, tensor: Tensor) -> bool:
         """Whether a parameter has left the models for good."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+import gradscope
 from tests.record.loops.training_loops import data, mlp, run
 
 
@@ -82,3 +83,36 @@ def test_a_parameter_that_is_cut_to_another_shape_begins_a_new_row(tmp_path):
     np.testing.assert_allclose(got.sel(param="0.weight~2")[2:], expected[2:], rtol=1e-5)
     numel = tree["updates"]["numel"].sel(param=["0.weight", "0.weight~2"]).values.tolist()
     assert numel == [12 * 6, 5 * 6]
+
+
+def swap(model):
+    model.double().float().load_state_dict(copy.deepcopy(model.state_dict()))
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["recording", "closed"])
+def test_parameters_that_torch_swaps(tmp_path, monkeypatch, closed):
+    """As when a sharded model moves: torch swaps no tensor that is referenced weakly."""
+    monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = data()
+    norms = []
+    recorder = gradscope.Recorder(
+        model, optimizer, tmp_path / "run.h5", record=["gradients", "noise"]
+    )
+    for k in range(4):
+        optimizer.zero_grad()
+        for half in (slice(0, 4), slice(4, 8)):
+            cross_entropy(model(x[half]), y[half]).backward()
+        norms.append([float(p.grad.norm()) for p in model.parameters()])
+        optimizer.step()
+        if k == 1 and not closed:
+            swap(model)
+    recorder.close()
+    swap(model)
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    assert tree["gradients"]["param"].values.tolist() == [n for n, _ in model.named_parameters()]
+    np.testing.assert_allclose(tree["gradients/grad_norm"], norms, rtol=1e-5)
+    squares = tree["noise/microbatch_grad_sq"]
+    n_known = 4 if closed else 2  # torch drops the hooks of what it swaps
+    assert (squares[1:n_known] > 0).all() and squares[n_known:].isnull().all()
