@@ -15,20 +15,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
-from torch.utils.hooks import RemovableHandle
 
 from gradscope.native import cuda_graphs
 from gradscope.record.guard import Guard
 from gradscope.record.hooks.accumulation import Accumulation, is_in_backward
-from gradscope.record.hooks.batch_size import TimeFirst, count_examples, counted
-from gradscope.record.hooks.compile_taps import Taps, is_being_compiled, never_a_frame
-from gradscope.record.hooks.passes import Pass, PassCounts, Passes, rearranged
-from gradscope.record.hooks.tracing import is_exporting, is_transformed
+from gradscope.record.hooks.batch_size import PassCounts, TimeFirst, count_examples, counted
+from gradscope.record.hooks.compile_taps import Taps
+from gradscope.record.hooks.passes import Pass, Passes, rearranged
+from gradscope.record.hooks.tracing import ForwardHooks, is_transformed
 from gradscope.record.measure.dense import data_of
 from gradscope.record.measure.reference.sums import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, combine_outputs
 from gradscope.record.model.layers import LayerTable
-from gradscope.record.model.modules import Args, Kwargs, first_tensor, has_children, watch_outputs
+from gradscope.record.model.modules import (
+    Args,
+    Kwargs,
+    first_tensor,
+    has_children,
+    watch_outputs,
+)
 
 _GUARDED = (
     *("_see_before", "_see_after", "_see_grad", "_see_root_grad"),
@@ -83,31 +87,19 @@ class Activations:
         self.index: dict[int, int] = {}
         """Row of each measured layer, by the id of its module."""
         self._time_first = TimeFirst()
-        self._handles: list[RemovableHandle] = []
+        self._hooks: ForwardHooks | None = None
         self.taps = Taps(self, table.models.values())
         self.taps.is_on = is_measuring
         try:
             self._restart()
             self.reindex([layer.module for layer in table.layers.values()])
-            self._guard_hooks(guard)
-            self._hook_forward()
+            for name in _GUARDED:
+                setattr(self, name, guard.wrap(getattr(self, name)))
+            self._hooks = ForwardHooks(self._see_before, self._see_after, self.taps)
         except BaseException:
             self.close()
             self.release()
             raise
-
-    def _hook_forward(self) -> None:
-        before, after = self._before_forward, self._after_forward
-        self._handles.append(torch_module.register_module_forward_pre_hook(before))
-        self._handles.append(torch_module.register_module_forward_hook(after, with_kwargs=True))
-
-    def _guard_hooks(self, guard: Guard) -> None:
-        """Guard what torch calls; what is traced into a graph stays as it is."""
-        never_a_frame(self._before_forward, self._after_forward, is_being_compiled)
-        for name in _GUARDED:
-            setattr(self, name, guard.wrap(getattr(self, name)))
-        self._eager_before = torch.compiler.disable(self._see_before)
-        self._eager_after = torch.compiler.disable(self._see_after)
 
     def reindex(self, modules: Iterable[nn.Module]) -> None:
         """Set which row each measured layer has; what was gathered follows."""
@@ -123,9 +115,9 @@ class Activations:
 
     def close(self) -> None:
         """Remove the hooks."""
-        for handle in self._handles:
-            handle.remove()
-            torch_module._global_forward_hooks_with_kwargs.pop(handle.id, None)  # torch leaves it
+        if self._hooks is not None:
+            self._hooks.close()
+            self._hooks = None
         self.taps.close()
 
     def release(self) -> None:
@@ -154,7 +146,7 @@ class Activations:
         self._sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
         self._grad_rows = ()
         self._is_fresh = True
-        self._is_in_root = False
+        self._is_in_root = self._is_in_compiled = False
 
     def _discard(self) -> None:
         """Forget the output gradients of backward calls whose gradients were thrown away."""
@@ -162,28 +154,6 @@ class Activations:
         self._on_discard()
 
     # -- forward
-
-    def _before_forward(self, module: nn.Module, args: Args) -> None:
-        if not torch.is_grad_enabled():
-            return
-        if torch.compiler.is_compiling():
-            if not is_exporting():
-                self.taps.trace_before(module)
-        elif is_being_compiled():  # between two graphs
-            self._eager_before(module, args)
-        else:
-            self._see_before(module, args)
-
-    def _after_forward(self, module: nn.Module, args: Args, kwargs: Any, output: Any = None) -> Any:
-        if not torch.is_grad_enabled():  # a hook before may have closed us: then torch forgets one
-            return None
-        if torch.compiler.is_compiling():
-            return None if is_exporting() else self.taps.trace_after(module, args, kwargs, output)
-        if is_being_compiled():
-            self._eager_after(module, args, kwargs, output)
-        else:
-            self._see_after(module, args, kwargs, output)
-        return None
 
     def _see_before(self, module: nn.Module, args: Args) -> None:
         is_root = id(module) in self._roots
@@ -197,13 +167,13 @@ class Activations:
         if is_parent:
             table.observe_call(module)
 
-    def _start_pass(self, root: nn.Module | None = None) -> Pass:
+    def _start_pass(self, root: nn.Module | None = None, *, follows: bool = False) -> Pass:
         is_measured = self._on_forward()
         if self._is_fresh and cuda_graphs.is_capturing():
             self._sums.zero_()  # within the graph, so that replays do not add up
         self._is_fresh = False
         n_layers = len(self.index) if is_measured else None
-        return self.passes.start(n_layers, self._device, root)
+        return self.passes.start(n_layers, self._device, root, follows=follows)
 
     def _see_after(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> None:
         is_root, is_layer = id(module) in self._roots, id(module) in self._table.layers
@@ -216,6 +186,10 @@ class Activations:
         current = self.passes.latest if self._is_in_root or is_root else self.passes.current
         if current is None:  # somebody calls parts of the model, never the whole
             current = self._start_pass(module)
+        elif (
+            not self._is_in_root and not is_root and current.ends_at(module, (args, kwargs), tensor)
+        ):
+            current = self._start_pass(module, follows=True)
         if not current.examples.n and (is_root or not self._is_in_root):
             current.examples = count_examples(module, args, kwargs, output, self._time_first)
         if is_root:
@@ -227,7 +201,8 @@ class Activations:
         if self._table.is_learning:
             self._table.observe_output(module, args, tensor)
         if self._measure(module, tensor, current):
-            watch_outputs(module, tensor, self._see_grad, module, current)
+            current.has_grad |= tensor.requires_grad
+            watch_outputs(module, tensor, self._see_grad, module, current, inputs=args)
 
     def _measure(self, module: nn.Module, tensor: Tensor, current: Pass) -> bool:
         """Add an output to the sums of its pass, unless it is not wanted or not new."""
@@ -257,15 +232,21 @@ class Activations:
         """Begin the pass of a compiled root."""
         if not self._is_in_root and not is_in_backward():
             self._start_pass()
+            self._is_in_compiled = True
 
     def end_compiled(self, n_examples: int, source: str) -> None:
         """End the pass of a compiled root, whose call tells of so many examples."""
-        if not self._is_in_root and not is_in_backward() and self.passes.current is not None:
-            self.passes.current.examples = counted(n_examples, source)
+        if not self._is_in_root and not is_in_backward():
+            self._is_in_compiled = False
+            if self.passes.current is not None:
+                self.passes.current.examples = counted(n_examples, source)
 
     def see_compiled(self, module: nn.Module, output: Tensor) -> int:
         """Measure a layer's output; return the number of its pass."""
-        current = self.passes.current or self._start_pass()
+        current = self.passes.current
+        is_part = not (self._is_in_root or self._is_in_compiled)
+        if current is None or (is_part and current.ends_at(module)):
+            current = self._start_pass(follows=current is not None)
         if self._table.is_learning:
             self._table.observe_output(module, (), output)
         self._measure(module, output, current)
@@ -279,6 +260,8 @@ class Activations:
                 self._see_grad(module, source, grad)
             else:
                 self.passes.commit(source)
+        elif self.passes.is_dropped(number) and (row := self.index.get(id(module))) is not None:
+            self._sums[row].fill_(torch.nan)
 
     # -- backward
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,9 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from gradscope.record.model.identity import WeakIdentityMap
 from gradscope.record.model.modules import Args, first_tensor, members
+
+if TYPE_CHECKING:
+    from gradscope.record.hooks.passes import Call, Pass
 
 LOGGED = "logged by the user"
 FIRST_AXIS = "first axis of the model's inputs"
@@ -23,6 +28,11 @@ ONE_AXIS = "not known from inputs with a single axis, which may be one example"
 MANY_CALLS = "not known from many calls of the model before one backward call"
 UNLIKE_CALLS = "not known from calls with different numbers of examples before one backward call"
 DIFFERENT_MODELS = "not known from backward calls through different models"
+
+
+MAX_ALIKE = 3
+"""Passes of one model before a backward call that may be views of one batch; more may be steps of
+time, or of an episode."""
 
 
 class Examples(NamedTuple):
@@ -128,3 +138,61 @@ def _tensors(output: Any) -> list[Tensor]:
     """Floating tensors of an output, one level deep."""
     items = (output,) if isinstance(output, Tensor) else members(output)
     return [t for t in items if isinstance(t, Tensor) and first_tensor(t) is t]
+
+
+@dataclass(frozen=True)
+class PassCounts:
+    """What the passes of a step say about it; 0 where something is not known.
+
+    ``noise_parts`` is the number of micro-batches where they were equally large and each backward
+    call had a pass of its own. ``sources`` say how the batch size is known, or why it is not.
+    """
+
+    n_microbatches: int = 0
+    batch_size: int = 0
+    sources: tuple[str, ...] = ()
+    noise_parts: int = 0
+
+
+def count_calls(calls: list[Call]) -> PassCounts:
+    """Return what the backward calls of a step, and the passes they go through, say about it."""
+    batches = _batches(calls)
+    examples = [_examples_of(batch) for batch in batches]
+    if len({id(_first(batch).root) for batch in batches}) > 1:
+        examples = [Examples(0, DIFFERENT_MODELS)]
+    is_known = all(batch.n for batch in examples)
+    is_noise = is_known and len(batches) == len(calls) and len(set(examples)) == 1
+    said = {batch.source for batch in examples if bool(batch.n) == is_known} or {NO_PASS}
+    return PassCounts(
+        n_microbatches=len(calls),
+        batch_size=sum(batch.n for batch in examples) if is_known else 0,
+        sources=tuple(sorted(said)),
+        noise_parts=len(calls) if is_noise else 0,
+    )
+
+
+def _batches(calls: list[Call]) -> list[list[Pass]]:
+    """Return the passes of each batch: those of one backward call, or of calls that share one."""
+    batch_of: dict[Pass, dict[Pass, None]] = {}
+    for call in calls:
+        joined: dict[Pass, None] = {}
+        for source in call.passes:
+            if source not in joined:
+                joined |= batch_of.get(source, {source: None})
+        batch_of |= dict.fromkeys(joined, joined)
+    return [list(batch) for batch in {id(batch): batch for batch in batch_of.values()}.values()]
+
+
+def _first(batch: list[Pass]) -> Pass:
+    return min(batch, key=lambda p: p.number)
+
+
+def _examples_of(batch: list[Pass]) -> Examples:
+    """Return the examples of a batch: those of its first pass, unless another one contradicts."""
+    first = _first(batch)
+    alike = Counter(id(p.root) for p in batch if not p.follows or p.root is first.root)
+    if max(alike.values()) > MAX_ALIKE:
+        return Examples(0, MANY_CALLS)
+    if {p.examples.n for p in batch if not p.follows} - {0, first.examples.n} and first.examples.n:
+        return Examples(0, UNLIKE_CALLS)
+    return first.examples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,23 +16,16 @@ from gradscope.record.hooks.accumulation import (
     is_in_backward,
     is_question,
 )
-from gradscope.record.hooks.batch_size import (
-    DIFFERENT_MODELS,
-    MANY_CALLS,
-    NO_PASS,
-    UNLIKE_CALLS,
-    UNSEEN,
-    Examples,
-)
+from gradscope.record.hooks.batch_size import UNSEEN, PassCounts, count_calls
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
+from gradscope.record.model.modules import any_requires_grad
 
-MAX_RECENT = 16
-"""Passes that can still be found by number; older ones never got a gradient."""
+MAX_ROWS = 1_000_000
+"""Rows of sums in the passes that are kept until a gradient comes back, 32 MB."""
+MIN_RECENT = 16
+"""Passes that are kept in any case, and those that outlive the step in which they began."""
 MAX_WITHOUT_STEP = 100
 """Backward calls that are thrown away before the first step before a warning says so."""
-MAX_ALIKE = 3
-"""Passes of one model before a backward call that may be views of one batch; more may be steps of
-time, or of an episode."""
 
 
 class Pass:
@@ -44,14 +36,21 @@ class Pass:
     number : int
     root : Module or None
         What was called from outside, if it is known.
+    follows : bool
+        Whether it goes on where another one was: a part of a model, called by itself.
     """
 
     sums: Tensor
     rows: tuple[Tensor, ...]
 
-    def __init__(self, number: int, root: Module | None = None) -> None:
+    def __init__(self, number: int, root: Module | None = None, *, follows: bool = False) -> None:
         self.number = number
         self.root = root
+        self.follows = follows
+        self.is_over = False
+        """Whether a step was taken since it began."""
+        self.has_grad = False
+        """Whether a gradient may come back through one of its outputs."""
         self.examples = UNSEEN
         self.is_measured = False
         self.seen: set[int] = set()
@@ -64,6 +63,19 @@ class Pass:
         self.is_measured = True
         self.sums = torch.zeros(n_layers, len(OUTPUT_SUMS), dtype=torch.float64, device=device)
         self.rows = self.sums.unbind()
+
+    def ends_at(self, module: Module, inputs: object = (), output: Tensor | None = None) -> bool:
+        """Whether a layer that is called outside a model's own call begins another pass.
+
+        It does after a step. Otherwise, it does with inputs that no gradient flows back through,
+        where it has run before or stands beside layers that train; frozen layers may follow each
+        other.
+        """
+        if is_in_backward() or self.is_over:
+            return not is_in_backward()
+        is_repeated = id(module) in self.seen
+        is_beside = self.has_grad and output is not None and output.requires_grad
+        return (is_repeated or is_beside) and not any_requires_grad(inputs)
 
     def rearrange(self, places: list[int]) -> None:
         """Give each layer the row that it has now; ``places`` are where the rows stood, or -1."""
@@ -82,20 +94,6 @@ class Call:
     tasks: set[int]
     passes: list[Pass] = field(default_factory=list)
     is_running: bool = True
-
-
-@dataclass(frozen=True)
-class PassCounts:
-    """What the passes of a step say about it; 0 where something is not known.
-
-    ``noise_parts`` is the number of micro-batches where they were equally large and each backward
-    call had a pass of its own. ``sources`` say how the batch size is known, or why it is not.
-    """
-
-    n_microbatches: int = 0
-    batch_size: int = 0
-    sources: tuple[str, ...] = ()
-    noise_parts: int = 0
 
 
 class Passes:
@@ -122,7 +120,9 @@ class Passes:
         self._accumulation = accumulation
         self._on_backward = on_backward
         self._on_discard = on_discard
-        self._recent: deque[Pass] = deque(maxlen=MAX_RECENT)
+        self._recent: dict[int, Pass] = {}
+        self._latest: Pass | None = None
+        self._last_dropped = 0
         self._calls: list[Call] = []
         self._ignored_task = -1
         self._n_passes = 0
@@ -140,25 +140,41 @@ class Passes:
     @property
     def latest(self) -> Pass | None:
         """The pass that began last, unless a step has consumed it."""
-        return self._recent[-1] if self._recent else None
+        return self._latest
 
     @property
     def committed(self) -> list[Pass]:
         """Passes that a counted backward call went through, in order."""
         return list(dict.fromkeys(p for call in self._calls for p in call.passes))
 
-    def start(self, n_layers: int | None, device: torch.device, root: Module | None = None) -> Pass:
+    def start(
+        self,
+        n_layers: int | None,
+        device: torch.device,
+        root: Module | None = None,
+        *,
+        follows: bool = False,
+    ) -> Pass:
         """Begin a pass, measured if a number of layers is given."""
         self._n_passes += 1
-        started = Pass(self._n_passes, root)
+        started = Pass(self._n_passes, root, follows=follows)
         if n_layers is not None:
             started.measure(n_layers, device)
-        self._recent.append(started)  # only now: other threads may run passes of the same model
+        # Only now: other threads may run passes of the same model.
+        self._recent[started.number] = self._latest = started
+        if len(self._recent) > max(MAX_ROWS // max(n_layers or 0, 1), MIN_RECENT):
+            for number in list(self._recent)[: MIN_RECENT // 2]:
+                self._last_dropped = max(number, self._last_dropped)
+                self._recent.pop(number, None)
         return started
 
     def find(self, number: int) -> Pass | None:
-        """Return a recent pass by its number."""
-        return next((p for p in self._recent if p.number == number), None)
+        """Return a pass by its number, unless it was too long ago or a step has consumed it."""
+        return self._recent.get(number)
+
+    def is_dropped(self, number: int) -> bool:
+        """Whether a pass was too long ago to be known."""
+        return number <= self._last_dropped
 
     def commit(self, source: Pass, *, is_early: bool = True) -> Call | None:
         """Note that a gradient flows back through a pass; None where it counts for no step.
@@ -202,7 +218,7 @@ class Passes:
 
     def rearrange(self, places: list[int]) -> None:
         """Let every pass follow a new order of the layers."""
-        for source in dict.fromkeys([*self._recent, *self.committed]):
+        for source in dict.fromkeys([*self._recent.values(), *self.committed]):
             source.rearrange(places)
 
     @property
@@ -229,9 +245,13 @@ class Passes:
 
     def take(self) -> PassCounts:
         """Hand over what the calls of a step say about it, and begin afresh."""
-        counts = _counts(self._calls)
+        counts = count_calls(self._calls)
         self.forget()
-        self._recent = deque((p for p in self._recent if not p.calls), maxlen=MAX_RECENT)
+        left = [p for p in self._recent.values() if not p.calls]
+        self._recent = {p.number: p for p in left[-MIN_RECENT:]}
+        self._latest = left[-1] if left else None
+        for source in left:
+            source.is_over = True
         self.n_discarded = 0
         self._accumulation.forget()
         return counts
@@ -246,49 +266,8 @@ class Passes:
         """Let go of the models."""
         self.forget()
         self._recent.clear()
+        self._latest = None
         self._accumulation.release()
-
-
-def _counts(calls: list[Call]) -> PassCounts:
-    batches = _batches(calls)
-    examples = [_examples_of(batch) for batch in batches]
-    if len({id(_first(batch).root) for batch in batches}) > 1:
-        examples = [Examples(0, DIFFERENT_MODELS)]
-    is_known = all(batch.n for batch in examples)
-    is_noise = is_known and len(batches) == len(calls) and len(set(examples)) == 1
-    said = {batch.source for batch in examples if bool(batch.n) == is_known} or {NO_PASS}
-    return PassCounts(
-        n_microbatches=len(calls),
-        batch_size=sum(batch.n for batch in examples) if is_known else 0,
-        sources=tuple(sorted(said)),
-        noise_parts=len(calls) if is_noise else 0,
-    )
-
-
-def _batches(calls: list[Call]) -> list[list[Pass]]:
-    """Return the passes of each batch: those of one backward call, or of calls that share one."""
-    batch_of: dict[Pass, dict[Pass, None]] = {}
-    for call in calls:
-        joined: dict[Pass, None] = {}
-        for source in call.passes:
-            if source not in joined:
-                joined |= batch_of.get(source, {source: None})
-        batch_of |= dict.fromkeys(joined, joined)
-    return [list(batch) for batch in {id(batch): batch for batch in batch_of.values()}.values()]
-
-
-def _first(batch: list[Pass]) -> Pass:
-    return min(batch, key=lambda p: p.number)
-
-
-def _examples_of(batch: list[Pass]) -> Examples:
-    """Return the examples of a batch: those of its first pass, unless another one contradicts."""
-    if max(Counter(id(p.root) for p in batch).values()) > MAX_ALIKE:
-        return Examples(0, MANY_CALLS)
-    first = _first(batch).examples
-    if {p.examples.n for p in batch} - {0, first.n} and first.n:
-        return Examples(0, UNLIKE_CALLS)
-    return first
 
 
 def rearranged(rows: Tensor, places: list[int]) -> Tensor:

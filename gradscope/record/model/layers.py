@@ -67,6 +67,8 @@ class Param:
     tensor: nn.Parameter
     layer: Layer | None
     kind: str
+    shape: tuple[int, ...]
+    """As it was listed."""
 
     @property
     def fan_in(self) -> int:
@@ -136,6 +138,9 @@ class LayerTable:
         self.n_weight_layers = 0
         self._layer_labels, self._param_labels = Labels(), Labels()
         self._params: list[Param] = []
+        self._strays: list[Param] = []
+        self.places: dict[str, set[tuple[int, int]]] = {}
+        """The parameter groups in which each parameter has been, by its label."""
         self._departed: list[weakref.ref[Tensor]] = []
         self._n_observed = 0
         self._last: tuple[Layer, Tensor] | None = None
@@ -237,8 +242,9 @@ class LayerTable:
             for (short, tensor), (full, _) in own:
                 kind = param_kind(layer.module, short, tensor, has_dead_bias=layer in dead)
                 if id(tensor) not in found:
-                    label = self._param_labels.of(full, tensor, tuple(tensor.shape))
-                    found[id(tensor)] = Param(label, tensor, layer, kind)
+                    shape = tuple(tensor.shape)
+                    label = self._param_labels.of(full, tensor, shape)
+                    found[id(tensor)] = Param(label, tensor, layer, kind, shape)
         left = [p for p in self._params if id(p.tensor) not in found]
         departed = [p.tensor for p in left if p.tensor.grad is None]
         self._departed += map(weakref.ref, departed)
@@ -246,9 +252,24 @@ class LayerTable:
         self._params = [*found.values(), *(p for p in left if p.tensor.grad is not None)]
         return list(self._params)
 
+    def strays(self, named: Iterable[tuple[str, Any]]) -> list[Param]:
+        """List parameters that no layer owns; each keeps the name that it had first."""
+        before = {id(p.tensor): p for p in self._strays}
+        found: dict[int, Param] = {}
+        for name, tensor in named:
+            shape, known = tuple(tensor.shape), before.get(id(tensor))
+            if known is None or known.shape != shape:
+                label = self._param_labels.of(name, tensor, shape)
+                known = Param(label, tensor, None, "other", shape)
+            found[id(tensor)] = known
+        self._param_labels.leave(p.tensor for key, p in before.items() if key not in found)
+        self._strays = list(found.values())
+        return self._strays
+
     def release(self) -> None:
         """Let go of the models; the table is empty from here."""
         self.models, self.layers, self._params, self._last = {}, {}, [], None
+        self._strays = []
         self._layer_labels, self._param_labels, self._departed = Labels(), Labels(), []
 
     def has_departed(self, tensor: Tensor) -> bool:

@@ -43,18 +43,64 @@ def first_tensor(value: object) -> Tensor | None:
     return next(_tensors_inside(value, ()), None)
 
 
+def any_requires_grad(value: object) -> bool:
+    """Whether a gradient may flow back through a tensor in a tuple, list, dict or dataclass."""
+    return any(tensor.requires_grad for tensor in _tensors_inside(value, ()))
+
+
 def watch_outputs(
-    module: nn.Module, output: object, function: Callable[..., None], *args: Any
+    module: nn.Module,
+    output: object,
+    function: Callable[..., None],
+    *args: Any,
+    inputs: object = (),
 ) -> None:
     """Call a function with the gradients of a module's output, up to `MAX_OUTPUTS` of its tensors.
 
     The gradient comes last among its arguments. On a leaf, a parameter, hooks would pile up: it
     gets none. Saving an output does not warn of them.
+
+    An output that is a view loses its hooks if it is changed in place, as by an activation: it gets
+    another gradient function. The tensor behind it keeps its own, so that it is watched too where
+    the module made it: where it is none of ``inputs``.
     """
     tensors = iter((output,)) if isinstance(output, Tensor) else _tensors_inside(output, ())
     for tensor in islice((t for t in tensors if t.grad_fn is not None), MAX_OUTPUTS):
-        see = unserializable_hook(functools.partial(function, *args))
-        _keeps_hooks(module, tensor).register_hook(see)
+        see = functools.partial(function, *args)
+        base = _base_of(tensor, inputs)
+        if base is None:
+            tensor.register_hook(unserializable_hook(see))
+        elif type(module) is nn.Linear:  # with a bias and three dimensions, up to torch 2.14
+            base.register_hook(unserializable_hook(see))
+        else:
+            _watch_either(tensor, base, see)
+
+
+def _base_of(output: Tensor, inputs: object) -> Tensor | None:
+    """Return the tensor of which an output shows all, unless it came from outside."""
+    base = output._base
+    if base is None or base.grad_fn is None or base.numel() != output.numel():
+        return None
+    is_outer = any(base is t or base is t._base for t in _tensors_inside(inputs, ()))
+    return None if is_outer else base
+
+
+def _watch_either(output: Tensor, base: Tensor, see: Callable[[Tensor], None]) -> None:
+    """Call a function with the gradient of an output, or with that of its base if none arrives."""
+    arrived: list[bool] = []
+
+    def at_output(grad: Tensor) -> None:
+        arrived.append(True)
+        see(grad)
+
+    def at_base(grad: Tensor) -> None:
+        if arrived:
+            arrived.clear()
+        else:
+            see(grad)
+
+    output.register_hook(unserializable_hook(at_output))
+    base.register_hook(unserializable_hook(at_base))
 
 
 def _tensors_inside(value: object, outer: tuple[object, ...]) -> Iterator[Tensor]:
@@ -80,17 +126,6 @@ def members(value: object) -> tuple[Any, ...]:
     if isinstance(names, Mapping):
         return tuple(getattr(value, name, None) for name in names)
     return tuple(value) if isinstance(value, tuple | list) else ()
-
-
-def _keeps_hooks(module: nn.Module, output: Tensor) -> Tensor:
-    """Return the tensor of a layer's output whose hooks stay when it is changed in place.
-
-    Up to torch 2.14, the output of a linear layer with a bias is a view where its input has more
-    than two dimensions. An in-place activation gives a view another gradient function, without the
-    hooks of the first; the tensor behind it keeps its own.
-    """
-    base = output._base if type(module) is nn.Linear else None
-    return output if base is None or base.grad_fn is None else base
 
 
 def is_quantized(module: nn.Module) -> bool:

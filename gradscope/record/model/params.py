@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradscope.record.model.layers import Layer, LayerTable, Param
+from gradscope.record.model.layers import Layer, LayerTable
 from gradscope.record.model.wrappers import parameters_of
 
 Selector = str | Callable[[str], bool] | None
@@ -74,7 +74,7 @@ class ParamTable:
         self._n_weight_layers = layers.n_weight_layers
         self._layers = layers
         owned = layers.params()
-        strays = _strays(optimizers, {id(p.tensor) for p in owned})
+        strays = layers.strays(_strays(optimizers, {id(p.tensor) for p in owned}))
         self._all = owned + strays  # kept alive, so that their ids stay theirs
         self._shapes = {id(p.tensor): p.tensor.shape for p in self._all}
         inside = {id(p) for model in layers.models.values() for p in parameters_of(model)}
@@ -88,10 +88,12 @@ class ParamTable:
         self.layers = [layer for layer in layers.layers.values() if self._is_kept(layer)]
         self.numel = np.array([p.tensor.numel() for p in self.params], dtype=np.int64)
         self._optimizers = optimizers
-        self._n_groups = self.n_groups
+        self._members = self._members_now()
         self.owners = _owners(optimizers)
         """The optimizers of each parameter that several train, by its id."""
         self.group = self._groups()
+        """Index of each parameter's group, counted through all optimizers; -1 without just one."""
+        self._told_group = np.where(self._have_moved(), -1, self.group).astype(np.int32)
 
     def _is_kept(self, layer: Layer) -> bool:
         """A layer stays if one of its parameters does, or if it has none."""
@@ -100,11 +102,15 @@ class ParamTable:
 
     @property
     def n_groups(self) -> int:
-        """Parameter groups of all optimizers together, at present."""
-        return sum(len(o.param_groups) for o in self._optimizers.values())
+        """Parameter groups of all optimizers together."""
+        return len(self._members)
+
+    def _members_now(self) -> list[int]:
+        """Tell whether a parameter has moved to another group: the sum of the ids in each."""
+        groups = (g for o in self._optimizers.values() for g in o.param_groups)
+        return [sum(map(id, group["params"])) for group in groups]
 
     def _groups(self) -> np.ndarray:
-        """Index of each parameter's group, counted through all optimizers; -1 without just one."""
         groups = np.full(len(self.params), -1, dtype=np.int32)
         everything = [g for o in self._optimizers.values() for g in o.param_groups]
         for index, group in enumerate(everything):
@@ -113,6 +119,18 @@ class ParamTable:
                     groups[self.row[id(tensor)]] = index
         groups[[self.row[key] for key in self.owners if key in self.row]] = -1
         return groups
+
+    def _have_moved(self) -> list[bool]:
+        """Tell which parameters were in another group before: no one group is theirs."""
+        places = [
+            (number, position)
+            for number, optimizer in enumerate(self._optimizers.values())
+            for position in range(len(optimizer.param_groups))
+        ]
+        for param, index in zip(self.params, self.group.tolist(), strict=True):
+            if index >= 0:
+                self._layers.places.setdefault(param.name, set()).add(places[index])
+        return [len(self._layers.places.get(param.name, ())) > 1 for param in self.params]
 
     @property
     def shared(self) -> list[str]:
@@ -134,9 +152,9 @@ class ParamTable:
         return [self.row[id(t)] for t in tensors], tensors
 
     def is_stale(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the table lacks a group, a parameter or shape that trains, or an order known."""
+        """Whether the table lacks a parameter or shape that trains, its group or an order known."""
         known = self._shapes
-        if self.n_groups != self._n_groups or self._layers.is_stale:
+        if self._layers.is_stale or self._members != self._members_now():
             return True
         if any(t.grad is not None for t in self._idle):
             return True
@@ -156,7 +174,7 @@ class ParamTable:
             "numel": self.numel,
             "shape": ["x".join(map(str, p.tensor.shape)) for p in self.params],
             "fan_in": [p.fan_in for p in self.params],
-            "param_group": self.group,
+            "param_group": self._told_group,
             "requires_grad": [p.tensor.requires_grad for p in self.params],
         }
 
@@ -187,12 +205,12 @@ def _owners(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[int, frozen
     return {key: frozenset(owners) for key, owners in found.items() if len(owners) > 1}
 
 
-def _strays(optimizers: Mapping[str, torch.optim.Optimizer], owned: set[int]) -> list[Param]:
-    """Parameters that an optimizer trains and no watched layer owns."""
-    return [
-        Param(".".join(filter(None, [prefix, f"param_groups.{g}.{i}"])), tensor, None, "other")
-        for prefix, optimizer in optimizers.items()
-        for g, group in enumerate(optimizer.param_groups)
-        for i, tensor in enumerate(group["params"])
-        if id(tensor) not in owned
-    ]
+def _strays(
+    optimizers: Mapping[str, torch.optim.Optimizer], owned: set[int]
+) -> Iterator[tuple[str, Tensor]]:
+    """Parameters that an optimizer trains and no watched layer owns, by their place there."""
+    for prefix, optimizer in optimizers.items():
+        for g, group in enumerate(optimizer.param_groups):
+            for i, tensor in enumerate(group["params"]):
+                if id(tensor) not in owned:
+                    yield ".".join(filter(None, [prefix, f"param_groups.{g}.{i}"])), tensor

@@ -50,7 +50,7 @@ def test_sketches_are_unbiased():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(777, generator=generator), torch.randn(777, generator=generator)
     b = b + 0.5 * a
-    param = Param("p", nn.Parameter(a), None, "other")
+    param = Param("p", nn.Parameter(a), None, "other", tuple(a.shape))
     products = [
         float(sketcher.sketch(param, a) @ sketcher.sketch(param, b))
         for sketcher in map(Sketcher, range(400))

@@ -177,3 +177,56 @@ def test_weights_behind_parametrizations_are_weights(tmp_path):
     assert tree["activations"]["layer"].values.tolist() == ["0", "1", "2"]
     fan_in = axis["fan_in"].sel(param="0.parametrizations.weight.original1")
     assert int(fan_in) == 4 and axis["depth"].max() == 2
+
+
+def test_a_replaced_parameter_of_no_module_begins_a_row_of_its_own(tmp_path):
+    """As points that are fitted to images, when more of them are put in."""
+    few, many, other = (nn.Parameter(torch.ones(n)) for n in (10, 40, 5))
+    optimizer = torch.optim.SGD([few, other], lr=0.1)
+    params = optimizer.param_groups[0]["params"]
+    with gradscope.Recorder(nn.Module(), optimizer, tmp_path / "run.h5"):
+        for k in range(5):
+            for p in params:
+                p.grad = torch.ones_like(p)
+            optimizer.step()
+            if k == 1:
+                params[0] = many
+            if k == 3:
+                params.reverse()  # another place is no other parameter
+    norms = gradscope.open_recording(tmp_path / "run.h5")["gradients/grad_norm"].load()
+    names = ["param_groups.0.0", "param_groups.0.0~2", "param_groups.0.1"]
+    norms = norms.sel(param=names)
+    assert norms["numel"].values.tolist() == [10, 40, 5]
+    rms = (norms**2 / norms["numel"]) ** 0.5
+    nan = np.nan
+    expected = [[1, nan, 1], [1, nan, 1], [nan, 1, 1], [nan, 1, 1], [nan, 1, 1]]
+    np.testing.assert_allclose(rms, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_parameter_that_moves_to_another_group_is_of_none(tmp_path, swapped):
+    model = nn.Linear(4, 2)
+    extra = nn.Linear(4, 2)
+    net = nn.ModuleList([model, extra])
+    groups = [{"params": [model.weight, extra.weight], "lr": 0.1}]
+    optimizer = torch.optim.SGD([*groups, {"params": [model.bias, extra.bias], "lr": 1e-5}])
+
+    def forward():
+        return model(torch.randn(3, 4)) + extra(torch.randn(3, 4))
+
+    with gradscope.Recorder(net, optimizer, tmp_path / "run.h5"):
+        for k in range(4):
+            optimizer.zero_grad()
+            forward().square().mean().backward()
+            optimizer.step()
+            if k == 1:
+                fast, slow = (group["params"] for group in optimizer.param_groups)
+                fast.append(slow.pop(0))
+                if swapped:
+                    slow.insert(0, fast.pop(0))
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    group = tree["gradients"]["param_group"].to_series()
+    weight = -1 if swapped else 0
+    assert group.to_dict() == {"0.weight": weight, "0.bias": -1, "1.weight": 0, "1.bias": 1}
+    lr = tree["updates/update_norm"] / tree["gradients/grad_norm"]
+    np.testing.assert_allclose(lr.sel(param="0.bias"), [1e-5, 1e-5, 0.1, 0.1], rtol=1e-2)
