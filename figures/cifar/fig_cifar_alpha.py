@@ -17,10 +17,10 @@ INPUTS = (f"{FOLDER}/outcome_means.csv", f"{FOLDER}/slope_means.csv")
 CAPTION = (
     "Test accuracy, steps and gradients over α. VGG13 with 1/8 of its channels, all of CIFAR-10 "
     "and CIFAR-100, six epochs, scale mini, exploratory. Filled circles, one learning rate (0.3) "
-    "for all α; open, the direction of α with the norm of α = 0's update. Means over three seeds; "
+    "for all α; open, the direction of α with the norm of α = 0's update. Means over five seeds; "
     "bars, 95 % t intervals, cut where a share or an axis ends. a, b, Test accuracy; shaded, the "
     "range in which the paper reports the optimum; triangles, learning rate and weight decay tuned "
-    "for each α (seeds 2 to 4, the others 0 to 2). c, Root mean square step of the weights at one "
+    "for each α (three seeds, 2 to 4). c, Root mean square step of the weights at one "
     "learning rate, geometric mean over the first quarter of the steps. "
     "d, Depth slope of ln RMS output gradient over the last tenth of the steps, CIFAR-10; "
     "negative values mean that gradients grow toward the input."

@@ -20,8 +20,8 @@ from gradscope.record.hooks.batch_size import UNSEEN, PassCounts, count_calls
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 from gradscope.record.model.modules import any_requires_grad
 
-MAX_ROWS = 1_000_000
-"""Rows of sums in the passes that are kept until a gradient comes back, 32 MB."""
+MAX_ROWS = 100_000
+"""Rows of sums in the passes that are kept until a gradient comes back: tens of megabytes."""
 MIN_RECENT = 16
 """Passes that are kept in any case, and those that outlive the step in which they began."""
 MAX_WITHOUT_STEP = 100

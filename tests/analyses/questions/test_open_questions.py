@@ -81,3 +81,44 @@ def test_conclusions_follow_from_committed_tables(question, tmp_path):
         numbers = [abs(x) if "{0" in words else x for x in (one.estimate, one.low, one.high)]
         text = words.format(*numbers).replace("%, ", ", ").replace("%]", "]").replace("%", " %")
         assert text in README, statement
+
+
+LESS = "test accuracy at alpha {} less that at 0, {} arm, {}"
+OVER = "test accuracy over alpha, over the claimed range, {} arm, {}"
+FAR = "RMS distance of test accuracy from that at alpha = 0 over the claimed range, {} arm, {}"
+HIGHEST = "alpha with the highest test accuracy, {} arm, {}"
+LATE = "late depth slope of ln {} over alpha, {} arm, {}"
+SETS = ("CIFAR-10", "CIFAR-100")
+ARMS = ("fixed", "grafted")
+CIFAR = {
+    **{LESS.format(alpha, "fixed", s): (-100, 1) for alpha in (-0.3, 0.25, 0.5) for s in SETS},
+    **{LESS.format(alpha, "grafted", s): (-100, 1) for alpha in (-0.3, 0.5) for s in SETS},
+    **{LESS.format(0.1, "fixed", s): (100, 1) for s in SETS},
+    **{OVER.format("fixed", s): (100, 0) for s in SETS},
+    **{OVER.format("grafted", s): (100, 1) for s in SETS},
+    **{FAR.format(arm, s): (100, 1) for arm in ARMS for s in SETS},
+    **{HIGHEST.format(arm, s): (1, 2) for arm in ARMS for s in SETS},
+    **{LATE.format("output_grad_rms", arm, s): (1, 2) for arm in ARMS for s in SETS},
+    **{LATE.format("grad_rms", "fixed", s): (1, 2) for s in SETS},
+    **{f"roughness of gradients over alpha, grafted arm, {s}": (1, 2) for s in SETS},
+    **{
+        LESS.format(-0.2, arm, f"{net}, CIFAR-10"): (-100, 1)
+        for net in ("vgg16", "vgg19")
+        for arm in ARMS
+    },
+    **{
+        f"alpha with the highest test accuracy, CIFAR-100 less CIFAR-10, {arm} arm": (1, 2)
+        for arm in ARMS
+    },
+}
+"""Statements whose numbers stand in the section on CIFAR: factor and decimals."""
+
+
+@pytest.mark.parametrize("statement", CIFAR)
+def test_sentences_about_cifar_follow_from_committed_tables(statement):
+    rows = pd.read_csv(ROOT / "data/results/cifar/mini/explored.csv").set_index("statement")
+    factor, decimals = CIFAR[statement]
+    value, *ends = (factor * rows.loc[statement, key] for key in ("estimate", "low", "high"))
+    value, low, high = (f"{x:.{decimals}f}" for x in (value, *sorted(ends)))
+    units = ("", " points", " nat per layer")
+    assert any(f"{value}{unit} [{low}, {high}]" in README for unit in units), (value, low, high)

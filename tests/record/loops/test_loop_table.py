@@ -2,8 +2,10 @@
 
 The others: plain (test_twin), closure, AMP, accumulation, one norm (test_steps), a weight of
 several optimizers (test_shared_params), other clipping (hooks/test_grad_clip), compiled
-(hooks/test_compile_taps), DDP and FSDP2 (distributed), Lightning and transformers (integrations),
-EMA, Lookahead and clamping (finalize/test_outside_changes), resume (test_resume).
+(hooks/test_compile_taps), parts called by themselves (hooks/test_passes), swapped contents
+(test_moved_models), another parameter group (model/test_names), DDP and FSDP2 (distributed),
+Lightning and transformers (integrations), EMA, Lookahead and clamping
+(finalize/test_outside_changes), resume (test_resume).
 """
 
 from __future__ import annotations
