@@ -60,6 +60,7 @@ class Attachment:
             self.clip = ClipWatch(events.trained)
             self._undo.callback(self.clip.close)
             self.clip.see = guard.wrap(self.clip.see)  # type: ignore[method-assign]
+            self.clip.expect = guard.wrap(self.clip.expect)  # type: ignore[method-assign]
             self.scaler = ScalerWatch(
                 grad_scaler, guard.wrap(events.before_scaler), guard.wrap(events.after_scaler)
             )
