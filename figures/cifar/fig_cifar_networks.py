@@ -14,8 +14,8 @@ FOLDER = "results/cifar/mini"
 INPUTS = (f"{FOLDER}/outcome_means.csv", f"{FOLDER}/slope_means.csv")
 CAPTION = (
     "Depth of the network and labels of the images over α. VGG with 1/8 of its channels, all "
-    "images, six epochs, scale mini, exploratory. CIFAR-10, means over three seeds (VGG13) and "
-    "two (VGG16, VGG19); CIFAR-100, means over two seeds; bars, 95 % t intervals, cut where a "
+    "images, six epochs, scale mini, exploratory. CIFAR-10, means over five seeds (VGG13) and "
+    "three (VGG16, VGG19); CIFAR-100, means over three seeds; bars, 95 % t intervals, cut where a "
     "share or an axis ends; marks are set apart. a, Test accuracy on CIFAR-10 at one learning "
     "rate (0.3). b, With the direction of α and the norm of α = 0's update. c, Test accuracy of "
     "VGG13 on CIFAR-100 with the norm of α = 0's update: 100 fine labels, 20 superclasses, or 20 "
