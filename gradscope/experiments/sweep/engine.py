@@ -45,6 +45,10 @@ _KEEP_QUIET = {
 opens, take a tenth of a core for two workers."""
 
 
+FETCH_SECONDS = 2
+"""How long a report may take from its worker before those of others go first."""
+
+
 @dataclass(frozen=True)
 class Report:
     """How one run ended; ``status`` is ``failed`` where an error stopped it.
@@ -135,7 +139,7 @@ def run_as_told(
 
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
     futures: dict[Future[Any], Run] = {}
-    ended = as_completed(with_results=True, raise_errors=False)
+    ended = as_completed()
 
     def fill() -> None:
         while len(futures) < n_at_once and (run := next_run()) is not None:
@@ -151,14 +155,16 @@ def run_as_told(
             ended.add(future)
 
     fill()
-    # Results are fetched as they come: one that is lost with its worker holds up no other.
-    for future, result in ended:
+    for future in ended:
+        try:
+            error = future.exception(timeout=FETCH_SECONDS)
+            report = future.result(timeout=FETCH_SECONDS) if error is None else None
+        except TimeoutError:  # lost with its worker, and done again: it holds up no other
+            ended.add(future)
+            continue
         run = futures.pop(future)
-        if isinstance(result, Report):
-            yield result
-        else:
-            error = future.exception()
-            yield Report(run.path, "failed", message=f"its worker was lost: {error}")
+        words = f"its worker was lost: {error}"
+        yield Report(run.path, "failed", message=words) if report is None else report
         fill()
 
 
@@ -176,9 +182,9 @@ def run_one(config: Config, path: Path, workers: Sequence[str] = ()) -> Report:
     """
     started = time.perf_counter()
     _take_share(workers)
-    if ended := read_outcome(path):
-        return Report(path, ended.status, dict(ended.metrics))
     try:
+        if ended := read_outcome(path):
+            return Report(path, ended.status, dict(ended.metrics))
         path.parent.mkdir(parents=True, exist_ok=True)
         outcome = train(config, path, if_exists="overwrite")
     except Exception as error:

@@ -108,7 +108,8 @@ class Activations:
         measured = list(modules) if self._is_measuring else []
         self.index = {id(module): row for row, module in enumerate(measured)}
         places = [before.get(key, -1) for key in self.index]
-        self.passes.rearrange(places)
+        if places != list(range(len(before))):
+            self.passes.rearrange(places)
         self._sums = rearranged(self._sums, places)
         self._grad_rows = ()
         self.taps.add(measured)
@@ -195,14 +196,16 @@ class Activations:
         if is_root:
             watch_outputs(module, output, self._see_root_grad, current)
         if is_layer:
-            self._see_layer(module, args, tensor, current)
+            self._see_layer(module, args, kwargs, tensor, current)
 
-    def _see_layer(self, module: nn.Module, args: Args, tensor: Tensor, current: Pass) -> None:
+    def _see_layer(
+        self, module: nn.Module, args: Args, kwargs: Kwargs, tensor: Tensor, current: Pass
+    ) -> None:
         if self._table.is_learning:
             self._table.observe_output(module, args, tensor)
         if self._measure(module, tensor, current):
             current.has_grad |= tensor.requires_grad
-            watch_outputs(module, tensor, self._see_grad, module, current, inputs=args)
+            watch_outputs(module, tensor, self._see_grad, module, current, inputs=(args, kwargs))
 
     def _measure(self, module: nn.Module, tensor: Tensor, current: Pass) -> bool:
         """Add an output to the sums of its pass, unless it is not wanted or not new."""
@@ -215,7 +218,7 @@ class Activations:
             return False  # checkpointing runs the layer once more; it was counted the first time
         began = time.perf_counter()
         self.taps.unseen.discard(key)
-        self._add(tensor, current.rows[row])
+        self._add(tensor, self.passes.rows_of(current)[row])
         self._seconds += time.perf_counter() - began
         return True
 

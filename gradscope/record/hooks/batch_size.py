@@ -190,9 +190,9 @@ def _first(batch: list[Pass]) -> Pass:
 def _examples_of(batch: list[Pass]) -> Examples:
     """Return the examples of a batch: those of its first pass, unless another one contradicts."""
     first = _first(batch)
-    alike = Counter(id(p.root) for p in batch if not p.follows or p.root is first.root)
-    if max(alike.values()) > MAX_ALIKE:
+    alike = [p for p in batch if not p.follows or p.root is first.root]
+    if max(Counter(id(p.root) for p in alike).values()) > MAX_ALIKE:
         return Examples(0, MANY_CALLS)
-    if {p.examples.n for p in batch if not p.follows} - {0, first.examples.n} and first.examples.n:
+    if {p.examples.n for p in alike} - {0, first.examples.n} and first.examples.n:
         return Examples(0, UNLIKE_CALLS)
     return first.examples

@@ -61,12 +61,15 @@ class MicroBatches:
     def take(self) -> Tensor | None:
         """Hand over the sums of squares (param,), float64, and start afresh.
 
-        NaN for a gradient of which no hook told: torch drops the hooks of a tensor that it swaps.
+        NaN for a gradient other than 0 of which no hook told: torch drops the hooks of a tensor
+        that it swaps.
         """
         taken = self._sums[:, _SQUARE_SUM].clone()
         for row, param in enumerate(self._params):
             if row not in self._seen and param.grad is not None:
-                taken[row] = torch.nan
+                values = dense(param.grad.detach())
+                untold = True if values is None else values.any()
+                taken[row] = taken[row].masked_fill(torch.as_tensor(untold), torch.nan)
         is_whole = self._is_whole
         self.discard()
         return taken if is_whole else None

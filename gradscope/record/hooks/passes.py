@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,10 +21,12 @@ from gradscope.record.hooks.batch_size import UNSEEN, PassCounts, count_calls
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 from gradscope.record.model.modules import any_requires_grad
 
-MAX_ROWS = 100_000
-"""Rows of sums in the passes that are kept until a gradient comes back: tens of megabytes."""
-MIN_RECENT = 16
-"""Passes that are kept in any case, and those that outlive the step in which they began."""
+MAX_PASSES = 5_000
+"""Passes that can be found by number until a gradient comes back: tens of megabytes with"""
+MAX_ROWS = 50_000
+"""rows of sums of all of them."""
+MIN_PASSES = 16
+"""Passes that can be found in any case."""
 MAX_WITHOUT_STEP = 100
 """Backward calls that are thrown away before the first step before a warning says so."""
 
@@ -45,6 +48,8 @@ class Pass:
 
     def __init__(self, number: int, root: Module | None = None, *, follows: bool = False) -> None:
         self.number = number
+        self.n_orders = 0
+        """Orders of the layers up to the one that its rows have."""
         self.root = root
         self.follows = follows
         self.is_over = False
@@ -77,11 +82,12 @@ class Pass:
         is_beside = self.has_grad and output is not None and output.requires_grad
         return (is_repeated or is_beside) and not any_requires_grad(inputs)
 
-    def rearrange(self, places: list[int]) -> None:
-        """Give each layer the row that it has now; ``places`` are where the rows stood, or -1."""
-        if self.is_measured:
+    def rearrange(self, orders: Sequence[list[int]]) -> None:
+        """Give each layer the row that it has now; see `Passes.rearrange`."""
+        for places in orders[self.n_orders :] if self.is_measured else ():
             self.sums = rearranged(self.sums, places)
             self.rows = self.sums.unbind()
+        self.n_orders = len(orders)
 
 
 @dataclass(eq=False)
@@ -92,7 +98,7 @@ class Call:
     """
 
     tasks: set[int]
-    passes: list[Pass] = field(default_factory=list)
+    passes: dict[Pass, None] = field(default_factory=dict)
     is_running: bool = True
 
 
@@ -125,7 +131,8 @@ class Passes:
         self._last_dropped = 0
         self._calls: list[Call] = []
         self._ignored_task = -1
-        self._n_passes = 0
+        self._numbers = itertools.count(1)
+        self._orders: list[list[int]] = []
         self.n_discarded = 0
         """Backward calls that were thrown away since the last step."""
         self.n_counted = 0
@@ -145,7 +152,10 @@ class Passes:
     @property
     def committed(self) -> list[Pass]:
         """Passes that a counted backward call went through, in order."""
-        return list(dict.fromkeys(p for call in self._calls for p in call.passes))
+        found = list(dict.fromkeys(p for call in self._calls for p in call.passes))
+        for source in found:
+            source.rearrange(self._orders)
+        return found
 
     def start(
         self,
@@ -156,14 +166,15 @@ class Passes:
         follows: bool = False,
     ) -> Pass:
         """Begin a pass, measured if a number of layers is given."""
-        self._n_passes += 1
-        started = Pass(self._n_passes, root, follows=follows)
+        started = Pass(next(self._numbers), root, follows=follows)
+        started.n_orders = len(self._orders)
         if n_layers is not None:
             started.measure(n_layers, device)
         # Only now: other threads may run passes of the same model.
         self._recent[started.number] = self._latest = started
-        if len(self._recent) > max(MAX_ROWS // max(n_layers or 0, 1), MIN_RECENT):
-            for number in list(self._recent)[: MIN_RECENT // 2]:
+        n_kept = min(MAX_PASSES, MAX_ROWS // max(n_layers or 0, 1))
+        if len(self._recent) > max(n_kept, MIN_PASSES):
+            for number in list(self._recent)[: len(self._recent) // 2]:
                 self._last_dropped = max(number, self._last_dropped)
                 self._recent.pop(number, None)
         return started
@@ -193,7 +204,7 @@ class Passes:
             call = self._begin_call(task)
         assert call is not None
         if source not in call.passes:
-            call.passes.append(source)
+            call.passes[source] = None
             source.calls.append(call)
         return call
 
@@ -217,9 +228,13 @@ class Passes:
         return len(self._calls)
 
     def rearrange(self, places: list[int]) -> None:
-        """Let every pass follow a new order of the layers."""
-        for source in dict.fromkeys([*self._recent.values(), *self.committed]):
-            source.rearrange(places)
+        """Note a new order of the layers: where the rows stood, or -1. Passes follow when used."""
+        self._orders.append(places)
+
+    def rows_of(self, source: Pass) -> tuple[Tensor, ...]:
+        """Return the rows of sums of a pass, in the order that the layers have now."""
+        source.rearrange(self._orders)
+        return source.rows
 
     @property
     def is_counting(self) -> bool:
@@ -247,11 +262,12 @@ class Passes:
         """Hand over what the calls of a step say about it, and begin afresh."""
         counts = count_calls(self._calls)
         self.forget()
-        left = [p for p in self._recent.values() if not p.calls]
-        self._recent = {p.number: p for p in left[-MIN_RECENT:]}
-        self._latest = left[-1] if left else None
-        for source in left:
-            source.is_over = True
+        self._latest = None
+        for source in list(self._recent.values()):  # other threads may begin some
+            if source.calls:
+                self._recent.pop(source.number, None)
+            else:
+                source.is_over, self._latest = True, source
         self.n_discarded = 0
         self._accumulation.forget()
         return counts
@@ -259,7 +275,7 @@ class Passes:
     def forget(self) -> None:
         """Forget the calls so far, and leave no cycle for the garbage collector."""
         for call in self._calls:
-            call.passes = []
+            call.passes = {}
         self._calls = []
 
     def release(self) -> None:

@@ -262,14 +262,15 @@ class LayerTable:
                 label = self._param_labels.of(name, tensor, shape)
                 known = Param(label, tensor, None, "other", shape)
             found[id(tensor)] = known
-        self._param_labels.leave(p.tensor for key, p in before.items() if key not in found)
+        kept = found.keys() | {id(p.tensor) for p in self._params}
+        self._param_labels.leave(p.tensor for key, p in before.items() if key not in kept)
         self._strays = list(found.values())
         return self._strays
 
     def release(self) -> None:
         """Let go of the models; the table is empty from here."""
         self.models, self.layers, self._params, self._last = {}, {}, [], None
-        self._strays = []
+        self._strays, self.places = [], {}
         self._layer_labels, self._param_labels, self._departed = Labels(), Labels(), []
 
     def has_departed(self, tensor: Tensor) -> bool:

@@ -47,3 +47,27 @@ def test_noise_is_missing_without_micro_batches(tmp_path):
         optimizer.step()
     assert np.isnan(gradscope.open_recording(tmp_path / "run.h5")["noise/noise_scale"]).all()
     assert not model[0].weight._backward_hooks
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.always, self.once = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x, is_first):
+        return self.always(x) + (self.once(x) if is_first else 0)
+
+
+@pytest.mark.parametrize("set_to_none", [False, True])
+def test_a_branch_that_is_not_taken_adds_nothing(tmp_path, set_to_none):
+    model = Branches()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5", record=["gradients", "noise"]):
+        for k in range(4):
+            optimizer.zero_grad(set_to_none=set_to_none)
+            for _ in range(2):
+                model(torch.randn(3, 4), k == 0).square().mean().backward()
+            optimizer.step()
+    squares = gradscope.open_recording(tmp_path / "run.h5")["noise/microbatch_grad_sq"][1:]
+    assert (squares.sel(param=["always.weight", "always.bias"]) > 0).all()
+    assert (squares.sel(param=["once.weight", "once.bias"]) == 0).all()

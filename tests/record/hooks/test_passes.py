@@ -101,6 +101,84 @@ def test_two_batches_by_parts_before_one_backward_call_both_count(tmp_path):
     assert (activations["output_numel"] == 32).all()
 
 
+@pytest.mark.parametrize("by_parts", [False, True])
+def test_batches_of_unlike_sizes_have_no_size_in_common(tmp_path, by_parts):
+    model = Autoencoder()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+        for _ in range(2):
+            optimizer.zero_grad()
+            batches = [torch.randn(n, 6) for n in (4, 9)]
+            outs = [model.decode(model.encode(x)) if by_parts else model(x) for x in batches]
+            torch.cat(outs).square().mean().backward()
+            optimizer.step()
+    training = gradscope.open_recording(tmp_path / "run.h5")["training"]
+    assert "batch_size" not in training or np.isnan(training["batch_size"]).all()
+
+
+class Late(nn.Module):
+    """Its frozen layer is left out once it is known not to run, so that rows change."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Linear(2, 2).requires_grad_(False)
+        self.used = nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+@pytest.mark.parametrize("is_compiled", [False, True], ids=["eager", "compiled"])
+def test_an_episode_counts_whole_across_the_steps_of_others(tmp_path, is_compiled):
+    """The critic steps between the actor's calls and its backward call; the layers get new rows."""
+    torch.manual_seed(0)
+    actor = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
+    models = {"late": Late(), "actor": actor, "critic": nn.Linear(3, 1)}
+    optimizers = {
+        name: torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+        for name, model in models.items()
+    }
+    expected = []
+    with gradscope.Recorder(models, optimizers, tmp_path / "run.h5"):
+        act = torch.compile(actor, backend="eager") if is_compiled else actor
+        for _ in range(3):
+            y = torch.cat([act(torch.randn(1, 6)) for _ in range(30)])
+            for name in ("critic", "late"):
+                optimizers[name].zero_grad()
+                models[name](torch.randn(4, 3)).mean().backward()
+                optimizers[name].step()
+            optimizers["actor"].zero_grad()
+            y.square().mean().backward()
+            expected.append(y.detach().square().mean().sqrt().item())
+            optimizers["actor"].step()
+    tree = gradscope.open_recording(tmp_path / "run.h5").load()
+    assert tree.attrs["status"] == "finished"
+    last = tree["activations"].to_dataset().sel(layer="actor.2")
+    last = last.dropna("step", subset=["output_rms"])
+    np.testing.assert_allclose(last["output_rms"], expected, rtol=1e-5)
+    assert (last["output_numel"] == 30).all()
+
+
+def test_a_view_of_what_was_given_has_no_gradient_of_others(tmp_path):
+    class View(nn.Module):
+        def forward(self, *, x):
+            return x.view(-1)
+
+    first, view, last = nn.Linear(4, 3), View(), nn.Linear(3, 1)
+    model = nn.ModuleList([first, view, last])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.Recorder(model, optimizer, tmp_path / "run.h5"):
+        for _ in range(2):
+            optimizer.zero_grad()
+            hidden = first(torch.randn(5, 4))
+            aside = view(x=hidden).detach().sum()
+            (aside + last(hidden)).mean().backward()
+            optimizer.step()
+    recorded = gradscope.open_recording(tmp_path / "run.h5")["activations"]["output_grad_rms"]
+    assert np.isfinite(recorded.sel(layer="0")).all()
+    assert np.isnan(recorded.sel(layer="1")).all()
+
+
 def play(path, is_compiled):
     """One backward call through thirty calls of a policy; returns what should and does stand."""
     torch.manual_seed(0)
@@ -129,7 +207,7 @@ def test_an_episode_counts_whole(tmp_path, is_compiled):
 
 
 def test_an_episode_that_is_too_long_to_be_known_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(passes, "MAX_ROWS", 1)
+    monkeypatch.setattr(passes, "MAX_PASSES", 1)
     _, recorded = play(tmp_path / "run.h5", is_compiled=True)
     assert np.isnan(recorded[:, :2]).all()
 
