@@ -69,7 +69,9 @@ class MicroBatches:
             if row not in self._seen and param.grad is not None:
                 values = dense(param.grad.detach())
                 untold = True if values is None else values.any()
-                taken[row] = taken[row].masked_fill(torch.as_tensor(untold), torch.nan)
+                taken[row] = taken[row].masked_fill(
+                    torch.as_tensor(untold, device=taken.device), torch.nan
+                )
         is_whole = self._is_whole
         self.discard()
         return taken if is_whole else None

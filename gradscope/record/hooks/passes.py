@@ -21,12 +21,10 @@ from gradscope.record.hooks.batch_size import UNSEEN, PassCounts, count_calls
 from gradscope.record.measure.reference.sums import OUTPUT_SUMS
 from gradscope.record.model.modules import any_requires_grad
 
-MAX_PASSES = 5_000
-"""Passes that can be found by number until a gradient comes back: tens of megabytes with"""
-MAX_ROWS = 50_000
-"""rows of sums of all of them."""
-MIN_PASSES = 16
-"""Passes that can be found in any case."""
+MIN_PASSES, MAX_PASSES, MAX_ROWS = 16, 5_000, 50_000
+"""Passes that wait for their gradient, and their rows of sums: tens of megabytes at most."""
+MAX_STEPS = 16
+"""Steps, of any optimizer, for which a pass waits for its gradient."""
 MAX_WITHOUT_STEP = 100
 """Backward calls that are thrown away before the first step before a warning says so."""
 
@@ -52,8 +50,8 @@ class Pass:
         """Orders of the layers up to the one that its rows have."""
         self.root = root
         self.follows = follows
-        self.is_over = False
-        """Whether a step was taken since it began."""
+        self.n_steps = 0
+        """Steps that were taken since it began."""
         self.has_grad = False
         """Whether a gradient may come back through one of its outputs."""
         self.examples = UNSEEN
@@ -76,7 +74,7 @@ class Pass:
         where it has run before or stands beside layers that train; frozen layers may follow each
         other.
         """
-        if is_in_backward() or self.is_over:
+        if is_in_backward() or self.n_steps:
             return not is_in_backward()
         is_repeated = id(module) in self.seen
         is_beside = self.has_grad and output is not None and output.requires_grad
@@ -175,9 +173,12 @@ class Passes:
         n_kept = min(MAX_PASSES, MAX_ROWS // max(n_layers or 0, 1))
         if len(self._recent) > max(n_kept, MIN_PASSES):
             for number in list(self._recent)[: len(self._recent) // 2]:
-                self._last_dropped = max(number, self._last_dropped)
-                self._recent.pop(number, None)
+                self._drop(number)
         return started
+
+    def _drop(self, number: int) -> None:
+        self._last_dropped = max(number, self._last_dropped)
+        self._recent.pop(number, None)
 
     def find(self, number: int) -> Pass | None:
         """Return a pass by its number, unless it was too long ago or a step has consumed it."""
@@ -264,10 +265,13 @@ class Passes:
         self.forget()
         self._latest = None
         for source in list(self._recent.values()):  # other threads may begin some
+            source.n_steps += 1
             if source.calls:
                 self._recent.pop(source.number, None)
+            elif source.n_steps > MAX_STEPS:
+                self._drop(source.number)
             else:
-                source.is_over, self._latest = True, source
+                self._latest = source
         self.n_discarded = 0
         self._accumulation.forget()
         return counts

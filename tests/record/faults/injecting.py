@@ -19,11 +19,12 @@ LEFT_OUT = ("gradscope.record.guard", "gradscope.record.recorder", "gradscope.re
 """Where exceptions are caught, what the user calls, and what no `Recorder` needs."""
 OUTSIDE = {
     # What torch or the user calls, whose whole body is a guarded call.
-    "Activations._before_forward",
-    "Activations._after_forward",
+    "ForwardHooks._before",
+    "ForwardHooks._after",
     "_see_any",
     "_watched_clip_by_norm",
     "_watched_clip_by_value",
+    "_announce",
     "_tell",
     "_as_list",
     "is_being_compiled",
