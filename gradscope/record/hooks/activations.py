@@ -26,13 +26,7 @@ from gradscope.record.hooks.tracing import ForwardHooks, is_transformed
 from gradscope.record.measure.dense import data_of
 from gradscope.record.measure.reference.sums import LAYER_SUMS, OUTPUT, OUTPUT_GRAD, combine_outputs
 from gradscope.record.model.layers import LayerTable
-from gradscope.record.model.modules import (
-    Args,
-    Kwargs,
-    first_tensor,
-    has_children,
-    watch_outputs,
-)
+from gradscope.record.model.modules import Args, Kwargs, first_tensor, has_children, watch_outputs
 
 _GUARDED = (
     *("_see_before", "_see_after", "_see_grad", "_see_root_grad"),
@@ -132,7 +126,7 @@ class Activations:
         """Hand over sums (layer, len(LAYER_SUMS)) and counts of a step, and start afresh."""
         for source in self.passes.committed:  # only now: checkpointing measures late, in backward
             if source.is_measured:
-                combine_outputs(self._sums[:, OUTPUT], source.sums)
+                combine_outputs(self._sums[:, OUTPUT], self.passes.arranged(source).sums)
         taken = self._sums, self.passes.take()
         self._restart()
         return taken
@@ -184,14 +178,11 @@ class Activations:
         tensor = first_tensor(output)
         if tensor is None:
             return
-        current = self.passes.latest if self._is_in_root or is_root else self.passes.current
-        if current is None:  # somebody calls parts of the model, never the whole
-            current = self._start_pass(module)
-        elif (
-            not self._is_in_root and not is_root and current.ends_at(module, (args, kwargs), tensor)
-        ):
-            current = self._start_pass(module, follows=True)
-        if not current.examples.n and (is_root or not self._is_in_root):
+        is_part = not (self._is_in_root or is_root)  # somebody calls parts, not the whole
+        current = self.passes.current if is_part else self.passes.latest
+        if current is None or (is_part and current.ends_at(module, (args, kwargs), tensor)):
+            current = self._start_pass(module, follows=current is not None)
+        if not current.examples.n and (is_root or is_part):
             current.examples = count_examples(module, args, kwargs, output, self._time_first)
         if is_root:
             watch_outputs(module, output, self._see_root_grad, current)
@@ -218,7 +209,7 @@ class Activations:
             return False  # checkpointing runs the layer once more; it was counted the first time
         began = time.perf_counter()
         self.taps.unseen.discard(key)
-        self._add(tensor, self.passes.rows_of(current)[row])
+        self._add(tensor, self.passes.arranged(current).rows[row])
         self._seconds += time.perf_counter() - began
         return True
 

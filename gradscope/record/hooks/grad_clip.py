@@ -31,17 +31,8 @@ class _Call:
     factor: Callable[[], Tensor] | None
     left: dict[int, int]
     """Parameters that have steps to come, and how many each has taken since."""
-    states: dict[int, _State]
-    """Each gradient as clipping left it."""
     has_grown: bool = False
     """Whether a later backward call has added to what was clipped."""
-    is_changed: bool = False
-    """Whether a user has changed or replaced what was clipped."""
-
-    def compare(self, params: Iterable[Tensor]) -> None:
-        """Note whether some gradients are still as clipping left them."""
-        own = (p for p in params if id(p) in self.left)
-        self.is_changed |= any(self.states[id(p)] != _state_of(p) for p in own)
 
 
 @dataclass(frozen=True)
@@ -73,6 +64,10 @@ class ClipWatch:
     def __init__(self, params: Callable[[], Iterable[Tensor]]) -> None:
         self._params = params
         self._calls: list[_Call] = []
+        self._states: dict[int, _State] = {}
+        """Each gradient as clipping left it, by the id of its parameter."""
+        self._changed: set[int] = set()
+        """Ids of those that a user has changed or replaced since."""
         ClipWatch._listeners.append(self)
         try:
             if not ClipWatch._originals:
@@ -92,19 +87,21 @@ class ClipWatch:
         stepping = [p for p in params if p.grad is not None] if self._calls else []
         own = {id(p) for p in stepping}
         seen = [call for call in self._calls if own & call.left.keys()]
+        self.expect(stepping)
+        is_by_hand = bool(own & self._changed)
         for call in seen:
-            call.compare(stepping)
             for key in own & call.left.keys():
                 call.left[key] += 1
                 if call.left[key] >= len((owners or {}).get(key, (0,))):
                     del call.left[key]
+                    self._states.pop(key, None)
+                    self._changed.discard(key)
         self._calls = [call for call in self._calls if call.left]
         if not seen:
             return Clipping()
         keys = tuple(map(id, seen))
         coefficient: Tensor | float | None = None
         for call in seen:
-            is_by_hand = call.is_changed and not call.has_grown
             if call.factor is None or own - call.params or is_by_hand:
                 return Clipping(float("nan"), keys)
             value = call.factor()
@@ -124,6 +121,9 @@ class ClipWatch:
         for param in params:
             clipped = [call for call in self._calls if id(param) in call.left]
             is_zero = bool(clipped) and _is_zero(param.grad)
+            self._states.pop(id(param), None)
+            if is_zero:
+                self._changed.discard(id(param))
             for call in clipped:
                 if is_zero:
                     del call.left[id(param)]
@@ -134,6 +134,8 @@ class ClipWatch:
     def forget(self) -> None:
         """Forget the calls so far: the gradients were zeroed."""
         self._calls = []
+        self._states.clear()
+        self._changed.clear()
 
     def close(self) -> None:
         """Stop watching; the last one out puts torch's own functions back."""
@@ -145,10 +147,11 @@ class ClipWatch:
                 _replace(name, ClipWatch._originals[name])
             ClipWatch._originals.clear()
 
-    def expect(self, parameters: list[Tensor]) -> None:
-        """See what is about to be clipped: whether earlier clipping still holds."""
-        for call in self._calls:
-            call.compare(parameters)
+    def expect(self, parameters: Iterable[Tensor]) -> None:
+        """See which gradients, about to be clipped or consumed, are not as clipping left them."""
+        for param in parameters if self._states else ():
+            if self._states.get(id(param), state := _state_of(param)) != state:
+                self._changed.add(id(param))
 
     def see(self, parameters: list[Tensor], factor: Callable[[], Tensor] | None) -> None:
         """Note one call; no factor where there is none."""
@@ -156,9 +159,8 @@ class ClipWatch:
         states = {id(p): _state_of(p) for p in parameters if p.grad is not None and id(p) in own}
         if not states:
             return
-        for call in self._calls:
-            call.states |= {key: states[key] for key in call.left.keys() & states.keys()}
-        new = _Call(frozenset(states), factor, dict.fromkeys(states, 0), states)
+        self._states |= states
+        new = _Call(frozenset(states), factor, dict.fromkeys(states, 0))
         self._calls = [*self._calls[-MAX_CALLS:], new]
 
 
@@ -187,16 +189,8 @@ def _replace(name: str, function: Callable[..., Any]) -> None:
         setattr(clip_grad, name, function)
 
 
-def _announce(parameters: list[Tensor]) -> None:
-    if not torch.compiler.is_compiling():
-        for listener in ClipWatch._listeners:
-            listener.expect(parameters)
-
-
-def _tell(parameters: list[Tensor], factor: Callable[[], Tensor] | None) -> None:
-    if not torch.compiler.is_compiling():
-        for listener in ClipWatch._listeners:
-            listener.see(parameters, factor)
+def _listening() -> list[ClipWatch]:
+    return [] if torch.compiler.is_compiling() else ClipWatch._listeners
 
 
 def _as_list(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -207,7 +201,8 @@ def _watched_clip_by_norm(
     parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, *a: Any, **kw: Any
 ) -> None:
     items = _as_list(parameters)
-    _announce(items)
+    for listener in _listening():
+        listener.expect(items)
     ClipWatch._originals[_BY_NORM](items, max_norm, total_norm, *a, **kw)
     kept = total_norm.detach().clone()  # its user gets the tensor itself, and may change it
 
@@ -215,11 +210,14 @@ def _watched_clip_by_norm(
         total = kept.full_tensor() if hasattr(kept, "full_tensor") else kept
         return torch.clamp(float(max_norm) / (total + 1e-6), max=1.0)
 
-    _tell(items, factor)
+    for listener in _listening():
+        listener.see(items, factor)
 
 
 def _watched_clip_by_value(parameters: Tensor | Iterable[Tensor], *a: Any, **kw: Any) -> None:
     items = _as_list(parameters)
-    _announce(items)
+    for listener in _listening():
+        listener.expect(items)
     ClipWatch._originals[_BY_VALUE](items, *a, **kw)
-    _tell(items, None)
+    for listener in _listening():
+        listener.see(items, None)

@@ -125,7 +125,8 @@ class Passes:
         self._on_backward = on_backward
         self._on_discard = on_discard
         self._recent: dict[int, Pass] = {}
-        self._latest: Pass | None = None
+        self.latest: Pass | None = None
+        """The pass that began last, unless a step has consumed it."""
         self._last_dropped = 0
         self._calls: list[Call] = []
         self._ignored_task = -1
@@ -143,17 +144,9 @@ class Passes:
         return None if last is None or (last.calls and not is_in_backward()) else last
 
     @property
-    def latest(self) -> Pass | None:
-        """The pass that began last, unless a step has consumed it."""
-        return self._latest
-
-    @property
     def committed(self) -> list[Pass]:
         """Passes that a counted backward call went through, in order."""
-        found = list(dict.fromkeys(p for call in self._calls for p in call.passes))
-        for source in found:
-            source.rearrange(self._orders)
-        return found
+        return list(dict.fromkeys(p for call in self._calls for p in call.passes))
 
     def start(
         self,
@@ -169,7 +162,7 @@ class Passes:
         if n_layers is not None:
             started.measure(n_layers, device)
         # Only now: other threads may run passes of the same model.
-        self._recent[started.number] = self._latest = started
+        self._recent[started.number] = self.latest = started
         n_kept = min(MAX_PASSES, MAX_ROWS // max(n_layers or 0, 1))
         if len(self._recent) > max(n_kept, MIN_PASSES):
             for number in list(self._recent)[: len(self._recent) // 2]:
@@ -232,10 +225,10 @@ class Passes:
         """Note a new order of the layers: where the rows stood, or -1. Passes follow when used."""
         self._orders.append(places)
 
-    def rows_of(self, source: Pass) -> tuple[Tensor, ...]:
-        """Return the rows of sums of a pass, in the order that the layers have now."""
+    def arranged(self, source: Pass) -> Pass:
+        """Return a pass, its rows of sums in the order that the layers have now."""
         source.rearrange(self._orders)
-        return source.rows
+        return source
 
     @property
     def is_counting(self) -> bool:
@@ -263,7 +256,7 @@ class Passes:
         """Hand over what the calls of a step say about it, and begin afresh."""
         counts = count_calls(self._calls)
         self.forget()
-        self._latest = None
+        self.latest = None
         for source in list(self._recent.values()):  # other threads may begin some
             source.n_steps += 1
             if source.calls:
@@ -271,7 +264,7 @@ class Passes:
             elif source.n_steps > MAX_STEPS:
                 self._drop(source.number)
             else:
-                self._latest = source
+                self.latest = source
         self.n_discarded = 0
         self._accumulation.forget()
         return counts
@@ -286,7 +279,7 @@ class Passes:
         """Let go of the models."""
         self.forget()
         self._recent.clear()
-        self._latest = None
+        self.latest = None
         self._accumulation.release()
 
 
